@@ -1,0 +1,67 @@
+"""What a balance rule is: how the weights of imitation and exploration move over time.
+
+A rule is a frozen dataclass of its own hyper-parameters. `needs` names the signals it reads, so that only a
+rule that asks for the meta-gradient pays for its buffer. State is plain JSON and travels in checkpoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+
+State: TypeAlias = dict[str, Any]
+"""A rule's memory: JSON values only."""
+
+SIGNALS = frozenset({"meta_grad", "entropy_grad"})
+"""Signals that cost something. Everything else in `Signals` is always there."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the two losses, `sft * L_SFT + rl * L_RL`; a free pair, not necessarily convex."""
+
+    sft: float
+    rl: float
+
+    @classmethod
+    def convex(cls, mu: float) -> Weights:
+        """`(1 - mu) L_RL + mu L_SFT`, eq 3 of arXiv 2508.06944."""
+        return cls(sft=mu, rl=1.0 - mu)
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What the trainer measured, already global over micro-batches and ranks."""
+
+    step: int
+    """Optimizer steps of the single stage done so far (0 at the first); warm-up steps do not count."""
+    total_steps: int
+    """Length of the single stage."""
+    entropy: float | None = None
+    """Mean token entropy of this step's rollouts, nats. None when there are none."""
+    entropy_target: float | None = None
+    """H*, nats."""
+    reward: float | None = None
+    """Mean reward of this step's rollouts."""
+    meta_grad: float | None = None
+    """dU/dmu of the previous step (eq 5). None when not measured this step: not asked for, not due, stale
+    rollouts, too early in the optimizer's life, or not finite."""
+    meta_cos: float | None = None
+    """Cosine between grad U and the effect of mu on the parameters, in [-1, 1]."""
+    entropy_grad: float | None = None
+    """dH/dmu of the previous step, through the same Jacobian."""
+
+
+@runtime_checkable
+class Balance(Protocol):
+    """A balance rule. `update` is pure: same state and signals, same result."""
+
+    needs: ClassVar[frozenset[str]] | frozenset[str]
+
+    def init(self) -> State:
+        """The state before the first step of the single stage."""
+        ...
+
+    def update(self, state: State, signals: Signals) -> tuple[Weights, State, dict[str, float]]:
+        """Weights for this step, the next state, and metrics to log (names under `mix/`)."""
+        ...

@@ -1,0 +1,45 @@
+"""The errors a user can meet. One root; each also inherits the stdlib error it replaces.
+
+The command line prints the message of an `AMFTError` on one line and exits with code 2; every other
+exception is a defect of ours and keeps its traceback. Messages name the field or file and the fix.
+"""
+
+
+class AMFTError(Exception):
+    """Root of every error that a user's input can cause."""
+
+
+class ConfigError(AMFTError, ValueError):
+    """A recipe, a flag or a config field is unknown, of the wrong type, or out of range."""
+
+
+class DataError(AMFTError, ValueError):
+    """A dataset row or file is missing, empty or malformed."""
+
+
+class RewardError(AMFTError, ValueError):
+    """A reward function raised, or returned something that is not one number (or None) per completion."""
+
+
+class TaskError(AMFTError, ValueError):
+    """A task, split or task option does not exist."""
+
+
+class ModelError(AMFTError, ValueError):
+    """A model directory cannot be loaded or does not fit the request."""
+
+
+class CheckpointError(AMFTError, OSError):
+    """A checkpoint is missing, incomplete, damaged, or of another run."""
+
+
+class OptimizerError(AMFTError, TypeError):
+    """The optimizer has no registered Jacobian, or uses an option whose Jacobian is not known."""
+
+
+class NonFiniteError(AMFTError, ArithmeticError):
+    """Too many steps in a row had a non-finite loss or gradient; the run stopped with a bundle on disk."""
+
+
+class RunError(AMFTError, OSError):
+    """A run directory is missing, occupied, or does not hold what was asked of it."""

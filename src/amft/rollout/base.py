@@ -1,0 +1,23 @@
+"""What a rollout engine is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+
+from ..types import Sampling, Trajectory
+
+
+class Sampler(Protocol):
+    """Draws completions from the policy."""
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, generator: torch.Generator
+    ) -> list[Trajectory]:
+        """`sampling.n` trajectories per prompt, in prompt order: rows `i*n .. i*n+n-1` belong to prompt i.
+
+        Every random draw comes from `generator`; no global generator is touched.
+        """
+        ...

@@ -1,0 +1,95 @@
+"""The trainer's settings: one flat model, TRL's names where the meaning is the same. No torch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class AMFTConfig(BaseModel):
+    """Settings of one run. Unknown names, wrong types and values out of range are refused.
+
+    Example:
+        >>> AMFTConfig(max_steps=50, balance={"rule": "amft", "mu_init": 0.5}).num_generations
+        8
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+    # run
+    output_dir: str = Field("runs/amft", min_length=1, description="run directory; never overwritten")
+    seed: int = Field(0, ge=0, description="reaches every random draw")
+    max_steps: int = Field(200, ge=1, description="optimizer steps, warm-up included")
+    max_seconds: float | None = Field(None, gt=0, description="stop cleanly after this many seconds of training")
+
+    # the balance between imitation and exploration
+    balance: dict[str, Any] = Field(
+        default_factory=lambda: {"rule": "amft"}, description="rule name and its own settings; see `amft rules`"
+    )
+    sft_warmup_steps: int = Field(0, ge=0, description="pure imitation first; then H* is measured")
+    entropy_target: float | None = Field(None, ge=0, description="H* in nats; null measures it after the warm-up")
+    meta_every: int = Field(10, ge=1, description="steps between measurements of utility heldout or likelihood")
+    meta_skip: int = Field(5, ge=0, description="first optimizer steps whose meta-gradient is not used")
+
+    # batch of one optimizer step
+    num_prompts: int = Field(16, ge=1, description="RL prompts per step")
+    num_generations: int = Field(8, ge=1, description="completions per prompt (the group)")
+    num_demos: int = Field(64, ge=0, description="demonstrations per step")
+    micro_batch_size: int = Field(64, ge=1, description="rows per forward and backward; does not change the numbers")
+    steps_per_generation: int = Field(1, ge=1, description="optimizer steps that share one generation")
+    num_iterations: int = Field(1, ge=1, description="times each rollout is used")
+
+    # rollouts
+    engine: Literal["auto", "hf", "decode"] = Field("auto", description="rollout engine")
+    temperature: float = Field(1.0, gt=0, description="sampling temperature of training rollouts")
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0, description="0 keeps the whole vocabulary")
+    max_prompt_length: int = Field(512, ge=1, description="tokens; a longer prompt is an error")
+    max_completion_length: int = Field(256, ge=1, description="tokens")
+
+    # losses
+    loss_type: Literal["grpo", "dr_grpo", "dapo", "gspo", "reinforce", "rloo"] = "dapo"
+    scale_rewards: Literal["group", "batch", "none"] = Field("group", description="divide advantages by this std")
+    epsilon: float = Field(0.2, gt=0, description="lower clip range of the ratio (upper too unless epsilon_high)")
+    epsilon_high: float | None = Field(None, gt=0)
+    beta: float = Field(0.0, ge=0, description="weight of the KL to the reference policy; 0 loads none")
+    entropy_coef: float = Field(0.0, ge=0, description="weight of the entropy bonus")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="of the imitation loss")
+    mask_truncated_completions: bool = Field(False, description="cut completions carry no RL loss")
+    reward_weights: list[float] | None = Field(None, description="one per reward function; default all 1")
+
+    # optimizer
+    optim: Literal["adamw", "adam", "sgd"] = "adamw"
+    learning_rate: float = Field(1e-6, gt=0)
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    adam_beta2: float = Field(0.999, ge=0, lt=1)
+    adam_epsilon: float = Field(1e-8, gt=0)
+    sgd_momentum: float = Field(0.0, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float | None = Field(1.0, gt=0, description="null does not clip")
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
+    lr_warmup_steps: int = Field(0, ge=0)
+    dtype: Literal["float32", "bfloat16", "float64"] = Field("float32", description="bfloat16 keeps float32 masters")
+
+    # evaluation, logs, checkpoints
+    eval_steps: int = Field(25, ge=0, description="validation every n steps; 0 never")
+    eval_problems: int = Field(128, ge=1, description="validation problems")
+    keep_best: bool = Field(False, description="end with the checkpoint that scored best on validation")
+    test_splits: list[str] | None = Field(None, description="scored before and after; null: the task's own")
+    test_problems: int | None = Field(None, ge=1, description="per test split; null: all")
+    test_samples: int = Field(1, ge=1, description="answers per test problem; 1 is greedy, more are sampled")
+    sample_steps: int = Field(10, ge=0, description="write sample rollouts every n steps; 0 never")
+    save_steps: int = Field(50, ge=0, description="checkpoint every n steps; 0 only at the end")
+    save_total_limit: int = Field(3, ge=1, description="checkpoints kept, the best one apart")
+    max_bad_steps: int = Field(5, ge=1, description="stop after this many non-finite steps in a row")
+    report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(default_factory=list)
+    threads: int | None = Field(None, ge=1, description="CPU threads; null leaves torch's own")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> AMFTConfig:
+        if self.loss_type != "reinforce" and self.num_generations < 2:
+            raise ValueError(f"num_generations must be at least 2 for loss_type {self.loss_type}")
+        if self.sft_warmup_steps > self.max_steps:
+            raise ValueError("sft_warmup_steps must not exceed max_steps")
+        return self

@@ -1,0 +1,67 @@
+"""Plain words shared by every floor. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+Message: TypeAlias = dict[str, str]
+"""One chat turn: `{"role": "user", "content": "..."}`."""
+
+Prompt: TypeAlias = "str | list[Message]"
+"""A plain prompt or a conversation, as in TRL's dataset formats."""
+
+Row: TypeAlias = dict[str, Any]
+"""One dataset row: `prompt`, optionally `completion`, and columns handed to the reward functions."""
+
+RewardFunction: TypeAlias = Callable[..., Sequence["float | None"]]
+"""TRL's signature: `f(prompts, completions, completion_ids, **columns) -> one float or None per completion`."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One question of a task; fully determines its prompt and its grading."""
+
+    task: str
+    """Versioned id of the task, for example `general_points-v1`."""
+    split: str
+    key: str
+    """Cluster key: problems that share it (the same hand in another order) are not independent."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """JSON values only."""
+
+
+@dataclass(frozen=True)
+class Grade:
+    """The verdict on one answer."""
+
+    outcome: str
+    """One word from the task's outcome list, for example `correct` or `wrong_value`."""
+    reward: float
+    correct: bool
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn. `temperature=0` is greedy."""
+
+    n: int = 1
+    """Completions per prompt."""
+    max_new_tokens: int = 64
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 keeps the whole vocabulary."""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One sampled completion."""
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    """Sampled tokens, the end-of-sequence token included when it was reached."""
+    finished: bool
+    """False when the token limit cut the completion."""
