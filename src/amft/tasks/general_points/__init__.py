@@ -1,0 +1,3 @@
+"""GeneralPoints: make 24 from four cards (arXiv 2501.17161), written anew."""
+
+from .task import GeneralPoints as GeneralPoints

@@ -1,0 +1,44 @@
+"""What a task is: problems, prompts, grading and demonstrations. Pure Python, no torch, no I/O, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Protocol, runtime_checkable
+
+from ..types import Grade, Message, Problem
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A task with verifiable answers. Everything is a function of its arguments: same seed, same problems.
+
+    The class docstring is the task's datasheet: state, prompt, answer format, outcomes and rewards, splits,
+    metrics, differences from the original, version history. A change of behaviour is a new id.
+    """
+
+    id: ClassVar[str]
+    """Versioned, for example `general_points-v1`."""
+    splits: ClassVar[Mapping[str, str]]
+    """Split name -> what it holds, in one line. `train`, `meta` and `val` are for training and selection."""
+    test_splits: ClassVar[tuple[str, ...]]
+    """Splits reported before and after training, the headline one first."""
+
+    def problems(self, split: str, *, seed: int = 0, n: int | None = None) -> list[Problem]:
+        """`n` problems of a split (None: each key once), drawn with `seed`.
+
+        Raises:
+            TaskError: the split does not exist.
+        """
+        ...
+
+    def prompt(self, problem: Problem) -> list[Message]:
+        """The conversation that asks for the answer."""
+        ...
+
+    def grade(self, problem: Problem, answer: str) -> Grade:
+        """The verdict on raw model text. Never raises, never runs the text, bounded time."""
+        ...
+
+    def demonstrate(self, problem: Problem) -> str:
+        """An expert's answer; it always grades as correct."""
+        ...

@@ -1,0 +1,32 @@
+"""What the model reads and what an expert writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from .rules import FaceRule
+from .solver import Expr, steps
+
+KEYS = {"answer": "cards, number, formula", "worked": "cards, number, steps, formula"}
+"""Demonstration style -> keys of the JSON answer."""
+
+
+def question(cards: Sequence[str], rule: FaceRule, target: int, style: str) -> str:
+    """The user's message."""
+    return (
+        f"Use each card once with + - * / and brackets to make {target}. {rule.sentence} "
+        f"Reply in JSON with {KEYS[style]}.\nCards: {', '.join(cards)}"
+    )
+
+
+def expert_answer(cards: Sequence[str], numbers: Sequence[int], solution: Expr, style: str) -> str:
+    """The demonstration: one JSON object.
+
+    `answer` is the original's form (cards, number, formula). `worked` puts the binary steps before the formula.
+    """
+    fields: dict[str, object] = {"cards": list(cards), "number": list(numbers)}
+    if style == "worked":
+        fields["steps"] = steps(solution)
+    fields["formula"] = f"{solution}={solution.value}"
+    return json.dumps(fields, separators=(",", ":"))

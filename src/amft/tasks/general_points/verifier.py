@@ -1,0 +1,183 @@
+"""The verdict on one answer: parse, check, evaluate exactly. Model text is hostile: it is never executed.
+
+One outcome per answer, in this order: `parse_error`, `illegal_syntax`, `wrong_numbers`, `wrong_value`, `correct`.
+Every cost is bounded before any work is done: answers over `MAX_ANSWER` characters, formulas over `MAX_FORMULA`
+characters, numbers over three digits and brackets deeper than `MAX_DEPTH` are refused at sight.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from ...types import Grade
+
+OUTCOME_REWARD: Mapping[str, float] = {
+    "parse_error": -3.0,
+    "illegal_syntax": -3.0,
+    "wrong_numbers": -2.0,
+    "wrong_value": -1.0,
+    "correct": 5.0,
+}
+"""Rewards of arXiv 2501.17161, one per outcome; penalties never add up."""
+
+BINARY_REWARD: Mapping[str, float] = {name: float(name == "correct") for name in OUTCOME_REWARD}
+"""0/1 reward, for group-normalised methods."""
+
+REWARDS = {"outcome": OUTCOME_REWARD, "binary": BINARY_REWARD}
+
+MAX_ANSWER = 4096
+MAX_FORMULA = 64
+MAX_DEPTH = 16
+
+_TOKEN = re.compile(r"[0-9]+|[-+*/()]")
+_TRAILING_COMMA = re.compile(r",\s*([}\]])")
+
+
+class FormulaError(ValueError):
+    """The formula is not an arithmetic expression of the allowed kind."""
+
+
+def parse_answer(text: str) -> dict[str, Any] | None:
+    """The JSON object in an answer, or None. Single quotes and trailing commas are forgiven."""
+    if len(text) > MAX_ANSWER:
+        return None
+    start, stop = text.find("{"), text.rfind("}")
+    if start < 0 or stop < start:
+        return None
+    body = text[start : stop + 1]
+    for candidate in (body, _TRAILING_COMMA.sub(r"\1", body.replace("'", '"'))):
+        try:
+            value = json.loads(candidate)
+        except (ValueError, RecursionError):
+            continue
+        return value if isinstance(value, dict) else None
+    return None
+
+
+def tokenize(formula: str) -> list[str]:
+    """Numbers, operators and brackets of a formula, white space dropped.
+
+    Raises:
+        FormulaError: a character that does not belong, or a number of more than three digits.
+    """
+    if len(formula) > MAX_FORMULA:
+        raise FormulaError(f"longer than {MAX_FORMULA} characters")
+    text = "".join(formula.split()).replace("×", "*").replace("÷", "/")
+    tokens = _TOKEN.findall(text)
+    if "".join(tokens) != text or not text:
+        raise FormulaError("only numbers, + - * / and brackets are allowed")
+    if any(len(token) > 3 for token in tokens):
+        raise FormulaError("a number of more than three digits")
+    return tokens
+
+
+class _Parser:
+    """Recursive descent over `sum := product (+- product)*`, `product := atom (*/ atom)*`."""
+
+    def __init__(self, tokens: Sequence[str]):
+        self.tokens = [*tokens, "end"]
+        self.place = 0
+        self.depth = 0
+
+    def take(self, *wanted: str) -> str | None:
+        token = self.tokens[self.place]
+        if token in wanted:
+            self.place += 1
+            return token
+        return None
+
+    def sum(self) -> Fraction | None:
+        total = self.product()
+        while sign := self.take("+", "-"):
+            other = self.product()
+            total = None if total is None or other is None else total + other if sign == "+" else total - other
+        return total
+
+    def product(self) -> Fraction | None:
+        total = self.atom()
+        while sign := self.take("*", "/"):
+            other = self.atom()
+            if total is None or other is None or (sign == "/" and other == 0):
+                total = None
+            else:
+                total = total * other if sign == "*" else total / other
+        return total
+
+    def atom(self) -> Fraction | None:
+        if self.take("("):
+            self.depth += 1
+            if self.depth > MAX_DEPTH:
+                raise FormulaError(f"brackets deeper than {MAX_DEPTH}")
+            value = self.sum()
+            if not self.take(")"):
+                raise FormulaError("a bracket is not closed")
+            self.depth -= 1
+            return value
+        token = self.tokens[self.place]
+        if not token.isdigit():
+            raise FormulaError("a number or a bracket is missing")
+        self.place += 1
+        return Fraction(int(token))
+
+
+def evaluate(tokens: Sequence[str]) -> Fraction | None:
+    """The exact value of a tokenised formula; None where it divides by zero.
+
+    Raises:
+        FormulaError: the tokens are not a well-formed expression.
+    """
+    parser = _Parser(tokens)
+    value = parser.sum()
+    if parser.tokens[parser.place] != "end":
+        raise FormulaError("an operator is missing")
+    return value
+
+
+def judge(answer: str, cards: Sequence[str], numbers: Sequence[int], target: int) -> tuple[str, dict[str, Any]]:
+    """Outcome and details of one answer.
+
+    Args:
+        answer: raw model text.
+        cards: the hand as shown, for example `["3", "8", "J", "10"]`.
+        numbers: what the cards count, in the same order.
+        target: the value to reach.
+    """
+    parsed = parse_answer(answer)
+    if parsed is None or not isinstance(parsed.get("formula"), str):
+        return "parse_error", {}
+    info: dict[str, Any] = {
+        "cards_right": _as_text(parsed.get("cards")) == sorted(cards),
+        "numbers_right": _as_text(parsed.get("number")) == sorted(map(str, numbers)),
+    }
+    left, *right = parsed["formula"][: MAX_FORMULA + 1].split("=")
+    try:
+        tokens = tokenize(left)
+        value = evaluate(tokens)
+    except FormulaError as error:
+        return "illegal_syntax", {**info, "why": str(error)}
+    if len(right) > 1 or len(parsed["formula"]) > MAX_FORMULA:
+        return "illegal_syntax", {**info, "why": "more than one = sign or too long"}
+    used = Counter(int(token) for token in tokens if token.isdigit())
+    if used != Counter(numbers):
+        return "wrong_numbers", info
+    info["value"] = None if value is None else str(value)
+    if value != target or (right and right[0].strip() != str(target)):
+        return "wrong_value", info
+    return "correct", info
+
+
+def _as_text(value: Any) -> list[str] | None:
+    if not isinstance(value, list) or len(value) > 16:
+        return None
+    return sorted(str(item) for item in value if isinstance(item, (str, int)))
+
+
+def grade(answer: str, cards: Sequence[str], numbers: Sequence[int], target: int, reward: str) -> Grade:
+    """`judge` with a reward from the table `outcome` or `binary`."""
+    outcome, info = judge(answer, cards, numbers, target)
+    return Grade(outcome=outcome, reward=REWARDS[reward][outcome], correct=outcome == "correct", info=info)

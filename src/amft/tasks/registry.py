@@ -1,0 +1,50 @@
+"""The tasks there are: a literal table."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+from typing import Any
+
+from ..errors import TaskError
+from .base import Task
+from .general_points import GeneralPoints
+
+TASKS: dict[str, type] = {GeneralPoints.id: GeneralPoints}
+
+
+def build_task(name: str, **options: Any) -> Task:
+    """The task with this id; the version may be left out.
+
+    Raises:
+        TaskError: no such task, or an option it does not have.
+    """
+    found = TASKS.get(name) or next((kind for key, kind in TASKS.items() if key.rsplit("-v", 1)[0] == name), None)
+    if found is None:
+        raise TaskError(f"task: {name!r} is not one of {', '.join(TASKS)}{_nearest(name, list(TASKS))}")
+    allowed = [field.name for field in dataclasses.fields(found)]
+    for option in options:
+        if option not in allowed:
+            raise TaskError(f"task.{option}: {found.id} takes {', '.join(allowed)}{_nearest(option, allowed)}")
+    task: Task = found(**options)
+    return task
+
+
+def describe_tasks() -> list[dict[str, Any]]:
+    """One entry per task: id, datasheet, splits, options with their defaults."""
+    return [
+        {
+            "id": name,
+            "summary": inspect.getdoc(kind).splitlines()[0],
+            "datasheet": inspect.getdoc(kind),
+            "splits": dict(kind.splits),
+            "options": {field.name: field.default for field in dataclasses.fields(kind)},
+        }
+        for name, kind in TASKS.items()
+    ]
+
+
+def _nearest(word: str, choices: list[str]) -> str:
+    close = difflib.get_close_matches(word, choices, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
