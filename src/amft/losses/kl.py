@@ -1,0 +1,26 @@
+"""The distance to the reference policy."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..batch import LossOut
+from ..tensors import Reduction, masked, reduce
+
+
+def kl_loss(logps: Tensor, ref_logps: Tensor, mask: Tensor, *, count: float, reduction: Reduction) -> LossOut:
+    """Mean of the k3 estimate of KL(pi || pi_ref), never negative.
+
+    `k3 = exp(d) - 1 - d` with `d = log pi_ref - log pi` at the sampled token (eq 4 of arXiv 2402.03300).
+
+    Args:
+        logps: [B, C] log-probabilities, nats.
+        ref_logps: [B, C] under the reference policy; taken as constants.
+        mask: [B, C], 1 on loss tokens.
+        count: `tensors.reduction_count` over all micro-batches and ranks.
+        reduction: which mean `count` stands for.
+    """
+    gap = masked(ref_logps.detach() - logps, mask)
+    k3 = torch.expm1(gap) - gap
+    return LossOut(reduce(k3, mask, reduction, count), {"kl": (float((k3.detach() * mask).sum()), float(mask.sum()))})

@@ -1,0 +1,101 @@
+"""Policy-gradient losses. The published ones differ in three choices: ratio, mean, clipping."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from ..batch import LossOut
+from ..tensors import Reduction, masked, reduce
+
+Ratio: TypeAlias = Literal["token", "sequence", "trajectory", "none"]
+"""`token`: pi/pi_old of each token. `sequence`: its geometric mean over the row. `trajectory`: its product over the
+row. `none`: no ratio, the loss is -A log pi."""
+
+MAX_LOG_RATIO = 60.0
+"""Ratios stop at e^60: an infinite one, clipped, would have the gradient 0 * inf = NaN."""
+
+
+@dataclass(frozen=True)
+class PolicyChoice:
+    """What a named policy loss means."""
+
+    ratio: Ratio
+    reduction: Reduction
+    clipped: bool
+
+
+POLICY_LOSSES: dict[str, PolicyChoice] = {
+    "grpo": PolicyChoice("token", "sequence", clipped=True),  # arXiv 2402.03300 eq 3
+    "dr_grpo": PolicyChoice("token", "constant", clipped=True),  # arXiv 2503.20783
+    "dapo": PolicyChoice("token", "token", clipped=True),  # arXiv 2503.14476 eq 8
+    "gspo": PolicyChoice("sequence", "sequence", clipped=True),  # arXiv 2507.18071 eq 5
+    "reinforce": PolicyChoice("none", "token", clipped=False),  # Williams 1992
+    "rloo": PolicyChoice("trajectory", "sequence", clipped=True),  # arXiv 2402.14740, clipped as in TRL
+}
+"""As TRL 1.16 defines those that it has."""
+
+
+def policy_loss(
+    logps: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    *,
+    count: float,
+    reduction: Reduction,
+    old_logps: Tensor | None = None,
+    ratio: Ratio = "token",
+    clip: tuple[float, float] | None = None,
+) -> LossOut:
+    """Clipped surrogate of minus the expected reward.
+
+    `L = -(mean) min(w A, clamp(w, 1 - low, 1 + high) A)`, PPO's eq 7 (arXiv 1707.06347), with w = pi/pi_old per
+    token or per row; without `clip` it is `-(mean) w A`; with ratio `none` it is `-(mean) A log pi`.
+
+    Args:
+        logps: [B, C] log-probabilities of the completions, nats.
+        advantages: [B] or [B, C]; taken as constants.
+        mask: [B, C], 1 on loss tokens.
+        count: `tensors.reduction_count` over all micro-batches and ranks.
+        reduction: which mean `count` stands for.
+        old_logps: [B, C] under the policy that sampled; None: this policy did, so w = 1 and carries the gradient.
+        ratio: what w is.
+        clip: (low, high), the range of w around 1; not used by ratio `none`.
+    """
+    advantage = (advantages if advantages.dim() == 2 else advantages[:, None]).detach()
+    if ratio == "none":
+        return LossOut(reduce(-advantage * logps, mask, reduction, count), {})
+    old = logps if old_logps is None else old_logps
+    log_ratio = masked(logps - old.detach(), mask)
+    weight = _log_weight(ratio, log_ratio, mask).clamp(max=MAX_LOG_RATIO).exp()
+    low, high = clip if clip is not None else (torch.inf, torch.inf)
+    gain = torch.minimum(weight * advantage, weight.clamp(1.0 - low, 1.0 + high) * advantage)
+    return LossOut(reduce(-gain, mask, reduction, count), _ratio_sums(weight.detach(), advantage, mask, low, high))
+
+
+def _log_weight(ratio: Ratio, log_ratio: Tensor, mask: Tensor) -> Tensor:
+    """[B, C], or [B, 1] for a ratio per row."""
+    if ratio == "token":
+        return log_ratio
+    total = log_ratio.sum(-1, keepdim=True)
+    return total / mask.sum(-1, keepdim=True).clamp(min=1.0) if ratio == "sequence" else total
+
+
+def _ratio_sums(
+    weight: Tensor, advantage: Tensor, mask: Tensor, low: float, high: float
+) -> dict[str, tuple[float, float]]:
+    """The ratio, and how often the clipping cuts the gradient: over tokens, or over rows for a ratio per row."""
+    is_low = (weight < 1.0 - low) & (advantage < 0)
+    is_high = (weight > 1.0 + high) & (advantage > 0)
+    counted = mask if is_low.shape == mask.shape else torch.ones_like(weight)
+    columns = torch.stack([is_low.float(), is_high.float(), weight.float().expand(is_low.shape)])
+    total, n_low, n_high, ratio = torch.stack([counted.sum().float(), *(columns * counted).sum((1, 2))]).tolist()
+    return {
+        "clip_ratio/low_mean": (n_low, total),
+        "clip_ratio/high_mean": (n_high, total),
+        "clip_ratio/region_mean": (n_low + n_high, total),
+        "ratio/mean": (ratio, total),
+    }

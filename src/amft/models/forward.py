@@ -1,0 +1,74 @@
+"""One forward pass: what the model thinks of a batch's completion tokens."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from ..batch import Batch
+from ..tensors import mean_logps, selected_logps, token_entropy
+
+Entropy: TypeAlias = Literal["skip", "value", "graph"]
+"""`skip`: not computed. `value`: a number to log, without graph. `graph`: to be differentiated."""
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """Scores of the completion tokens. Where the completion mask is 0 they are arbitrary, but finite."""
+
+    logps: Tensor
+    """[B, C] log-probabilities, nats."""
+    entropy: Tensor | None = None
+    """[B, C] nats."""
+    mean_logps: Tensor | None = None
+    """[B, C] mean over the vocabulary of the log-probabilities."""
+
+
+def token_scores(
+    model: nn.Module, batch: Batch, *, temperature: float = 1.0, entropy: Entropy = "skip", smoothing: bool = False
+) -> TokenScores:
+    """Log-probabilities of every completion token, the first included, under softmax(logits / temperature).
+
+    Token t is scored by the logits at t - 1, so the first one by the last prompt token; a row needs a prompt.
+    The head runs on the completion only, where the model takes `logits_to_keep`.
+
+    Args:
+        model: a causal language model of transformers, or one wrapped by peft or DDP.
+        batch: prompts padded on the left, completions on the right.
+        temperature: of the rollouts; divides the logits, as in TRL.
+        entropy: whether to compute the entropy, and with which graph.
+        smoothing: also compute the mean over the vocabulary, for label smoothing.
+    """
+    length = batch.completion_mask.shape[1]
+    assert batch.ids.shape[1] > length, "every row needs a prompt token"
+    logits = _completion_logits(model, batch, length)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and entropy == "graph"):
+        entropies = None if entropy == "skip" else token_entropy(logits, temperature=temperature)
+    return TokenScores(
+        logps=selected_logps(logits, batch.completion_ids, temperature=temperature),
+        entropy=entropies,
+        mean_logps=mean_logps(logits, temperature=temperature) if smoothing else None,
+    )
+
+
+def _completion_logits(model: nn.Module, batch: Batch, length: int) -> Tensor:
+    """[B, C, V], the logits that predict the completion tokens."""
+    options: dict[str, Any] = {
+        "position_ids": (batch.attention_mask.cumsum(-1) - 1).clamp(min=0),
+        "logits_to_keep": length + 1,
+        "use_cache": False,
+    }
+    taken = inspect.signature(_innermost(model).forward).parameters
+    options = {name: value for name, value in options.items() if name in taken}
+    logits = model(input_ids=batch.ids, attention_mask=batch.attention_mask, **options).logits
+    return logits[:, -(length + 1) : -1]
+
+
+def _innermost(model: nn.Module) -> nn.Module:
+    """The model whose `forward` does the work, inside the wrappers of DDP and peft."""
+    inner: Any = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
