@@ -1,0 +1,89 @@
+"""Success before and after training, split by split, with intervals over independent problems."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..stats import Interval, paired_difference, success_interval
+from .load import Rows, Run
+
+MIN_CLUSTERS = 10
+"""Below this many independent problems no change is called clear: bootstrap intervals are too narrow there."""
+SELECTION = "val"
+"""The split that training may look at."""
+
+
+@dataclass(frozen=True)
+class SplitOutcome:
+    """One split, scored with the model as it came (`before`) and as training left it (`after`); None: not scored."""
+
+    split: str
+    before: Interval | None
+    after: Interval | None
+    difference: Interval | None
+    """After minus before on the problems scored both times."""
+
+    @property
+    def verdict(self) -> str:
+        """`better`, `worse`, `unclear`, `few` (too few problems to tell) or `unmeasured`."""
+        if self.difference is None:
+            return "unmeasured"
+        if self.difference.clusters < MIN_CLUSTERS:
+            return "few"
+        if not self.difference.excludes_zero:
+            return "unclear"
+        return "better" if self.difference.mean > 0 else "worse"
+
+
+def split_outcomes(run: Run) -> list[SplitOutcome]:
+    """Every scored split: first in the order of `test_splits`, then as they were scored, the selection split last."""
+    named = run.config.get("test_splits") or []
+    found = dict.fromkeys(str(row.get("split")) for row in run.scores)
+    order = [split for split in named if split in found] + [split for split in found if split not in named]
+    order.sort(key=lambda split: split == SELECTION)
+    return [_outcome(run, split) for split in order]
+
+
+def _outcome(run: Run, split: str) -> SplitOutcome:
+    rows = [row for row in run.scores if str(row.get("split")) == split and row.get("correct") is not None]
+    before, after = _last(rows, "base"), _last(rows, "policy")
+    return SplitOutcome(split, _interval(before), _interval(after), _difference(before, after))
+
+
+def _last(rows: Rows, model: str) -> Rows:
+    """The rows of a model's latest evaluation."""
+    mine = [row for row in rows if row.get("model") == model]
+    latest = max((row["step"] for row in mine), default=None)
+    return [row for row in mine if row["step"] == latest]
+
+
+def _interval(rows: Rows) -> Interval | None:
+    if not rows:
+        return None
+    return success_interval([bool(row["correct"]) for row in rows], [_word(row.get("key")) for row in rows])
+
+
+def _difference(before: Rows, after: Rows) -> Interval | None:
+    old, new = _by_problem(before), _by_problem(after)
+    shared = [problem for problem in new if problem in old]
+    if not shared:
+        return None
+    clusters = [problem[0] for problem in shared]
+    return paired_difference([old[problem] for problem in shared], [new[problem] for problem in shared], clusters)
+
+
+def _by_problem(rows: Rows) -> dict[tuple[Hashable, Hashable], float]:
+    """(key, problem) -> share of its samples that are correct."""
+    found: dict[tuple[Hashable, Hashable], list[bool]] = {}
+    for row in rows:
+        found.setdefault((_word(row.get("key")), _word(row.get("problem"))), []).append(bool(row["correct"]))
+    return {problem: float(np.mean(right)) for problem, right in found.items()}
+
+
+def _word(value: Any) -> Hashable:
+    return value if isinstance(value, (str, int)) else json.dumps(value, sort_keys=True)
