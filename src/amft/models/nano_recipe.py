@@ -1,0 +1,148 @@
+"""How the nano base is made: `python -m amft.models.nano_recipe --output DIR`.
+
+A Llama-type model of under 5 M parameters, pretrained by plain next-token prediction on the answers of
+`nano_corpus`, saved in the ordinary Hugging Face layout with bfloat16 weights (under 10 MB).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+from tqdm import tqdm
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from .nano_corpus import conversations
+from .tokenizer import train_tokenizer
+
+TOKENIZER_SAMPLE = 4000
+POOL = 32
+"""Batches drawn ahead and sorted by length, so that little is padding."""
+
+
+def nano_model(vocab: int, pad_id: int, eos_id: int, *, hidden: int = 256, layers: int = 4) -> LlamaForCausalLM:
+    """A Llama-type model with random weights from the current torch generator."""
+    config = LlamaConfig(
+        vocab_size=vocab,
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        num_key_value_heads=max(1, hidden // 128),
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        pad_token_id=pad_id,
+        bos_token_id=None,
+        eos_token_id=eos_id,
+        attn_implementation="eager",
+    )
+    return LlamaForCausalLM(config)
+
+
+def pretrain(
+    *,
+    steps: int,
+    batch_size: int = 64,
+    learning_rate: float = 2e-3,
+    seed: int = 0,
+    hidden: int = 256,
+    layers: int = 4,
+    progress: bool = True,
+    on_step: Callable[[int, LlamaForCausalLM], None] | None = None,
+) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """Make a base from nothing: tokenizer, model, training.
+
+    Args:
+        steps: optimizer steps of `batch_size` conversations.
+        learning_rate: peak of a cosine with 3 % warm-up; AdamW betas 0.9, 0.95, weight decay 0.05.
+        on_step: called with the step just done and the model, for snapshots and tests.
+    """
+    sample = itertools.islice(conversations(seed), TOKENIZER_SAMPLE)
+    tokenizer = train_tokenizer(message["content"] for talk in sample for message in talk)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = nano_model(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id, hidden=hidden, layers=layers)
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() == 1]
+    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.95))
+    warmup = max(1, steps * 3 // 100)
+    bar = tqdm(_batches(tokenizer, seed + 1, batch_size, steps), total=steps, disable=not progress, unit="step")
+    for step, (ids, labels) in enumerate(bar):
+        rate = (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * max(rate, 0.02)
+        wanted = labels[:, 1:]
+        with torch.autocast("cpu", torch.bfloat16):
+            states = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+            logits = model.lm_head(states[wanted >= 0])
+        loss = functional.cross_entropy(logits.float(), wanted[wanted >= 0])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 20 == 0:
+            bar.set_postfix(loss=f"{loss.item():.3f}")
+        if on_step:
+            on_step(step + 1, model)
+    return model, tokenizer
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
+    """Write the Hugging Face layout: bfloat16 safetensors, config, tokenizer, chat template."""
+    model.to(torch.bfloat16).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
+def _batches(
+    tokenizer: PreTrainedTokenizerFast, seed: int, batch_size: int, steps: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Right-padded ids and labels (-100 outside the answers)."""
+    stream = conversations(seed)
+    made = 0
+    while made < steps:
+        talks = list(itertools.islice(stream, POOL * batch_size))
+        rows = sorted((_encode(tokenizer, talk) for talk in talks), key=lambda row: len(row[0]))
+        order = torch.randperm(POOL, generator=torch.Generator().manual_seed(seed + made)).tolist()
+        for place in order[: steps - made]:
+            yield _pad(rows[place * batch_size : (place + 1) * batch_size], tokenizer.pad_token_id)
+            made += 1
+
+
+def _encode(tokenizer: PreTrainedTokenizerFast, talk: list[dict[str, str]]) -> tuple[list[int], int]:
+    prompt = tokenizer.apply_chat_template(talk[:1], add_generation_prompt=True, tokenize=False)
+    whole = tokenizer.apply_chat_template(talk, tokenize=False)
+    return tokenizer.encode(whole), len(tokenizer.encode(prompt))
+
+
+def _pad(rows: list[tuple[list[int], int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    width = max(len(ids) for ids, _ in rows)
+    ids = torch.full((len(rows), width), pad_id)
+    labels = torch.full((len(rows), width), -100)
+    for i, (row, prompt) in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+        labels[i, prompt : len(row)] = ids[i, prompt : len(row)]
+    return ids, labels
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=2200)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = vars(parser.parse_args())
+    directory = arguments.pop("output")
+    save(*pretrain(**arguments), directory)
+
+
+if __name__ == "__main__":
+    main()
