@@ -1,0 +1,181 @@
+"""Our own decoding loop for small models: the ordinary `transformers` forward without the weight of `generate`.
+
+What it saves: each prompt is prefilled once and shared by its n completions; keys and values are written in place;
+rows that are finished leave the batch; one mask and one draw per step.
+
+Guarantee: the uniform number of (row, step) is fixed before the first forward, so the samples depend neither on
+`max_batch`, nor on when other rows finish, nor on prompts of other rows, up to the rounding of the logits (a matrix
+product over another number of rows may round differently). `HFSampler` does not have this property.
+
+Notation: R rows of one internal batch, P prompt tokens, C = max_new_tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+from ..errors import ModelError
+from ..models.attention import attention
+from ..models.modes import evaluating
+from ..types import Sampling, Trajectory
+from .cache import RowCache
+from .draw import check_request, next_tokens
+
+SLACK = 16
+"""Finished rows stay in the batch until they are one in SLACK of it: smaller batches are new shapes for the kernels."""
+
+
+def undecodable(model: PreTrainedModel) -> str | None:
+    """Why `DecodeSampler` cannot run this model; None when it can.
+
+    It can when every layer keeps plain keys and values (no sliding window, no recurrent state, no encoder) and the
+    fused attention kernel can be switched on.
+    """
+    config = model.config
+    if config.is_encoder_decoder:
+        return "it is an encoder-decoder"
+    if config.get_text_config(decoder=True) is not config:
+        return "it is not a plain text model"
+    if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=config).layers):
+        return "its cache is not plain keys and values in every layer"
+    try:
+        with attention(model, "sdpa"):
+            return None
+    except ModelError as error:
+        return str(error)
+
+
+class DecodeSampler:
+    """Batched decoding with a key-value cache; the weights are read at every call, so training needs no push."""
+
+    def __init__(self, model: PreTrainedModel, pad_id: int, eos_ids: Sequence[int], max_batch: int = 256):
+        """Args: pad_id: any token id, never seen by the model; eos_ids: tokens that end a completion; max_batch: rows.
+
+        Raises:
+            ModelError: see `undecodable`.
+        """
+        reason = undecodable(model)
+        if reason:
+            raise ModelError(f"engine decode: {type(model).__name__} does not fit: {reason}; use engine hf")
+        self.model, self.pad_id, self.max_batch = model, pad_id, max_batch
+        self.eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.long)
+
+    @torch.no_grad()
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, generator: torch.Generator
+    ) -> list[Trajectory]:
+        """See `rollout.base.Sampler.generate`; greedy decoding draws nothing from `generator`."""
+        check_request(prompts, sampling)
+        # Similar lengths share a batch, so that little of it is padding.
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        rows = [i * sampling.n + j for i in order for j in range(sampling.n)]
+        uniforms = _uniforms(len(rows), sampling, generator)
+        found: dict[int, Trajectory] = {}
+        with attention(self.model, "sdpa"), evaluating(self.model):
+            for start in range(0, len(rows), self.max_batch):
+                part = rows[start : start + self.max_batch]
+                owners = [row // sampling.n for row in part]
+                noise = None if uniforms is None else uniforms[part].to(self.model.device)
+                tokens, lengths, finished = self._decode([prompts[i] for i in owners], noise, sampling)
+                for row, i, ids, length, done in zip(part, owners, tokens, lengths, finished, strict=True):
+                    found[row] = Trajectory(tuple(prompts[i]), tuple(ids[:length]), done)
+        return [found[row] for row in range(len(rows))]
+
+    def _decode(
+        self, prompts: Sequence[Sequence[int]], uniforms: Tensor | None, sampling: Sampling
+    ) -> tuple[list[list[int]], list[int], list[bool]]:
+        """Tokens [R, C], lengths [R] and whether an end token was drawn [R], for one row per prompt given."""
+        logits, batch = self._prefill(prompts, sampling.max_new_tokens)
+        steps, device = sampling.max_new_tokens, logits.device
+        eos = self.eos_ids.to(device)
+        tokens = torch.full((len(prompts), steps), self.pad_id, device=device)
+        lengths = torch.full((len(prompts),), steps, device=device)
+        finished = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+        for step in range(steps):
+            rows = batch.rows
+            drawn = next_tokens(logits, None if uniforms is None else uniforms[rows, step], sampling)
+            tokens[rows, step] = drawn
+            ended = torch.isin(drawn, eos) & ~finished[rows]
+            lengths[rows[ended]] = step + 1
+            finished[rows[ended]] = True
+            done = finished[rows]
+            gone = int(done.sum())
+            if gone == len(rows) or step == steps - 1:
+                break
+            if gone * SLACK >= len(rows):
+                drawn = batch.drop(done, drawn)
+            logits = batch.forward(self.model, drawn)
+        return tokens.tolist(), lengths.tolist(), finished.tolist()
+
+    def _prefill(self, prompts: Sequence[Sequence[int]], steps: int) -> tuple[Tensor, _Batch]:
+        """First logits [R, V] and the decoding state; each distinct neighbouring prompt runs once."""
+        unique = [p for i, p in enumerate(prompts) if i == 0 or p is not prompts[i - 1]]
+        owner = torch.tensor([i > 0 and p is not prompts[i - 1] for i, p in enumerate(prompts)]).cumsum(0)
+        width = max(map(len, unique))
+        ids = torch.tensor([[self.pad_id] * (width - len(p)) + list(p) for p in unique])
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in unique])
+        ids, mask, owner = (x.to(self.model.device) for x in (ids, mask, owner))
+        cache = DynamicCache(config=self.model.config)
+        out = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return out.logits[owner, -1], _Batch(cache, owner, mask, width + steps)
+
+
+class _Batch:
+    """The rows still decoding: their cache, mask, positions and original row numbers."""
+
+    def __init__(self, prefilled: DynamicCache, owner: Tensor, mask: Tensor, capacity: int):
+        self.cache = RowCache(prefilled, owner, capacity)
+        self.rows = torch.arange(len(owner), device=owner.device)
+        self.positions = mask.sum(1)[owner, None]
+        dtype = self.cache.layers[0].dtype
+        # Additive and ready for every layer; without an explicit mask transformers asks torch for grouped-query
+        # attention, which is several times slower on a CPU in bfloat16.
+        self.mask = torch.zeros(len(owner), 1, 1, capacity, dtype=dtype, device=owner.device)
+        self.mask[:, 0, 0, : mask.shape[1]].masked_fill_(mask[owner] == 0, -torch.inf)
+
+    def forward(self, model: PreTrainedModel, tokens: Tensor) -> Tensor:
+        """Append one token per row, [R]; logits of the next, [R, V]."""
+        out = model(
+            input_ids=tokens[:, None],
+            attention_mask=self.mask[..., : self.cache.get_seq_length() + 1],
+            position_ids=self.positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self.positions = self.positions + 1
+        return out.logits[:, -1]
+
+    def drop(self, done: Tensor, tokens: Tensor) -> Tensor:
+        """Remove the rows marked in `done` [R]: the last rows take their places. Returns `tokens` in the new order."""
+        kept = int((~done).sum())
+        holes = done[:kept].nonzero().squeeze(1)
+        movers = kept + (~done[kept:]).nonzero().squeeze(1)
+        self.cache.remove(holes, movers, kept)
+
+        def compact(values: Tensor) -> Tensor:
+            values[holes] = values[movers]
+            return values[:kept]
+
+        self.rows, self.positions, self.mask = compact(self.rows), compact(self.positions), compact(self.mask)
+        return compact(tokens)
+
+
+def _uniforms(rows: int, sampling: Sampling, generator: torch.Generator) -> Tensor | None:
+    """[rows, C] float64 on the generator's device; None when greedy."""
+    if sampling.temperature == 0:
+        return None
+    shape = (rows, sampling.max_new_tokens)
+    return torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)

@@ -1,0 +1,79 @@
+"""The plain, dependable engine: `transformers` `generate`, for every causal language model it supports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel
+
+from ..models.modes import evaluating
+from ..types import Sampling, Trajectory
+from .draw import check_request
+
+
+class HFSampler:
+    """Sampling with `model.generate`; the weights are read at every call, so training needs no push."""
+
+    def __init__(self, model: PreTrainedModel, pad_id: int, eos_ids: Sequence[int], max_batch: int = 256):
+        """Args: pad_id: any token id, never attended; eos_ids: tokens that end a completion; max_batch: rows."""
+        self.model, self.pad_id, self.max_batch = model, pad_id, max_batch
+        self.eos_ids = frozenset(eos_ids)
+
+    @torch.no_grad()
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, generator: torch.Generator
+    ) -> list[Trajectory]:
+        """See `rollout.base.Sampler.generate`. One seed is drawn from `generator` per call.
+
+        The samples depend on `max_batch` and on which prompts come together (one stream of random numbers).
+        """
+        check_request(prompts, sampling)
+        rows = [prompt for prompt in prompts for _ in range(sampling.n)]
+        seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+        config = self._config(sampling)
+        found: list[Trajectory] = []
+        with evaluating(self.model), _no_defaults(self.model), torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for start in range(0, len(rows), self.max_batch):
+                part = rows[start : start + self.max_batch]
+                for prompt, ids in zip(part, self._generate(part, config).tolist(), strict=True):
+                    found.append(self._trajectory(prompt, ids))
+        return found
+
+    def _config(self, sampling: Sampling) -> GenerationConfig:
+        drawn = sampling.temperature > 0
+        warpers = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
+        return GenerationConfig(
+            max_new_tokens=sampling.max_new_tokens,
+            do_sample=drawn,
+            pad_token_id=self.pad_id,
+            eos_token_id=sorted(self.eos_ids) or None,
+            **(warpers if drawn else {}),
+        )
+
+    def _generate(self, prompts: Sequence[Sequence[int]], config: GenerationConfig) -> Tensor:
+        """New tokens, [R, at most C], padded after the end token."""
+        width = max(map(len, prompts))
+        ids = torch.tensor([[self.pad_id] * (width - len(p)) + list(p) for p in prompts])
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+        device = self.model.device
+        out = self.model.generate(ids.to(device), attention_mask=mask.to(device), generation_config=config)
+        return out[:, width:]
+
+    def _trajectory(self, prompt: Sequence[int], ids: list[int]) -> Trajectory:
+        end = next((i for i, token in enumerate(ids) if token in self.eos_ids), None)
+        return Trajectory(tuple(prompt), tuple(ids if end is None else ids[: end + 1]), end is not None)
+
+
+@contextmanager
+def _no_defaults(model: PreTrainedModel) -> Iterator[None]:
+    """Hide the checkpoint's generation defaults (a repetition penalty, say), which `generate` would mix in silently."""
+    hidden = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = hidden

@@ -1,0 +1,43 @@
+"""Names of the rollout engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from transformers import PreTrainedModel
+
+from ..errors import ConfigError
+from .base import Sampler
+from .decode import DecodeSampler, undecodable
+from .hf import HFSampler
+
+SAMPLERS: dict[str, Callable[[PreTrainedModel, int, Sequence[int], int], Sampler]] = {
+    "decode": DecodeSampler,
+    "hf": HFSampler,
+}
+
+
+def build_sampler(
+    name: str, model: PreTrainedModel, *, pad_id: int, eos_ids: Sequence[int], max_batch: int = 256
+) -> Sampler:
+    """The engine called `name`; `auto` is `decode` when the model fits it, else `hf`.
+
+    A model fits `decode` when every layer keeps plain keys and values: Llama, Qwen2, Qwen3 and their like, but not
+    models with sliding windows, recurrent layers, encoders or images (`rollout.decode.undecodable` names the reason).
+
+    Args:
+        name: `auto`, `decode` or `hf`.
+        model: the policy itself, not a copy; its current weights are used at every call.
+        pad_id: token id that fills the gaps of a batch.
+        eos_ids: token ids that end a completion.
+        max_batch: completions decoded together; bounds the memory of the cache.
+
+    Raises:
+        ConfigError: the name is unknown.
+        ModelError: `decode` was asked for and does not fit the model.
+    """
+    if name == "auto":
+        name = "hf" if undecodable(model) else "decode"
+    if name not in SAMPLERS:
+        raise ConfigError(f"engine: {name!r} is unknown; choose auto, {', '.join(SAMPLERS)}")
+    return SAMPLERS[name](model, pad_id, eos_ids, max_batch)
