@@ -15,8 +15,8 @@ KEYS = {"answer": "cards, number, formula", "worked": "cards, number, steps, for
 def question(cards: Sequence[str], rule: FaceRule, target: int, style: str) -> str:
     """The user's message."""
     return (
-        f"Use each card once with + - * / and brackets to make {target}. {rule.sentence} "
-        f"Reply in JSON with {KEYS[style]}.\nCards: {', '.join(cards)}"
+        f"Make {target} from the cards, each used once, with + - * / ( ). {rule.sentence} "
+        f"Reply in JSON: {KEYS[style]}.\nCards: {', '.join(cards)}"
     )
 
 

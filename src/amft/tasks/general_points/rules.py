@@ -33,7 +33,7 @@ class FaceRule:
 
     @property
     def sentence(self) -> str:
-        return f"J counts as {self.j}, Q as {self.q}, K as {self.k}."
+        return f"J={self.j}, Q={self.q}, K={self.k}."
 
 
 TEN = FaceRule("ten", 10, 10, 10)
