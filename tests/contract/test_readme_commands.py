@@ -1,0 +1,113 @@
+"""README.md, CONTRIBUTING.md and docs/*.md as a reader would use them.
+
+Every page is followed from top to bottom in an empty directory: a block whose first line is `# name.ext` is saved under
+that name, any other Python block is run, and every shell block is run, but for the lines in `NOT_RUN`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+NOT_RUN = {
+    "make demo": "takes minutes and installs",
+    "make test": "would run this test again",
+    "make format": "rewrites the source",
+    "PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo": "installs over the network",
+    "python3 -m venv .venv && source .venv/bin/activate": "installs",
+    "pip install torch": "installs over the network",
+    "pip install -e .": "installs",
+}
+PAPER = (
+    "An independent implementation of the method described in arXiv:2508.06944 (v1-v2, August 2025). "
+    "The arXiv record's v3 comment (10 October 2025) says the paper is under investigation and that its authors asked "
+    "to withdraw it. We are not affiliated with the authors, use none of their code, and take no position on the matter. "
+    "The paper's numbers are unverified claims; "
+    "every result shown here comes from our own runs, with seeds and intervals."
+)
+
+
+def blocks(page: Path) -> Iterator[tuple[str, str]]:
+    """(language, text) of the fenced blocks of a page, in order."""
+    text = page.read_text(encoding="utf-8")
+    yield from re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def follow(page: Path, folder: Path) -> None:
+    """Do what the page says."""
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    for language, text in blocks(page):
+        named = re.match(r"# ([\w-]+\.\w+)\n", text)
+        if named:
+            (folder / named[1]).write_text(text, encoding="utf-8")
+        elif language in ("sh", "bash", "python"):
+            lines = [line for line in text.splitlines() if line not in NOT_RUN]
+            program = [sys.executable, "-c"] if language == "python" else ["bash", "-euo", "pipefail", "-c"]
+            done = subprocess.run(
+                [*program, "\n".join(lines)],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=300,
+                check=False,
+            )
+            assert done.returncode == 0, f"{page.name}\n{text}\n{done.stdout[-3000:]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page_can_be_followed(page: Path, tmp_path: Path) -> None:
+    follow(page, tmp_path)
+    if page.name == "README.md":
+        measured = {name for run in (tmp_path / "runs").iterdir() for name in names_in(run)}
+        assert sorted(names_documented(page) - measured) == []
+
+
+def names_in(run: Path) -> set[str]:
+    """Every metric and timing a run wrote."""
+    lines = [line for stream in ("metrics", "timings") for line in (run / f"{stream}.jsonl").read_text().splitlines()]
+    return {name for line in lines for name in re.findall(r'"([^"]+)":', line)}
+
+
+def names_documented(page: Path) -> set[str]:
+    """First column of the table headed `metric`."""
+    table = re.search(r"^\| metric \|.*?\n\n", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert table is not None
+    return {name for row in table[0].splitlines()[2:] for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
+
+
+def test_what_is_not_run_is_still_written_somewhere() -> None:
+    written = {line for page in PAGES for _, text in blocks(page) for line in text.splitlines()}
+    assert sorted(NOT_RUN.keys() - written) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = {target.split("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target}
+    missing = [target for target in links if target and not (page.parent / target).exists()]
+    paths = re.findall(r"`((?:src|tests|docs|recipes|benchmarks)/[\w./-]+|[\w/]+\.py)`", text)
+    missing += [path for path in paths if not any((base / path).exists() for base in (ROOT, ROOT / "src/amft"))]
+    assert sorted(missing) == []
+
+
+def test_the_paper_is_described_in_the_agreed_words() -> None:
+    assert PAPER in (ROOT / "README.md").read_text(encoding="utf-8")
+    for page in PAGES:
+        assert not re.search(r"fraud|retract|misconduct", page.read_text(encoding="utf-8"), re.IGNORECASE), page.name
