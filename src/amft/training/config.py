@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import ConfigError
+from .explain import explain
 
 
 class AMFTConfig(BaseModel):
     """Settings of one run. Unknown names, wrong types and values out of range are refused.
+
+    Raises:
+        ConfigError: one line that names the field, what was given and what is allowed.
 
     Example:
         >>> AMFTConfig(max_steps=50, balance={"rule": "amft", "mu_init": 0.5}).num_generations
         8
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True)
+
+    if not TYPE_CHECKING:  # editors and type checkers keep pydantic's own signature
+
+        def __init__(self, **values):
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise ConfigError(explain(error, type(self))) from None
 
     # run
     output_dir: str = Field("runs/amft", min_length=1, description="run directory; never overwritten")

@@ -1,0 +1,27 @@
+"""`amft doctor RUN`: what looks wrong in a run, on what evidence, and what to do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+
+def doctor(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory, finished or not.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look for known failures in a run's own numbers."""
+    from ..report.doctor import diagnose
+    from ..runs import RunDirectory
+
+    findings = diagnose(RunDirectory.open(run).path)
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        return
+    for finding in findings:
+        typer.echo(f"{finding.level}: {finding.title}\n  evidence: {finding.evidence}\n  action: {finding.action}")
+    if not findings:
+        typer.echo("nothing looks wrong")

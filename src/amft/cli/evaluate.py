@@ -1,0 +1,36 @@
+"""`amft eval MODEL_OR_RUN`: answer a task's held-out problems and print the success per split."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from .table import percent, table
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL_OR_RUN", help="nano, a model directory, or a run directory.")],
+    task: Annotated[str, typer.Option("--task", metavar="ID", help="Versioned task id; `amft tasks` lists them.")],
+    splits: Annotated[
+        list[str] | None, typer.Option("--split", metavar="S", help="Repeatable; default: the task's test splits.")
+    ] = None,
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, metavar="K", help="Answers per problem; 1 is greedy.")
+    ] = 1,
+    problems: Annotated[
+        int | None, typer.Option("--problems", min=1, metavar="N", help="Per split; default: all.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="SEED", help="Of the problems and answers drawn.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure a model's success on a task, with 95 % intervals."""
+    from ..recipe import build_evaluation
+
+    summary = build_evaluation(model, task, splits or [], samples=samples, problems=problems, seed=seed)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+        return
+    lines = [{**row, "success [95 % interval]": percent(row["rate"], row["low"], row["high"])} for row in summary]
+    typer.echo(table(lines, ["split", "success [95 % interval]", "n", "hands"]))

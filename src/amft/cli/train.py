@@ -1,0 +1,95 @@
+"""`amft train RECIPE`: run a recipe, then print held-out success before and after."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .table import percent, table
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe
+
+_SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A recipe file, or a shipped recipe's name such as general_points.")
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace one key of the recipe; repeatable, the later wins."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in output_dir from its last checkpoint.")
+    ] = False,
+    output_dir: Annotated[
+        str | None, typer.Option("--output-dir", metavar="DIR", help="Where the run is written.")
+    ] = None,
+) -> None:
+    """Train a model from a recipe."""
+    settings = settings or []
+    from ..recipe import load_recipe
+
+    overrides = [*settings, *([] if output_dir is None else [f"output_dir={json.dumps(output_dir)}"])]
+    loaded = load_recipe(recipe, overrides)
+    typer.echo(_facts(recipe, loaded))
+
+    from ..recipe import build_trainer
+
+    result = build_trainer(loaded).train(resume=resume)
+    if result.interrupted:
+        typer.echo(f"amft: stopped by {result.interrupted}; the run is saved. Continue with:", err=True)
+        typer.echo(f"  {_resume_command(recipe, settings, output_dir)}", err=True)
+        raise typer.Exit(_SIGNALS.get(result.interrupted, 130))
+
+    from ..report.page import write_report
+
+    if result.table:
+        typer.echo(_outcome(result.table))
+    typer.echo(f"report: {write_report(result.run)}")
+
+
+def _facts(name: str, recipe: Recipe) -> str:
+    settings = ", ".join(f"{key} {value}" for key, value in recipe.balance.items() if key != "rule")
+    source = recipe.task.id if recipe.task else recipe.data.train if recipe.data else ""
+    facts = {
+        "recipe": name,
+        "model": recipe.model,
+        "task" if recipe.task else "data": source,
+        "balance": f"{recipe.balance.get('rule')}{f' ({settings})' if settings else ''}",
+        "steps": f"{recipe.max_steps}, of which {recipe.sft_warmup_steps} warm-up; seed {recipe.seed}",
+        "per step": f"{recipe.num_prompts} prompts x {recipe.num_generations} completions + "
+        f"{recipe.num_demos} demonstrations",
+        "run": recipe.output_dir,
+    }
+    return "\n".join(f"{key:9} {value}" for key, value in facts.items())
+
+
+def _outcome(rows: Sequence[Mapping[str, Any]]) -> str:
+    columns = ["split", "before", "after", "answers", "hands"]
+    lines = [
+        {
+            "split": row["split"],
+            "before": percent(row["before"], row["before_low"], row["before_high"]),
+            "after": percent(row["after"], row["after_low"], row["after_high"]),
+            "answers": row["n"],
+            "hands": row["hands"],
+        }
+        for row in rows
+    ]
+    return f"\nheld-out success [95 % interval]\n{table(lines, columns)}\n"
+
+
+def _resume_command(recipe: str, settings: Sequence[str], output_dir: str | None) -> str:
+    words = ["amft", "train", recipe]
+    for setting in settings:
+        words += ["--set", setting]
+    if output_dir is not None:
+        words += ["--output-dir", output_dir]
+    return shlex.join([*words, "--resume"])
