@@ -1,0 +1,182 @@
+"""From rows to token ids, such that imitation and exploration see the same prompt, token for token.
+
+A demonstration is the rollout one would wish for: exactly the ids of the prompt as it is sampled from, then ids
+that end with the token which ends a rollout. The prompt's ids are never changed by what follows it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import DataError
+from ..types import Message, Prompt, Row
+
+
+@dataclass(frozen=True)
+class EncodedDemo:
+    """One demonstration as token ids."""
+
+    row: int
+    """Index of its row in the dataset, from 0."""
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class EncodedDemos:
+    """The demonstrations that fit, and how many did not."""
+
+    rows: list[EncodedDemo]
+    dropped: int
+    reasons: dict[str, int]
+    """Why -> how many."""
+
+
+def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
+    """The token ids the policy continues: a conversation through the chat template, a string as it stands (as in TRL).
+
+    Raises:
+        DataError: there is no token, no chat template, or the template refuses the conversation.
+    """
+    if isinstance(prompt, str):
+        ids = _plain_ids(tokenizer, prompt)
+    else:
+        ids = _ids(tokenizer, _render(tokenizer, prompt, add_generation_prompt=True))
+    if not ids:
+        raise DataError("prompt has no tokens in this tokenizer; fill it or use another tokenizer")
+    return ids
+
+
+def encode_demonstration(
+    tokenizer: Any, prompt: Prompt, completion: Prompt, stop_ids: Collection[int] = ()
+) -> tuple[list[int], list[int]]:
+    """`(prompt_ids, completion_ids)`, where `prompt_ids == encode_prompt(tokenizer, prompt)`.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        prompt: string or conversation.
+        completion: of the same kind as the prompt; a conversation is one assistant message.
+        stop_ids: tokens that end a rollout, when the model has more than the tokenizer's `eos_token`.
+
+    Raises:
+        DataError: the chat template changes the prompt or the answer, or no token can end the completion.
+    """
+    stops = set(stop_ids) | ({tokenizer.eos_token_id} - {None})
+    if not stops:
+        raise DataError("the tokenizer has no eos_token, so no completion could end; set tokenizer.eos_token")
+    prompt_ids = encode_prompt(tokenizer, prompt)
+    if isinstance(prompt, str):
+        joint, tail = _plain_ids(tokenizer, prompt + str(completion)), str(completion)
+    else:
+        text, tail = _seam(tokenizer, prompt, completion)
+        joint = _ids(tokenizer, text)
+    # Where tokens merge over the seam the completion is encoded alone: a rollout could not undo the prompt's tokens.
+    stable = joint[: len(prompt_ids)] == prompt_ids
+    completion_ids = joint[len(prompt_ids) :] if stable else _ids(tokenizer, tail)
+    return prompt_ids, _ended(tokenizer, completion_ids, stops)
+
+
+def encode_prompts(
+    tokenizer: Any, rows: Sequence[Row], *, max_prompt_length: int, name: str = "rl_dataset"
+) -> list[list[int]]:
+    """The token ids of every row's prompt.
+
+    Raises:
+        DataError: a prompt is longer than `max_prompt_length` tokens, or cannot be encoded; names the row.
+    """
+    encoded = []
+    for number, row in enumerate(rows, 1):
+        try:
+            ids = encode_prompt(tokenizer, row["prompt"])
+        except DataError as error:
+            raise DataError(f"{name} row {number}: {error}") from None
+        if len(ids) > max_prompt_length:
+            raise DataError(
+                f"{name} row {number}: prompt has {len(ids)} tokens, max_prompt_length is {max_prompt_length}; "
+                "raise it or drop the row"
+            )
+        encoded.append(ids)
+    return encoded
+
+
+def encode_demonstrations(
+    tokenizer: Any,
+    rows: Sequence[Row],
+    *,
+    max_prompt_length: int,
+    max_completion_length: int,
+    stop_ids: Collection[int] = (),
+    name: str = "sft_dataset",
+) -> EncodedDemos:
+    """Every demonstration that fits; the longer ones are left out and counted, never cut.
+
+    Raises:
+        DataError: none fits, or one cannot be encoded; names the row.
+    """
+    kept: list[EncodedDemo] = []
+    reasons: Counter[str] = Counter()
+    for index, row in enumerate(rows):
+        try:
+            prompt_ids, completion_ids = encode_demonstration(tokenizer, row["prompt"], row["completion"], stop_ids)
+        except DataError as error:
+            raise DataError(f"{name} row {index + 1}: {error}") from None
+        if len(prompt_ids) > max_prompt_length:
+            reasons[f"prompt longer than max_prompt_length {max_prompt_length}"] += 1
+        elif len(completion_ids) > max_completion_length:
+            reasons[f"completion longer than max_completion_length {max_completion_length}"] += 1
+        else:
+            kept.append(EncodedDemo(index, tuple(prompt_ids), tuple(completion_ids)))
+    if not kept:
+        why = "; ".join(f"{count} {reason}" for reason, count in reasons.items()) or "no rows"
+        raise DataError(f"{name}: no demonstration fits ({why}); raise the limit or shorten them")
+    return EncodedDemos(kept, reasons.total(), dict(reasons))
+
+
+def _seam(tokenizer: Any, prompt: list[Message], completion: Any) -> tuple[str, str]:
+    """The rendered conversation, and the part of it that follows the rendered prompt."""
+    before = _render(tokenizer, prompt, add_generation_prompt=True)
+    text = _render(tokenizer, [*prompt, *completion], add_generation_prompt=False)
+    fix = "use a template that does not, or plain strings for prompt and completion"
+    if not text.startswith(before):
+        raise DataError(f"the chat template renders the prompt differently once an answer follows it; {fix}")
+    tail = text[len(before) :]
+    if completion[0]["content"].strip() not in tail:
+        raise DataError(f"the chat template leaves out or rewrites part of the assistant's content; {fix}")
+    return text, tail
+
+
+def _ended(tokenizer: Any, ids: list[int], stops: set[int]) -> list[int]:
+    """The ids up to and with their first stop token; one is added where there is none."""
+    first = next((place for place, token in enumerate(ids) if token in stops), len(ids))
+    if first == 0:
+        raise DataError("completion has no tokens before the one that ends it; fill it or drop the row")
+    if first == len(ids):
+        return [*ids, tokenizer.eos_token_id if tokenizer.eos_token_id is not None else min(stops)]
+    if tokenizer.decode(ids[first + 1 :], skip_special_tokens=True).strip():
+        word = tokenizer.decode([ids[first]])
+        raise DataError(f"completion goes on after {word!r}, the token that ends it; take that token out of it")
+    return ids[: first + 1]
+
+
+def _plain_ids(tokenizer: Any, text: str) -> list[int]:
+    ids = list(tokenizer(text)["input_ids"])
+    # Some tokenizers close every text (add_eos_token); a closed prompt has no continuation.
+    while ids and ids[-1] == tokenizer.eos_token_id and not text.endswith(tokenizer.eos_token):
+        ids.pop()
+    return ids
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _render(tokenizer: Any, messages: list[Message], *, add_generation_prompt: bool) -> str:
+    if not getattr(tokenizer, "chat_template", None):
+        raise DataError("prompt is a conversation but the tokenizer has no chat template; use plain strings")
+    try:
+        return tokenizer.apply_chat_template(messages, add_generation_prompt=add_generation_prompt, tokenize=False)
+    except Exception as error:  # Jinja templates raise what they like
+        raise DataError(f"the chat template refuses the conversation ({' '.join(str(error).split())})") from error

@@ -1,0 +1,103 @@
+"""A directory that can prove it is whole: a manifest with the size and SHA-256 of every file, written last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
+
+
+def write_manifest(directory: Path) -> None:
+    """Push every file to the disk, then list them all in `manifest.json`, then push that.
+
+    Raises:
+        CheckpointError: one of them is a pickle by its name.
+        OSError: the disk is full or refuses.
+    """
+    files = {}
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        name = path.relative_to(directory).as_posix()
+        _refuse_pickle(path)
+        fsync(path)
+        files[name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
+    for folder in (path for path in directory.rglob("*") if path.is_dir()):
+        fsync(folder)
+    (directory / MANIFEST).write_text(_text(files), encoding="utf-8")
+    fsync(directory / MANIFEST)
+    fsync(directory)
+
+
+def verify(directory: Path) -> list[str]:
+    """The names of a checkpoint's files, each of them compared with the manifest.
+
+    Raises:
+        CheckpointError: naming the first file that is missing, damaged or not allowed.
+    """
+    files = _read(directory)
+    for name, expected in files.items():
+        path = directory / name
+        _refuse_pickle(path)
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise CheckpointError(f"{directory / MANIFEST}: names a file outside it ({name}); do not use it")
+        if not path.is_file():
+            raise CheckpointError(f"{path}: missing from the checkpoint; use an older one")
+        if path.stat().st_size != expected["size"] or _sha256(path) != expected["sha256"]:
+            raise CheckpointError(f"{path}: damaged (size or SHA-256 differ from {MANIFEST}); use an older checkpoint")
+    return list(files)
+
+
+def fsync(path: Path) -> None:
+    """Push one file or directory to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _text(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """The manifest's only spelling; it carries its own hash, so that no flipped bit in it goes unseen."""
+    own = hashlib.sha256(json.dumps([FORMAT, files], sort_keys=True).encode()).hexdigest()
+    return json.dumps({"format": FORMAT, "files": files, "sha256": own}, indent=1, sort_keys=True) + "\n"
+
+
+def _read(directory: Path) -> dict[str, dict[str, Any]]:
+    path = directory / MANIFEST
+    if not directory.is_dir():
+        raise CheckpointError(f"{directory}: no such checkpoint")
+    try:
+        text = path.read_bytes().decode("utf-8")
+        manifest = json.loads(text)
+        files, version = manifest["files"], manifest["format"]
+        whole = text == _text(files)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: missing, so the checkpoint is incomplete; use an older one") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path}: damaged; use an older checkpoint") from None
+    if version != FORMAT:
+        raise CheckpointError(f"{path}: format {version!r}, this version reads {FORMAT}; use the one that wrote it")
+    if not whole:
+        raise CheckpointError(f"{path}: damaged (it differs from its own SHA-256); use an older checkpoint")
+    return files
+
+
+def _refuse_pickle(path: Path) -> None:
+    if path.suffix.lower() in PICKLES:
+        raise CheckpointError(f"{path}: pickle files are not allowed in a checkpoint; write safetensors")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,167 @@
+"""How completions are scored: TRL's reward functions, or a task's grader, behind one protocol. No torch.
+
+A score is one finite number per completion, or an abstention (NaN here; None from a reward function). Nothing is
+broadcast and no failure is swallowed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..errors import ConfigError, RewardError
+from ..tasks.base import Task
+from ..types import RewardFunction, Row
+from .reward_calls import call_functions, finite, one_line
+
+NOT_COLUMNS = {"prompt", "completion", "completion_ids"}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One entry per completion in every list."""
+
+    rewards: list[float]
+    """NaN where every reward function abstained."""
+    parts: dict[str, list[float]]
+    """Reward function -> its unweighted values, NaN where it abstained."""
+    outcomes: list[str] | None = None
+    """Words of the task's outcome list; None for reward functions."""
+    correct: list[bool] | None = None
+
+    @property
+    def abstained(self) -> int:
+        """Completions without a reward."""
+        return sum(map(math.isnan, self.rewards))
+
+
+class Scorer(Protocol):
+    """What the trainer asks for rewards."""
+
+    def score(self, rows: Sequence[Row], texts: Sequence[str], completion_ids: Sequence[Sequence[int]]) -> Scores:
+        """Score completion i, `texts[i]`, as an answer to `rows[i]`; a row is repeated for each of its completions."""
+        ...
+
+
+class TaskReward:
+    """A task's grader as a `Scorer`; each row carries its `Problem` in the column `problem`."""
+
+    def __init__(self, task: Task):
+        self.task = task
+
+    def score(self, rows: Sequence[Row], texts: Sequence[str], completion_ids: Sequence[Sequence[int]]) -> Scores:  # noqa: ARG002
+        """See `Scorer`.
+
+        Raises:
+            RewardError: a grade is not finite.
+        """
+        grades = [self.task.grade(row["problem"], text) for row, text in zip(rows, texts, strict=True)]
+        rewards = [
+            finite(grade.reward, f"the grade of {grade.outcome!r}", number) for number, grade in enumerate(grades, 1)
+        ]
+        outcomes = [grade.outcome for grade in grades]
+        return Scores(rewards, {"task": list(rewards)}, outcomes, [grade.correct for grade in grades])
+
+
+class FunctionReward:
+    """TRL's reward functions as a `Scorer`.
+
+    Args:
+        functions: called as `f(prompts=..., completions=..., completion_ids=..., **columns)`; may be `async def`.
+        weights: one per function; default all 1.
+
+    Raises:
+        ConfigError: no function, or not one weight per function.
+    """
+
+    def __init__(self, functions: Sequence[RewardFunction], weights: Sequence[float] | None = None):
+        if not functions:
+            raise ConfigError("reward_funcs: none given; give at least one function or a task")
+        self.functions = list(functions)
+        self.weights = [1.0] * len(functions) if weights is None else list(weights)
+        if len(self.weights) != len(self.functions):
+            raise ConfigError(f"reward_weights: {len(self.weights)} for {len(functions)} functions; give one each")
+
+    def score(self, rows: Sequence[Row], texts: Sequence[str], completion_ids: Sequence[Sequence[int]]) -> Scores:
+        """See `Scorer`; the columns are the rows' own, without prompt and completion, None where a row lacks one."""
+        prompts = [row["prompt"] for row in rows]
+        names = dict.fromkeys(name for row in rows for name in row if name not in NOT_COLUMNS)
+        return score(
+            self.functions,
+            self.weights,
+            prompts=prompts,
+            completions=[_completion(prompt, text) for prompt, text in zip(prompts, texts, strict=True)],
+            completion_ids=[list(ids) for ids in completion_ids],
+            columns={name: [row.get(name) for row in rows] for name in names},
+        )
+
+
+def score(
+    reward_funcs: Sequence[RewardFunction],
+    weights: Sequence[float],
+    *,
+    prompts: Sequence[Any],
+    completions: Sequence[Any],
+    completion_ids: Sequence[Sequence[int]],
+    columns: Mapping[str, Sequence[Any]],
+) -> Scores:
+    """Call every function; reward = sum of weight * value over those that did not abstain, as TRL's `nansum`.
+
+    Args:
+        reward_funcs: K functions.
+        weights: [K].
+        prompts, completions, completion_ids: [N] each; completions of conversations are lists of one message.
+        columns: name -> [N], handed to the functions as keywords.
+
+    Raises:
+        RewardError: a function raised, or did not return one finite number or None per completion.
+    """
+    given = {"prompts": prompts, "completions": completions, "completion_ids": completion_ids}
+    if clash := given.keys() & columns.keys():
+        raise RewardError(f"dataset column {min(clash)!r} has the name of a reward argument; rename the column")
+    parts = call_functions(reward_funcs, {**given, **columns}, len(completions))
+    totals = []
+    for number, row in enumerate(zip(*parts.values(), strict=True), 1):
+        scored = [weight * value for weight, value in zip(weights, row, strict=True) if not math.isnan(value)]
+        totals.append(finite(sum(scored), "the weighted sum of rewards", number) if scored else math.nan)
+    return Scores(totals, parts)
+
+
+def load_reward(reference: str) -> RewardFunction:
+    """The function behind `path/to/file.py:function`. The file's code runs.
+
+    Raises:
+        RewardError: no such file or function, or the file cannot be imported.
+    """
+    path, colon, name = reference.rpartition(":")
+    if not colon or not name.isidentifier():
+        raise RewardError(f"reward {reference!r}: write it as path/to/file.py:function")
+    if not Path(path).is_file():
+        raise RewardError(f"reward {reference!r}: no file {path}")
+    module = f"amft_reward_{hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:16]}"
+    spec = importlib.util.spec_from_file_location(module, path)
+    if spec is None or spec.loader is None:
+        raise RewardError(f"reward {reference!r}: {path} is not a Python file; name it .py")
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[module] = loaded  # dataclasses in the file look their module up
+    try:
+        spec.loader.exec_module(loaded)
+    except (Exception, SystemExit) as error:
+        del sys.modules[module]
+        raise RewardError(f"reward {reference!r}: {path} cannot be imported ({one_line(error)})") from error
+    function = getattr(loaded, name, None)
+    if function is None:
+        raise RewardError(f"reward {reference!r}: {path} has no function {name}")
+    if not callable(function):
+        raise RewardError(f"reward {reference!r}: {name} is a {type(function).__name__}, not a function")
+    return function
+
+
+def _completion(prompt: Any, text: str) -> Any:
+    return text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
