@@ -22,6 +22,6 @@ def doctor(
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
         return
     for finding in findings:
-        typer.echo(f"{finding.level}: {finding.title}\n  evidence: {finding.evidence}\n  action: {finding.action}")
-    if not findings:
-        typer.echo("nothing looks wrong")
+        typer.echo(f"{finding.level}: {finding.title}\n  evidence: {finding.evidence}")
+        if finding.action:
+            typer.echo(f"  action: {finding.action}")
