@@ -6,8 +6,12 @@ rule that asks for the meta-gradient pays for its buffer. State is plain JSON an
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from ..errors import ConfigError
 
 State: TypeAlias = dict[str, Any]
 """A rule's memory: JSON values only."""
@@ -56,7 +60,10 @@ class Signals:
 class Balance(Protocol):
     """A balance rule. `update` is pure: same state and signals, same result."""
 
-    needs: ClassVar[frozenset[str]] | frozenset[str]
+    @property
+    def needs(self) -> frozenset[str]:
+        """Names from `SIGNALS`; a class attribute, a field or a property."""
+        ...
 
     def init(self) -> State:
         """The state before the first step of the single stage."""
@@ -65,3 +72,27 @@ class Balance(Protocol):
     def update(self, state: State, signals: Signals) -> tuple[Weights, State, dict[str, float]]:
         """Weights for this step, the next state, and metrics to log (names under `mix/`)."""
         ...
+
+
+def require_number(name: str, value: object, low: float, high: float, *, below: bool = False) -> None:
+    """Refuse a setting that is not a finite number in [low, high], or in [low, high) when `below`.
+
+    Raises:
+        ConfigError: the setting, its range and what was given, on one line.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    inside = number and low <= value <= high and not (below and value == high)  # type: ignore[operator]
+    if not inside:
+        raise ConfigError(
+            f"balance.{name} must be a number in [{low:g}, {high:g}{')' if below else ']'}, got {value!r}"
+        )
+
+
+def require_choice(name: str, value: object, choices: Collection[object]) -> None:
+    """Refuse a setting that is not one of `choices`.
+
+    Raises:
+        ConfigError: the setting, its choices and what was given, on one line.
+    """
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        raise ConfigError(f"balance.{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")

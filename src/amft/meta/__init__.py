@@ -1,0 +1,9 @@
+"""The meta-gradient dU/dmu: two gradients, their mix, and the effect of mu on the parameters."""
+
+from .jacobians import JACOBIANS as JACOBIANS
+from .jacobians import Jacobian as Jacobian
+from .jacobians import Step as Step
+from .jacobians import register_jacobian as register_jacobian
+from .mixgrad import Mixed as Mixed
+from .mixgrad import MixGrad as MixGrad
+from .mixgrad import Observation as Observation

@@ -1,0 +1,152 @@
+"""How one optimizer step answers a change of its gradient: the exact Jacobians, one function per optimizer.
+
+With `theta' = theta - lr * u(g)`, a change `d` of the gradient moves the parameters by `-lr * J d`, `J = du/dg`.
+Every optimizer here is elementwise, so `J` is a diagonal. It is read from the optimizer's own state after the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from ..errors import OptimizerError
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step did to one parameter. Under sharding every tensor is this rank's shard."""
+
+    param: Tensor
+    """Values after the step."""
+    grad: Tensor
+    """The gradient the step used, clipping included."""
+    state: Mapping[str, Any]
+    """The optimizer's state of this parameter, after the step."""
+    group: Mapping[str, Any]
+    """Its parameter group, with the learning rate the step used."""
+    first: bool
+    """The optimizer had no state for this parameter before the step."""
+
+
+Push = Callable[[Tensor, Step], None]
+"""In place: `d <- lr * J d`."""
+
+
+@dataclass(frozen=True)
+class Jacobian:
+    """The Jacobian of one optimizer and the options it does not cover."""
+
+    push: Push
+    refuse: Callable[[Mapping[str, Any]], str | None] | None = None
+    """Parameter group -> the name of an option whose Jacobian is unknown, or None."""
+
+
+def push_sgd(d: Tensor, step: Step) -> None:
+    """SGD: `J = 1`; with momentum `1 - dampening` (1 on the first step); Nesterov `1 + momentum` times that.
+
+    Source: torch.optim.SGD, differentiated. Weight decay does not depend on the gradient.
+    """
+    group = step.group
+    slope = 1.0
+    if group["momentum"]:
+        slope = 1.0 if step.first else 1.0 - group["dampening"]
+        if group["nesterov"]:
+            slope = 1.0 + group["momentum"] * slope
+    d.mul_(float(group["lr"]) * _sign(group) * slope)
+
+
+def push_adam(d: Tensor, step: Step) -> None:
+    """Adam and AdamW, exact and diagonal.
+
+    `J = [(1-b1)/bc1 - (m_hat/den) (g/sqrt(v_hat)) (1-b2)/bc2] / den`, `den = sqrt(v_hat) + eps`, `m_hat = m/bc1`,
+    `v_hat = v/bc2`, `bc_i = 1 - b_i^t`. Source: `u = m_hat/den` of arXiv 1412.6980, differentiated by `g`. With L2
+    weight decay `g` includes `wd * theta`; `theta` before the step is `theta' + lr * u`. Computed in float32 at
+    least, so that half-precision state does not underflow. A coordinate with `v = 0` has never had a gradient;
+    there the update is a step function with slope 1/eps, which says nothing about a finite change, and J is set to 0.
+
+    Args:
+        d: change of the gradient, any shape; becomes `lr * J d`.
+        step: the step just taken.
+    """
+    group, state = step.group, step.state
+    dtype = torch.promote_types(d.dtype, torch.float32)
+    beta1, beta2 = (float(beta) for beta in group["betas"])
+    time, lr = float(state["step"]), float(group["lr"])
+    correction1, correction2 = 1.0 - beta1**time, 1.0 - beta2**time
+    root = state["exp_avg_sq"].to(dtype).div(correction2).sqrt_()
+    den = root + group["eps"]
+    update = state["exp_avg"].to(dtype).div(correction1).div_(den)
+    grad = step.grad.to(dtype) * _sign(group)
+    if group["weight_decay"] and not _decoupled(step):
+        grad = grad.add(step.param.to(dtype).add(update, alpha=lr), alpha=group["weight_decay"])
+    slope = update.mul_(grad).div_(root).mul_(-(1.0 - beta2) / correction2).add_((1.0 - beta1) / correction1).div_(den)
+    slope.masked_fill_(root == 0, 0.0)
+    d.mul_(slope.mul_(lr * _sign(group)))
+
+
+def push_adamw(d: Tensor, step: Step) -> None:
+    """AdamW: as `push_adam`; decoupled weight decay has no effect (arXiv 1711.05101, algorithm 2)."""
+    group = {**step.group, "weight_decay": 0.0}
+    push_adam(d, Step(step.param, step.grad, step.state, group, step.first))
+
+
+def push_identity(d: Tensor, step: Step) -> None:
+    """The paper's eq 5 (arXiv 2508.06944): `J = 1` whatever the optimizer."""
+    d.mul_(float(step.group["lr"]) * _sign(step.group))
+
+
+def _sign(group: Mapping[str, Any]) -> float:
+    return -1.0 if group.get("maximize") else 1.0
+
+
+def _decoupled(step: Step) -> bool:
+    return bool(step.group.get("decoupled_weight_decay", False))
+
+
+def _refuse_amsgrad(group: Mapping[str, Any]) -> str | None:
+    return "amsgrad" if group.get("amsgrad") else None
+
+
+JACOBIANS: dict[type[Optimizer], Jacobian] = {
+    SGD: Jacobian(push_sgd),
+    Adam: Jacobian(push_adam, _refuse_amsgrad),
+    AdamW: Jacobian(push_adamw, _refuse_amsgrad),
+}
+"""Optimizer class -> its Jacobian; a subclass uses its nearest ancestor's."""
+
+IDENTITY = Jacobian(push_identity)
+
+
+def register_jacobian(optimizer_type: type[Optimizer], fn: Push) -> None:
+    """Teach MixGrad one more optimizer.
+
+    Args:
+        optimizer_type: class of the optimizer.
+        fn: `fn(d, step)` turns a change `d` of the gradient into `lr * J d`, in place; see `push_adam`.
+    """
+    JACOBIANS[optimizer_type] = Jacobian(fn)
+
+
+def jacobian_of(optimizer: Optimizer) -> Jacobian:
+    """The Jacobian registered for this optimizer's class or its nearest ancestor.
+
+    Raises:
+        OptimizerError: no Jacobian is known, or a parameter group uses an option it does not cover.
+    """
+    known = next((JACOBIANS[cls] for cls in type(optimizer).__mro__ if cls in JACOBIANS), None)
+    name = type(optimizer).__name__
+    if known is None:
+        names = ", ".join(sorted(cls.__name__ for cls in JACOBIANS))
+        raise OptimizerError(
+            f"optimizer {name} has no Jacobian: use {names}, or add it with amft.meta.register_jacobian"
+        )
+    for group in optimizer.param_groups:
+        option = known.refuse(group) if known.refuse else None
+        if option:
+            raise OptimizerError(f"the Jacobian of {name} with {option}=True is not known: set {option}=False")
+    return known

@@ -1,0 +1,177 @@
+"""Every Jacobian against central differences of the real torch optimizer step, float64."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from amft.balance.base import Weights
+from amft.errors import OptimizerError
+from amft.meta import JACOBIANS, MixGrad, register_jacobian
+
+LR = 0.01
+CASES = {
+    "sgd": lambda p: SGD(p, LR),
+    "sgd weight decay": lambda p: SGD(p, LR, weight_decay=0.1),
+    "sgd maximize": lambda p: SGD(p, LR, maximize=True),
+    "momentum": lambda p: SGD(p, LR, momentum=0.9),
+    "dampening": lambda p: SGD(p, LR, momentum=0.9, dampening=0.3),
+    "nesterov": lambda p: SGD(p, LR, momentum=0.8, nesterov=True, weight_decay=0.1, maximize=True),
+    "adam": lambda p: Adam(p, LR),
+    "adam tensor lr": lambda p: Adam(p, torch.tensor(LR, dtype=torch.float64)),
+    "adam L2": lambda p: Adam(p, LR, weight_decay=0.3),
+    "adam L2 maximize": lambda p: Adam(p, LR, weight_decay=0.3, maximize=True),
+    "adamw": lambda p: AdamW(p, LR, weight_decay=0.1),
+    "adamw betas .8 .95": lambda p: AdamW(p, LR, betas=(0.8, 0.95), weight_decay=0.1),
+    "adamw betas 0 .99": lambda p: AdamW(p, LR, betas=(0.0, 0.99), eps=1e-6),
+    "adamw maximize": lambda p: AdamW(p, LR, betas=(0.95, 0.999), maximize=True),
+}
+
+
+def _problem(make, steps: int) -> tuple[list[Tensor], Optimizer, list[Tensor], list[Tensor]]:
+    """Two parameters and an optimizer that has taken `steps - 1` steps; gradients of the next one."""
+    generator = torch.Generator().manual_seed(3)
+    shapes = ((4, 3), (5,))
+
+    def draw() -> list[Tensor]:
+        return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+
+    params = [p.requires_grad_() for p in draw()]
+    optimizer = make(params)
+    for _ in range(steps - 1):
+        for p, grad in zip(params, draw()):
+            p.grad = grad
+        optimizer.step()
+    return params, optimizer, draw(), draw()
+
+
+def _moved(params, optimizer, sft, rl, mu: float, max_norm: float | None) -> list[Tensor]:
+    params, optimizer = copy.deepcopy((params, optimizer))
+    for p, s, r in zip(params, sft, rl):
+        p.grad = mu * s + (1 - mu) * r
+    if max_norm is not None:
+        torch.nn.utils.clip_grad_norm_(params, max_norm)
+    optimizer.step()
+    return [p.detach() for p in params]
+
+
+def _pushed(params, optimizer, sft, rl, mu: float, max_norm: float | None) -> list[Tensor]:
+    mix = MixGrad(params, optimizer)
+    for p, grad in zip(params, rl):
+        p.grad = grad.clone()
+    mix.stash()
+    for p, grad in zip(params, sft):
+        p.grad = grad.clone()
+    mix.combine(Weights.convex(mu))
+    mix.clip_(max_norm)
+    optimizer.step()
+    mix.after_step()
+    state = mix.state_dict()
+    return [state[f"effect.{i}"] for i in range(len(params))]
+
+
+def _relative_error(params, optimizer, sft, rl, max_norm, mu=0.3, eps=1e-5) -> float:
+    high = _moved(params, optimizer, sft, rl, mu + eps, max_norm)
+    low = _moved(params, optimizer, sft, rl, mu - eps, max_norm)
+    truth = torch.cat([(-(a - b) / (2 * eps)).flatten() for a, b in zip(high, low)])
+    ours = torch.cat([e.flatten() for e in _pushed(params, optimizer, sft, rl, mu, max_norm)])
+    return float((ours - truth).norm() / truth.norm())
+
+
+@pytest.mark.parametrize("max_norm", [None, 0.5, 1e6])
+@pytest.mark.parametrize("steps", [5, 20])
+@pytest.mark.parametrize("name", CASES)
+def test_push_is_the_derivative_of_the_real_step(name, steps, max_norm):
+    assert _relative_error(*_problem(CASES[name], steps), max_norm) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "dampening", "nesterov"])
+def test_first_step_of_sgd(name):
+    # torch copies the first gradient into the momentum buffer without dampening
+    assert _relative_error(*_problem(CASES[name], 1), 0.5) < 1e-6
+
+
+def test_inactive_clipping_changes_nothing():
+    free = _pushed(*_problem(CASES["adamw"], 5), 0.3, None)
+    loose = _pushed(*_problem(CASES["adamw"], 5), 0.3, 1e6)
+    assert all(torch.equal(a, b) for a, b in zip(free, loose))
+
+
+def test_clipping_equals_torch_and_returns_the_norm_before():
+    params, optimizer, sft, _ = _problem(CASES["sgd"], 5)
+    for p, grad in zip(params, sft):
+        p.grad = grad.clone()
+    norm = MixGrad(params, optimizer).clip_(0.5)
+    twins = [torch.zeros_like(p).requires_grad_() for p in params]
+    for twin, grad in zip(twins, sft):
+        twin.grad = grad.clone()
+    assert norm == float(torch.nn.utils.clip_grad_norm_(twins, 0.5))
+    assert all(torch.equal(p.grad, twin.grad) for p, twin in zip(params, twins))
+
+
+def test_identity_is_the_papers():
+    params, optimizer, sft, rl = _problem(CASES["adamw"], 5)
+    mix = MixGrad(params, optimizer, jacobian="identity")
+    for p, grad in zip(params, rl):
+        p.grad = grad.clone()
+    mix.stash()
+    for p, grad in zip(params, sft):
+        p.grad = grad.clone()
+    mix.combine(Weights.convex(0.3))
+    optimizer.step()
+    mix.after_step()
+    for i, (s, r) in enumerate(zip(sft, rl)):
+        torch.testing.assert_close(mix.state_dict()[f"effect.{i}"], LR * (s - r), rtol=1e-12, atol=0)
+
+
+def test_coordinate_without_any_gradient_moves_nothing():
+    # v = 0 there: the formula alone would be 0/0
+    p = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    sft, rl = (torch.tensor(values, dtype=torch.float64) for values in ([1.0, 0.0], [2.0, 0.0]))
+    pushed = _pushed([p], Adam([p], LR), [sft], [rl], 0.3, None)
+    assert torch.isfinite(pushed[0]).all()
+    assert pushed[0][1] == 0
+
+
+def test_bfloat16_state_is_pushed_in_float32():
+    # squares of 1e-3 are fine in bfloat16, products of the formula only in float32; truth: the same numbers in float64
+    generator = torch.Generator().manual_seed(0)
+    grads = [torch.randn(64, generator=generator).mul(1e-3).bfloat16() for _ in range(8)]
+    pushed = []
+    for dtype in (torch.bfloat16, torch.float64):
+        p = torch.zeros(64, dtype=dtype, requires_grad=True)
+        optimizer = AdamW([p], LR)
+        for grad in grads[:-2]:
+            p.grad = grad.to(dtype)
+            optimizer.step()
+        pushed.append(_pushed([p], optimizer, [grads[-2].to(dtype)], [grads[-1].to(dtype)], 0.5, None)[0].double())
+    assert float((pushed[0] - pushed[1]).norm() / pushed[1].norm()) < 0.05
+
+
+def test_amsgrad_is_refused_when_built():
+    p = torch.zeros(2, requires_grad=True)
+    for make in (Adam, AdamW):
+        with pytest.raises(OptimizerError, match="amsgrad"):
+            MixGrad([p], make([p], amsgrad=True))
+
+
+def test_unknown_optimizer_is_refused_and_can_be_registered():
+    class Signed(torch.optim.Optimizer):
+        def __init__(self, params):
+            super().__init__(params, {"lr": 0.5})
+
+    class Younger(Signed):
+        pass
+
+    p = torch.zeros(2, requires_grad=True)
+    with pytest.raises(OptimizerError, match=r"Younger.*register_jacobian"):
+        MixGrad([p], Younger([p]))
+    register_jacobian(Signed, lambda d, step: d.mul_(step.group["lr"]))
+    try:
+        MixGrad([p], Younger([p]))
+    finally:
+        del JACOBIANS[Signed]
