@@ -29,8 +29,8 @@ format: $(VENV)/.dev  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-nano: $(VENV)/.runtime  ## make the shipped base model anew (settings: python -m amft.models.nano_recipe --help)
-	$(BIN)/python -m amft.models.nano_recipe
+nano: $(VENV)/.runtime  ## pretrain the shipped base model anew, in place
+	$(BIN)/python -m amft.models.nano_recipe --output src/amft/models/nano_base
 
 clean:  ## remove the virtual environment and tool caches; runs/ stays
 	rm -rf $(VENV) build dist src/amft.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
