@@ -9,10 +9,20 @@ from ..batch import LossOut
 from ..tensors import Reduction, masked, reduce
 
 
-def kl_loss(logps: Tensor, ref_logps: Tensor, mask: Tensor, *, count: float, reduction: Reduction) -> LossOut:
+def kl_loss(
+    logps: Tensor,
+    ref_logps: Tensor,
+    mask: Tensor,
+    *,
+    count: float,
+    reduction: Reduction,
+    weights: Tensor | None = None,
+) -> LossOut:
     """Mean of the k3 estimate of KL(pi || pi_ref), never negative.
 
-    `k3 = exp(d) - 1 - d` with `d = log pi_ref - log pi` at the sampled token (eq 4 of arXiv 2402.03300).
+    `k3 = exp(d) - 1 - d` with `d = log pi_ref - log pi` at the sampled token (eq 4 of arXiv 2402.03300). Its value
+    is unbiased but its gradient is not the KL's: the expectation of grad k3 is that of KL(pi_ref || pi). With the
+    importance ratio as weights, `w k3` has the gradient of KL(pi || pi_ref) (arXiv 2512.02556), on-policy too.
 
     Args:
         logps: [B, C] log-probabilities, nats.
@@ -20,7 +30,11 @@ def kl_loss(logps: Tensor, ref_logps: Tensor, mask: Tensor, *, count: float, red
         mask: [B, C], 1 on loss tokens.
         count: `tensors.reduction_count` over all micro-batches and ranks.
         reduction: which mean `count` stands for.
+        weights: `losses.ratio.importance_ratio`, [B, C] or [B, 1], with its graph; None: GRPO as published. TRL 1.16
+            weights by default (`use_bias_correction_kl`).
     """
     gap = masked(ref_logps.detach() - logps, mask)
     k3 = torch.expm1(gap) - gap
+    if weights is not None:
+        k3 = weights * k3
     return LossOut(reduce(k3, mask, reduction, count), {"kl": (float((k3.detach() * mask).sum()), float(mask.sum()))})

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..batch import LossOut
-from ..tensors import Reduction, masked, reduce
-
-Ratio: TypeAlias = Literal["token", "sequence", "trajectory", "none"]
-"""`token`: pi/pi_old of each token. `sequence`: its geometric mean over the row. `trajectory`: its product over the
-row. `none`: no ratio, the loss is -A log pi."""
-
-MAX_LOG_RATIO = 60.0
-"""Ratios stop at e^60: an infinite one, clipped, would have the gradient 0 * inf = NaN."""
+from ..tensors import Reduction, reduce
+from .ratio import Ratio, importance_ratio
 
 
 @dataclass(frozen=True)
 class PolicyChoice:
     """What a named policy loss means."""
 
-    ratio: Ratio
+    ratio: Ratio | Literal["none"]
     reduction: Reduction
     clipped: bool
 
@@ -47,7 +41,7 @@ def policy_loss(
     count: float,
     reduction: Reduction,
     old_logps: Tensor | None = None,
-    ratio: Ratio = "token",
+    ratio: Ratio | Literal["none"] = "token",
     clip: tuple[float, float] | None = None,
 ) -> LossOut:
     """Clipped surrogate of minus the expected reward.
@@ -62,26 +56,16 @@ def policy_loss(
         count: `tensors.reduction_count` over all micro-batches and ranks.
         reduction: which mean `count` stands for.
         old_logps: [B, C] under the policy that sampled; None: this policy did, so w = 1 and carries the gradient.
-        ratio: what w is.
+        ratio: what w is (`losses.ratio`), or `none`.
         clip: (low, high), the range of w around 1; not used by ratio `none`.
     """
     advantage = (advantages if advantages.dim() == 2 else advantages[:, None]).detach()
     if ratio == "none":
         return LossOut(reduce(-advantage * logps, mask, reduction, count), {})
-    old = logps if old_logps is None else old_logps
-    log_ratio = masked(logps - old.detach(), mask)
-    weight = _log_weight(ratio, log_ratio, mask).clamp(max=MAX_LOG_RATIO).exp()
+    weight = importance_ratio(logps, old_logps, mask, ratio)
     low, high = clip if clip is not None else (torch.inf, torch.inf)
     gain = torch.minimum(weight * advantage, weight.clamp(1.0 - low, 1.0 + high) * advantage)
     return LossOut(reduce(-gain, mask, reduction, count), _ratio_sums(weight.detach(), advantage, mask, low, high))
-
-
-def _log_weight(ratio: Ratio, log_ratio: Tensor, mask: Tensor) -> Tensor:
-    """[B, C], or [B, 1] for a ratio per row."""
-    if ratio == "token":
-        return log_ratio
-    total = log_ratio.sum(-1, keepdim=True)
-    return total / mask.sum(-1, keepdim=True).clamp(min=1.0) if ratio == "sequence" else total
 
 
 def _ratio_sums(

@@ -26,10 +26,18 @@ class TokenScores:
     """[B, C] nats."""
     mean_logps: Tensor | None = None
     """[B, C] mean over the vocabulary of the log-probabilities."""
+    correct: Tensor | None = None
+    """[B, C] float, 1 where the token is the model's first choice."""
 
 
 def token_scores(
-    model: nn.Module, batch: Batch, *, temperature: float = 1.0, entropy: Entropy = "skip", smoothing: bool = False
+    model: nn.Module,
+    batch: Batch,
+    *,
+    temperature: float = 1.0,
+    entropy: Entropy = "skip",
+    smoothing: bool = False,
+    accuracy: bool = False,
 ) -> TokenScores:
     """Log-probabilities of every completion token, the first included, under softmax(logits / temperature).
 
@@ -42,6 +50,7 @@ def token_scores(
         temperature: of the rollouts; divides the logits, as in TRL.
         entropy: whether to compute the entropy, and with which graph.
         smoothing: also compute the mean over the vocabulary, for label smoothing.
+        accuracy: also compare each token with the model's first choice.
     """
     length = batch.completion_mask.shape[1]
     assert batch.ids.shape[1] > length, "every row needs a prompt token"
@@ -52,6 +61,7 @@ def token_scores(
         logps=selected_logps(logits, batch.completion_ids, temperature=temperature),
         entropy=entropies,
         mean_logps=mean_logps(logits, temperature=temperature) if smoothing else None,
+        correct=(logits.argmax(-1) == batch.completion_ids).float() if accuracy else None,
     )
 
 
