@@ -21,7 +21,6 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 NOT_RUN = {
     "make demo": "takes minutes and installs",
     "make test": "would run this test again",
-    "make format": "rewrites the source",
     "PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo": "installs over the network",
     "python3 -m venv .venv && source .venv/bin/activate": "installs",
     "pip install torch": "installs over the network",
