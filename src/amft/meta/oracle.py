@@ -72,7 +72,7 @@ def finite_difference(
 
     def after(moved: Sequence[float]) -> float:
         end, _ = take_steps(params, optimizer, sft=sft, rl=rl, mus=moved, max_norm=max_norm)
-        return float(utility(end))
+        return float(utility(end).detach())
 
     def at(t: int, shift: float) -> list[float]:
         return [mu + shift * (i == t) for i, mu in enumerate(mus)]

@@ -1,0 +1,135 @@
+"""The learned balance: mu climbs the utility along the measured meta-gradient, steadied by the policy's entropy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .amft_steps import STEPS, finite, moments, moments_start, noise_ratio
+from .base import Signals, State, Weights, require_choice, require_number
+
+LAMBDA = 0.1
+"""Default weight of `entropy="measured"`, utility per square nat."""
+
+
+@dataclass(frozen=True)
+class AMFT:
+    """Eq 6 of arXiv 2508.06944 and two scale-free forms of it.
+
+    One step in a coordinate x of mu: `x <- x + eta_mu * step(dU/dmu) + eta_h * entropy_sign * (H* - H)`.
+
+    - `mu_update="paper"`: x = mu, step = dU/dmu: eq 6 as printed. Its size depends on both learning rates.
+    - `mu_update="normalized"`: x = logit(mu), step = Adam's `m_hat / sqrt(v_hat)` of dU/dmu (arXiv 1412.6980).
+    - `mu_update="cosine"`: x = logit(mu), step = the cosine between grad U and the effect of mu.
+
+    mu then moves by at most `max_change` and stays in its bounds. The state is mu itself, clipped, not a free logit:
+    a free logit winds up beyond a bound and needs as long to return; a sigmoid scaled into the bounds slows near
+    them and never reaches them.
+
+    Args:
+        mu_update: see above.
+        utility: what estimates grad U: "lookahead" (the next step's RL gradient), "heldout" (policy gradient on
+            held-out prompts), "likelihood" (held-out demonstrations). Read by the trainer.
+        jacobian: of the optimizer, "exact" or the paper's "identity". Read by the trainer.
+        horizon: decay in [0, 1) of the trace of past effects; 0 looks one step ahead. Read by the trainer.
+        mu_init, mu_min, mu_max: start and bounds of the weight of imitation.
+        eta_mu: step size (the paper's meta_lr), in units of x; None takes the default of `mu_update`.
+        eta_h: entropy step size (entropy_lr), in units of x per nat; None takes the default of `mu_update`. For
+            `entropy="measured"` it is lambda, in utility per square nat, 0.1 by default.
+        entropy: "target" (eq 6), "measured" (`lambda (H* - H) dH/dmu` joins dU/dmu: no sign is assumed), "none".
+        entropy_sign: 1 is eq 6 (entropy above H* lowers mu), -1 is the paper's prose.
+        max_change: largest change of mu in one step.
+        beta1, beta2: decays of Adam's two moments.
+        noise_decay: decay of the running mean and variance behind `mix/meta_grad_snr`.
+        shrink: scale the meta step by `snr^2 / (1 + snr^2)`, near 0 while the mean is lost in its noise.
+
+    Raises:
+        ConfigError: a setting is out of range, or "cosine" is joined with `entropy="measured"`.
+    """
+
+    mu_update: str = "normalized"
+    utility: str = "lookahead"
+    jacobian: str = "exact"
+    horizon: float = 0.0
+    mu_init: float = 0.5
+    mu_min: float = 0.05
+    mu_max: float = 0.95
+    eta_mu: float | None = None
+    eta_h: float | None = None
+    entropy: str = "target"
+    entropy_sign: int = 1
+    max_change: float = 0.05
+    beta1: float = 0.9
+    beta2: float = 0.99
+    noise_decay: float = 0.95
+    shrink: bool = False
+
+    def __post_init__(self) -> None:
+        require_choice("mu_update", self.mu_update, tuple(STEPS))
+        require_choice("utility", self.utility, ("lookahead", "heldout", "likelihood"))
+        require_choice("jacobian", self.jacobian, ("exact", "identity"))
+        require_choice("entropy", self.entropy, ("target", "measured", "none"))
+        require_choice("entropy_sign", self.entropy_sign, (1, -1))
+        require_choice("shrink", self.shrink, (True, False))
+        require_number("mu_max", self.mu_max, 0.0, 1.0)
+        require_number("mu_min", self.mu_min, 0.0, self.mu_max)
+        require_number("mu_init", self.mu_init, self.mu_min, self.mu_max)
+        require_number("max_change", self.max_change, 0.0, 1.0)
+        for name in ("horizon", "beta1", "beta2", "noise_decay"):
+            require_number(name, getattr(self, name), 0.0, 1.0, below=True)
+        for name in ("eta_mu", "eta_h"):
+            if getattr(self, name) is not None:
+                require_number(name, getattr(self, name), 0.0, 1e12)
+        if self.entropy == "measured":
+            require_choice("mu_update with entropy 'measured'", self.mu_update, ("paper", "normalized"))
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"meta_grad", "entropy_grad"} if self.entropy == "measured" else {"meta_grad"})
+
+    def init(self) -> State:
+        return {"mu": float(self.mu_init), **moments_start()}
+
+    def update(self, state: State, signals: Signals) -> tuple[Weights, State, dict[str, float]]:
+        """Eq 6 of arXiv 2508.06944 in the coordinate of `mu_update`; a signal that is not finite counts as absent."""
+        kind = STEPS[self.mu_update]
+        gap = self._entropy_gap(signals)
+        measured = self._measured(signals, gap)
+        gradient, cosine = finite(signals.meta_grad), finite(signals.meta_cos)
+        state, metrics, meta_push = dict(state), {}, 0.0
+        if gradient is not None:
+            metrics["mix/meta_grad"] = gradient
+            gradient += measured
+            state = moments(state, gradient, self.beta1, self.beta2, self.noise_decay)
+            snr = noise_ratio(state, self.noise_decay)
+            metrics["mix/meta_grad_snr"] = snr
+            step = kind.step(state, gradient, cosine, self.beta1, self.beta2)
+            meta_push = self._eta_mu * step * (snr**2 / (1.0 + snr**2) if self.shrink else 1.0)
+        if cosine is not None:
+            metrics["mix/meta_cos"] = cosine
+        target_push = self._eta_h * self.entropy_sign * gap if self.entropy == "target" else 0.0
+        mu = kind.inverse(kind.coordinate(state["mu"]) + meta_push + target_push)
+        state["mu"] = self._bounded(mu, state["mu"])
+        metrics |= {"mix/mu": state["mu"], "mix/entropy_push": target_push + measured}
+        return Weights.convex(state["mu"]), state, metrics
+
+    @property
+    def _eta_mu(self) -> float:
+        return STEPS[self.mu_update].eta_mu if self.eta_mu is None else self.eta_mu
+
+    @property
+    def _eta_h(self) -> float:
+        default = LAMBDA if self.entropy == "measured" else STEPS[self.mu_update].eta_h
+        return default if self.eta_h is None else self.eta_h
+
+    def _entropy_gap(self, signals: Signals) -> float:
+        entropy, target = finite(signals.entropy), finite(signals.entropy_target)
+        return 0.0 if entropy is None or target is None else target - entropy
+
+    def _measured(self, signals: Signals, gap: float) -> float:
+        slope = finite(signals.entropy_grad) if self.entropy == "measured" else None
+        return 0.0 if slope is None else finite(self._eta_h * gap * slope) or 0.0
+
+    def _bounded(self, mu: float, before: float) -> float:
+        capped = min(max(mu, before - self.max_change), before + self.max_change)
+        return before if math.isnan(mu) else min(max(capped, self.mu_min), self.mu_max)
