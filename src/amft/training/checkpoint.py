@@ -169,6 +169,8 @@ def _write_contents(
     if export is not None:
         (aside / "model").mkdir()
         export(aside / "model")
+    for path in (path for path in aside.rglob("*") if path.is_file()):
+        path.chmod(aside.stat().st_mode & 0o666)  # safetensors makes files that only their owner can read
     write_manifest(aside)
 
 
