@@ -18,7 +18,7 @@ Ints = npt.NDArray[np.int64]
 Rows = list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """Everything a run left behind. A metric that was not measured at a step is NaN there."""
 
@@ -36,6 +36,8 @@ class Run:
     samples: Rows
     scores: Rows
     events: Rows
+    incidents: list[int]
+    """Steps for which the guard left a bundle under `incidents/`."""
 
     @property
     def balance(self) -> dict[str, Any]:
@@ -98,6 +100,9 @@ def load_run(path: str | Path) -> Run:
         samples=_rows(folder, "samples"),
         scores=_rows(folder, "scores"),
         events=_rows(folder, "events"),
+        incidents=sorted(
+            int(file.stem[5:]) for file in folder.path.glob("incidents/step-*.json") if file.stem[5:].isdigit()
+        ),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,13 +41,14 @@ class SplitOutcome:
         return "better" if self.difference.mean > 0 else "worse"
 
 
-def split_outcomes(run: Run) -> list[SplitOutcome]:
+@lru_cache(maxsize=8)
+def split_outcomes(run: Run) -> tuple[SplitOutcome, ...]:
     """Every scored split: first in the order of `test_splits`, then as they were scored, the selection split last."""
     named = run.config.get("test_splits") or []
     found = dict.fromkeys(str(row.get("split")) for row in run.scores)
     order = [split for split in named if split in found] + [split for split in found if split not in named]
     order.sort(key=lambda split: split == SELECTION)
-    return [_outcome(run, split) for split in order]
+    return tuple(_outcome(run, split) for split in order)
 
 
 def _outcome(run: Run, split: str) -> SplitOutcome:

@@ -3,7 +3,7 @@
 Answers that share a cluster (one hand asked in several orders, several samples of one answer) are not independent;
 resampling answers would make intervals too narrow. Whole clusters are drawn instead:
 
-    mean* = sum_c w_c S_c / sum_c w_c n_c,   w ~ Multinomial(C, 1/C)
+    mean* = sum_i S_c(i) / sum_i n_c(i),   c(1) ... c(C) drawn evenly with replacement from the C clusters
 
 with `S_c` the sum and `n_c` the number of values of cluster c, and the interval is read off the quantiles of `mean*`
 (percentile bootstrap, Efron and Tibshirani 1993, ch. 13; cluster form: Davison and Hinkley 1997, sec. 3.8).
@@ -21,7 +21,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 _CHUNK = 2_000_000
-"""Multinomial counts held in memory at once."""
+"""Drawn clusters held in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -160,10 +160,9 @@ def _by_cluster(x: Floats, clusters: Sequence[Hashable] | npt.NDArray[np.generic
 def _resampled_means(sums: Floats, counts: Floats, resamples: int, rng: np.random.Generator) -> Floats:
     """(resamples,) means of draws of whole clusters with replacement."""
     size = len(counts)
-    share = np.full(size, 1 / size)
     rows = max(1, _CHUNK // size)
     means = []
     for start in range(0, resamples, rows):
-        weights = rng.multinomial(size, share, size=min(rows, resamples - start)).astype(np.float64)
-        means.append((weights @ sums) / (weights @ counts))
+        drawn = rng.integers(size, size=(min(rows, resamples - start), size))
+        means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
     return np.concatenate(means)

@@ -1,0 +1,114 @@
+"""One self-contained HTML page about a run: no script, no network, everything a model wrote escaped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from ..tasks.registry import describe_tasks
+from .doctor import diagnose
+from .facts import facts, settings, subject, tiles
+from .figures import before_after, drawings
+from .load import Run, load_run
+from .outcomes import SplitOutcome, split_outcomes
+from .samples import pick_samples
+from .text import visible
+from .verdict import CAVEAT, bounds, headline_split, percent, points, verdict
+
+MOST_EVENTS = 200
+_WORDS = {
+    "better": "better", "worse": "worse", "unclear": "no clear change", "few": "too few to tell", "unmeasured": "–",
+}  # fmt: skip
+
+
+def write_report(run: Path | str) -> Path:
+    """Write `report.html` into a run directory and return its path.
+
+    The page is made from the run directory alone, so a run in progress can be reported at any time, and again.
+
+    Raises:
+        RunError: there is no run in the directory, or its files are damaged.
+    """
+    loaded = load_run(run)
+    target = loaded.path / "report.html"
+    aside = loaded.path / ".report.html.aside"
+    aside.write_text(render(loaded), encoding="utf-8")
+    os.replace(aside, target)
+    return target
+
+
+def render(run: Run) -> str:
+    """The page as text."""
+    home = files(__package__)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, finalize=_finalize, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(home.joinpath("page.html").read_text(encoding="utf-8"))
+    return template.render(css=Markup(home.joinpath("page.css").read_text(encoding="utf-8")), **_context(run))
+
+
+def _context(run: Run) -> dict[str, Any]:
+    outcomes = split_outcomes(run)
+    first = headline_split(outcomes)
+    return {
+        "subject": subject(run),
+        "rule": run.balance.get("rule") or "",
+        "name": run.path.resolve().name,
+        "verdict": verdict(run, outcomes),
+        "mood": first.verdict if first is not None else "unmeasured",
+        "caveat": CAVEAT if any(outcome.difference for outcome in outcomes) else "",
+        "tiles": tiles(run),
+        "splits": _table(run, outcomes),
+        "before_after": Markup(before_after(outcomes)),
+        "findings": diagnose(run),
+        "figures": [(drawing.title, drawing.caption, Markup(drawing.svg)) for drawing in drawings(run)],
+        "samples": pick_samples(run),
+        "facts": facts(run),
+        "settings": settings(run),
+        "events": run.events[-MOST_EVENTS:],
+        "older_events": max(0, len(run.events) - MOST_EVENTS),
+    }
+
+
+def _table(run: Run, outcomes: Sequence[SplitOutcome]) -> list[dict[str, str]]:
+    meanings = _meanings(run)
+    return [
+        {
+            "split": outcome.split,
+            "meaning": meanings.get(outcome.split, ""),
+            **_size(outcome),
+            "before": percent(outcome.before.mean) if outcome.before else "–",
+            "before_bounds": bounds(outcome.before) if outcome.before else "",
+            "after": percent(outcome.after.mean) if outcome.after else "–",
+            "after_bounds": bounds(outcome.after) if outcome.after else "",
+            "change": points(outcome.difference.mean) if outcome.difference else "–",
+            "change_bounds": bounds(outcome.difference, "points") if outcome.difference else "",
+            "verdict": outcome.verdict,
+            "words": _WORDS[outcome.verdict],
+        }
+        for outcome in outcomes
+    ]
+
+
+def _size(outcome: SplitOutcome) -> dict[str, str]:
+    scored = outcome.after or outcome.before
+    if scored is None:
+        return {"answers": "–", "clusters": ""}
+    return {"answers": str(scored.n), "clusters": "" if scored.n == scored.clusters else f"{scored.clusters} clusters"}
+
+
+def _meanings(run: Run) -> dict[str, str]:
+    """What each split of the run's task holds, where the task is one of ours."""
+    task = run.config.get("task")
+    name = task.get("id") if isinstance(task, dict) else task
+    return next((entry["splits"] for entry in describe_tasks() if entry["id"] == name), {})
+
+
+def _finalize(value: Any) -> Any:
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
