@@ -1,0 +1,187 @@
+"""What every balance rule promises, and how recipes reach them."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import math
+import random
+
+import pytest
+
+from amft.balance.amft import AMFT
+from amft.balance.base import SIGNALS, Balance, Signals
+from amft.balance.fixed import Fixed
+from amft.balance.registry import RULES, build_balance, describe
+from amft.errors import ConfigError
+
+HOSTILE = (None, math.nan, math.inf, -math.inf, 1e30, -1e30, 1e308, -1e308, 0.0)
+VARIANTS = [{"rule": name} for name in RULES] + [
+    {"rule": "amft", "mu_update": "cosine", "shrink": True},
+    {"rule": "amft", "entropy": "measured", "mu_min": 0.0, "mu_max": 1.0, "max_change": 1.0},
+    {"rule": "amft", "entropy": "none", "mu_min": 0.0, "mu_init": 0.0},
+]
+each_rule = pytest.mark.parametrize("spec", VARIANTS, ids=lambda s: "-".join(map(str, s.values())))
+
+
+def _stream(seed, values=None, n=60):
+    draw = random.Random(seed)
+
+    def value(scale):
+        return draw.choice(values) if values else draw.gauss(0.2, 1.0) * scale
+
+    return [
+        Signals(
+            step=step,
+            total_steps=n,
+            entropy=value(1.0),
+            entropy_target=value(1.0),
+            reward=value(1.0),
+            meta_grad=value(1e-6),
+            meta_cos=value(0.1),
+            entropy_grad=value(1e-3),
+        )
+        for step in range(n)
+    ]
+
+
+@each_rule
+def test_is_a_balance_with_known_needs(spec):
+    rule = build_balance(spec)
+    assert isinstance(rule, Balance)
+    assert rule.needs <= SIGNALS
+
+
+@each_rule
+def test_update_is_pure(spec):
+    rule = build_balance(spec)
+    state = rule.init()
+    for signals in _stream(0):
+        before = copy.deepcopy(state)
+        first, second = rule.update(state, signals), rule.update(state, signals)
+        assert first == second
+        assert state == before
+        state = first[1]
+
+
+@each_rule
+def test_state_survives_json(spec):
+    rule = build_balance(spec)
+    state = rule.init()
+    for signals in _stream(1):
+        stored = json.loads(json.dumps(state, allow_nan=False))
+        assert stored == state
+        assert rule.update(stored, signals) == rule.update(state, signals)
+        state = rule.update(state, signals)[1]
+
+
+@each_rule
+@pytest.mark.parametrize("seed", range(5))
+def test_hostile_signals_stay_in_bounds(spec, seed):
+    rule = build_balance(spec)
+    low, high = getattr(rule, "mu_min", 0.0), getattr(rule, "mu_max", 1.0)
+    cap = getattr(rule, "max_change", 1.0)
+    state, mu = rule.init(), None
+    for signals in itertools.chain(_stream(seed, HOSTILE), _stream(seed)):
+        weights, state, metrics = rule.update(state, signals)
+        assert low <= weights.sft <= high
+        assert weights.rl == 1.0 - weights.sft
+        assert mu is None or abs(weights.sft - mu) <= cap + 1e-12
+        assert all(math.isfinite(value) and name.startswith("mix/") for name, value in metrics.items())
+        json.dumps(state, allow_nan=False)
+        mu = weights.sft
+
+
+@each_rule
+def test_absent_signals_hold_the_weights(spec):
+    rule = build_balance(spec)
+    weights = [rule.update(rule.init(), Signals(step=0, total_steps=100))[0] for _ in range(2)]
+    assert weights[0] == weights[1]
+
+
+def test_describe_lists_every_rule_and_is_json():
+    described = describe()
+    assert [rule["rule"] for rule in described] == list(RULES)
+    json.dumps(described, allow_nan=False)
+    for rule in described:
+        assert {"summary", "source", "settings", "needs"} <= rule.keys()
+        open_settings = {key: value for key, value in rule["settings"].items() if value is not None}
+        assert build_balance({"rule": rule["rule"], **open_settings}) == build_balance({"rule": rule["rule"]})
+
+
+def test_presets():
+    assert build_balance({"rule": "sft"}) == Fixed(1.0)
+    assert build_balance({"rule": "rl"}) == Fixed(0.0)
+    assert build_balance({"rule": "amft"}) == AMFT()
+    paper = build_balance({"rule": "amft-paper", "eta_mu": 1.0})
+    assert (paper.mu_update, paper.utility, paper.jacobian, paper.eta_mu) == ("paper", "heldout", "identity", 1.0)
+    assert (paper.mu_init, paper.mu_min, paper.mu_max, paper.eta_h) == (0.5, 0.05, 0.95, 5e-4)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({}, ["balance.rule", "amft"]),
+        ({"rule": "amtf"}, ["'amtf'", "did you mean 'amft'", "sft-then-rl"]),
+        ({"rule": "amft", "mu_int": 0.5}, ["'mu_int'", "did you mean 'mu_init'", "allowed: mu_update"]),
+        ({"rule": "sft", "mu": 0.5}, ["'mu'", "allowed: none"]),
+        ({"rule": "fixed", "mu": 3}, ["balance.mu", "[0, 1]", "3"]),
+        ({"rule": "nowhere.py:Mine"}, ["no file nowhere.py"]),
+    ],
+)
+def test_mistakes_are_one_helpful_line(spec, words):
+    with pytest.raises(ConfigError) as raised:
+        build_balance(spec)
+    assert all(word in str(raised.value) for word in words)
+    assert "\n" not in str(raised.value)
+
+
+MINE = """
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import ClassVar
+from amft.balance.base import Weights
+
+@dataclass(frozen=True)
+class Mine:
+    peak: float = 0.8
+    needs: ClassVar[frozenset[str]] = frozenset({NEEDS})
+    def init(self):
+        return {}
+    def update(self, state, signals):
+        return Weights.convex(self.peak), state, {}
+
+class Plain:
+    pass
+
+@dataclass
+class Empty:
+    pass
+"""
+
+
+def _written(tmp_path, needs=""):
+    path = tmp_path / "rule.py"
+    path.write_text(MINE.replace("{NEEDS}", f"{{{needs}}}" if needs else ""))
+    return path
+
+
+def test_a_rule_of_ones_own_from_a_file(tmp_path):
+    path = _written(tmp_path)
+    rule = build_balance({"rule": f"{path}:Mine", "peak": 0.6})
+    assert rule.update(rule.init(), Signals(step=0, total_steps=1))[0].sft == 0.6
+    assert build_balance(rule) is rule
+    for name, word in (("Mime", "no class"), ("Plain", "dataclass"), ("Empty", "lacks needs, init, update")):
+        with pytest.raises(ConfigError, match=word):
+            build_balance({"rule": f"{path}:{name}"})
+    with pytest.raises(ConfigError, match=r"peek.*did you mean 'peak'"):
+        build_balance({"rule": f"{path}:Mine", "peek": 1})
+
+
+def test_a_file_with_unknown_needs_or_a_fault(tmp_path):
+    with pytest.raises(ConfigError, match="needs unknown.*magic"):
+        build_balance({"rule": f"{_written(tmp_path, needs=repr('magic'))}:Mine"})
+    (tmp_path / "broken.py").write_text("import nothing_of_the_kind")
+    with pytest.raises(ConfigError, match=r"broken\.py cannot be imported: ModuleNotFoundError"):
+        build_balance({"rule": f"{tmp_path / 'broken.py'}:Mine"})
