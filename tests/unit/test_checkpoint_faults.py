@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -68,8 +69,7 @@ KILLER = """
 
 
 @pytest.mark.parametrize(
-    ("seed", "kills"),
-    [(0, 20), pytest.param(1, 200, marks=pytest.mark.slow), pytest.param(2, 200, marks=pytest.mark.slow)],
+    ("seed", "kills"), [(0, 8), *(pytest.param(seed, 100, marks=pytest.mark.slow) for seed in range(1, 4))]
 )
 def test_kill_9_at_random_moments(tmp_path: Path, seed: int, kills: int) -> None:
     """Scenario B3: of what `save_checkpoint` said was saved, nothing is lost, and nothing half is ever taken."""
@@ -238,9 +238,7 @@ def test_the_kernel_refuses_the_bytes(tmp_path: Path, limit: int) -> None:
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
     try:
-        with pytest.raises(
-            CheckpointError, match=r"step-2: cannot be written \(.*older checkpoints are intact"
-        ) as caught:
+        with pytest.raises(CheckpointError, match=r"step-2: cannot be written \(.* are intact; free") as caught:
             save(tmp_path, 2, size=4 if limit == 50 else 100_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)

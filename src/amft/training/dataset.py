@@ -159,8 +159,11 @@ def _read_table(path: Path) -> list[Any]:
         from pyarrow import csv, parquet
     except ImportError:
         raise DataError(f"{path}: reading {path.suffix} needs pyarrow; pip install pyarrow, or use .jsonl") from None
-    read = parquet.read_table if path.suffix.lower() == ".parquet" else csv.read_csv
+    text = {"prompt": pyarrow.string(), "completion": pyarrow.string()}  # a column of answers like 42 is text too
     try:
-        return read(path).to_pylist()
+        if path.suffix.lower() == ".parquet":
+            return parquet.read_table(path).to_pylist()
+        lines = csv.ParseOptions(newlines_in_values=True)
+        return csv.read_csv(path, None, lines, csv.ConvertOptions(column_types=text)).to_pylist()
     except pyarrow.ArrowException as error:
         raise DataError(f"{path}: cannot be read as {path.suffix} ({str(error).splitlines()[0]})") from None
