@@ -1,0 +1,51 @@
+"""Evaluation of a model on a task's held-out problems."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..tasks.base import Task
+
+ANSWER_TOKENS = 256
+"""Longest answer of `amft eval`, in tokens."""
+
+
+def evaluate_model(
+    model: str, task: Task, splits: Sequence[str], samples: int = 1, problems: int | None = None, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Answer a task's problems with a saved model.
+
+    Args:
+        model: `nano` or a model directory.
+        task: from `amft.tasks.registry.build_task`.
+        splits: which to answer.
+        samples: answers per problem; 1 is greedy, more are sampled at temperature 1.
+        problems: per split; None takes every key once.
+        seed: of the problems and of the draws.
+
+    Returns:
+        Score rows, with `split`; see `answers.answer`.
+    """
+    import torch
+
+    from ..models.load import load_model, load_tokenizer, stop_ids
+    from ..rollout.registry import build_sampler
+    from ..training.encoding import encode_prompt
+    from ..training.rewards import TaskReward
+    from ..training.streams import derive_seed
+    from ..types import Sampling
+    from .answers import answer
+
+    tokenizer = load_tokenizer(model)
+    policy = load_model(model)
+    sampler = build_sampler("auto", policy, pad_id=tokenizer.pad_token_id, eos_ids=stop_ids(policy, tokenizer))
+    sampling = Sampling(samples, ANSWER_TOKENS, 0.0 if samples == 1 else 1.0)
+    out = []
+    for split in splits:
+        rows = [{"prompt": task.prompt(p), "problem": p} for p in task.problems(split, seed=seed, n=problems)]
+        ids = [encode_prompt(tokenizer, row["prompt"]) for row in rows]
+        generator = torch.Generator().manual_seed(derive_seed(seed, "eval", split))
+        found = answer(sampler, tokenizer, TaskReward(task), rows, ids, sampling=sampling, generator=generator)
+        out += [{"split": split, **row} for row in found]
+    return out

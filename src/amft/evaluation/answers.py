@@ -1,0 +1,58 @@
+"""Answer held-out problems: one row per graded answer, never an average."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ..rollout.base import Sampler
+from ..training.rewards import Scorer
+from ..types import Row, Sampling
+
+
+def answer(
+    sampler: Sampler,
+    tokenizer: Any,
+    scorer: Scorer,
+    rows: Sequence[Row],
+    prompt_ids: Sequence[Sequence[int]],
+    *,
+    sampling: Sampling,
+    generator: torch.Generator,
+) -> list[dict[str, Any]]:
+    """Sample, grade and describe every answer.
+
+    Args:
+        rows: N problems; a task's rows carry their `Problem` in the column `problem`.
+        prompt_ids: N prompts as token ids.
+        sampling: `n` answers per problem.
+        generator: of the draws.
+
+    Returns:
+        N * n rows with `key` (the cluster), `problem`, `sample`, `correct`, `reward`, `outcome`. Without a task,
+        `correct` is the reward itself. An abstained answer has reward None and is not correct.
+    """
+    trajectories = sampler.generate(prompt_ids, sampling, generator)
+    completions = [trajectory.completion_ids for trajectory in trajectories]
+    texts = tokenizer.batch_decode([list(ids) for ids in completions], skip_special_tokens=True)
+    repeated = [row for row in rows for _ in range(sampling.n)]
+    scores = scorer.score(repeated, texts, completions)
+    out = []
+    for i, reward in enumerate(scores.rewards):
+        given = not math.isnan(reward)
+        right = float(scores.correct[i]) if scores.correct is not None else (reward if given else 0.0)
+        problem = repeated[i].get("problem")
+        out.append(
+            {
+                "key": problem.key if problem is not None else str(i // sampling.n),
+                "problem": i // sampling.n,
+                "sample": i % sampling.n,
+                "correct": right,
+                "reward": reward if given else None,
+                "outcome": scores.outcomes[i] if scores.outcomes is not None else None,
+            }
+        )
+    return out

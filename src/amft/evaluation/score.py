@@ -1,0 +1,63 @@
+"""From graded answers to a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..stats import Interval, clustered_interval, success_interval
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def success(rows: Rows) -> Interval:
+    """Mean score with its 95 % interval, clustered by `key`."""
+    values = [float(row["correct"]) for row in rows]
+    keys = [row["key"] for row in rows]
+    inside = all(0.0 <= value <= 1.0 for value in values)
+    return (success_interval if inside else clustered_interval)(values, keys)
+
+
+def summary(rows: Rows) -> list[dict[str, Any]]:
+    """One row per split: `rate`, `low`, `high`, `n` answers, `hands` clusters, in order of appearance."""
+    out = []
+    for split in _splits(rows):
+        found = success([row for row in rows if row["split"] == split])
+        out.append(
+            {
+                "split": split,
+                "rate": found.mean,
+                "low": _known(found.low),
+                "high": _known(found.high),
+                "n": found.n,
+                "hands": found.clusters,
+            }
+        )
+    return out
+
+
+def before_after(before: Rows, after: Rows) -> list[dict[str, Any]]:
+    """One row per split with both measurements side by side."""
+    after_by_split = {row["split"]: row for row in summary(after)}
+    return [
+        {
+            "split": row["split"],
+            **{f"before{suffix}": row[name] for suffix, name in (("", "rate"), ("_low", "low"), ("_high", "high"))},
+            **{
+                f"after{suffix}": after_by_split[row["split"]][name]
+                for suffix, name in (("", "rate"), ("_low", "low"), ("_high", "high"))
+            },
+            "n": row["n"],
+            "hands": row["hands"],
+        }
+        for row in summary(before)
+        if row["split"] in after_by_split
+    ]
+
+
+def _splits(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(row["split"] for row in rows))
+
+
+def _known(bound: float) -> float | None:
+    return None if bound != bound else bound

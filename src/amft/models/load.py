@@ -1,0 +1,79 @@
+"""Loading a model and its tokenizer: safetensors only, no remote code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from ..errors import ModelError
+
+NANO = Path(__file__).parent / "nano_base"
+"""The shipped nano base."""
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a model directory (or hub name), with a pad token.
+
+    Raises:
+        ModelError: it cannot be loaded, or has no end-of-sequence token.
+    """
+    directory = _directory(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(f"{name}: the tokenizer cannot be loaded ({_first_line(error)})") from None
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"{name}: the tokenizer has no eos_token, so no completion could end; set one and save it")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A causal language model for training: dropout off, since rollouts and training must see one policy.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    directory = _directory(name)
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(f"{name}: the model cannot be loaded ({_first_line(error)})") from None
+    except Exception as error:  # safetensors raises its own kind for a damaged file
+        if type(error).__module__.partition(".")[0] != "safetensors":
+            raise
+        raise ModelError(f"{name}: the weights are damaged ({_first_line(error)})") from None
+    turn_dropout_off(model)
+    return model
+
+
+def turn_dropout_off(model: nn.Module) -> None:
+    """Set every dropout of a model to 0, in its modules and in the attention layers' own settings."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
+
+
+def stop_ids(model: PreTrainedModel, tokenizer: Any) -> list[int]:
+    """Every token id that ends a completion."""
+    ids = {tokenizer.eos_token_id}
+    for source in (model.config, model.generation_config):
+        value = getattr(source, "eos_token_id", None)
+        ids |= set(value) if isinstance(value, list) else {value} - {None}
+    return sorted(ids)
+
+
+def _directory(name: str) -> str:
+    return str(NANO) if name == "nano" else os.fspath(name)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

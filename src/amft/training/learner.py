@@ -1,0 +1,147 @@
+"""The policy and its optimizer: gradients of one loss at a time, and one guarded update."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from ..batch import Batch
+from ..meta import MixGrad
+from ..models.forward import token_scores
+from ..schedules import lr_factor
+from .config import AMFTConfig
+from .objective import Loss
+from .rollouts import Sums
+
+
+def build_optimizer(model: torch.nn.Module, config: AMFTConfig) -> torch.optim.Optimizer:
+    """The optimizer of `config.optim`; weight decay on matrices only."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if config.optim == "sgd":
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.sgd_momentum)
+    kinds: dict[str, Any] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+    kind: type[torch.optim.Adam] = kinds[config.optim]
+    betas = (config.adam_beta1, config.adam_beta2)
+    return kind(groups, lr=config.learning_rate, betas=betas, eps=config.adam_epsilon)
+
+
+@dataclass
+class Learner:
+    """One policy in training. Losses go through `gradient`, which adds to `p.grad`; `update` makes the step."""
+
+    model: PreTrainedModel
+    optimizer: torch.optim.Optimizer
+    mix: MixGrad | None
+    """Keeps the two gradients apart; None when the rule needs no meta-gradient."""
+    config: AMFTConfig
+
+    def gradient(self, loss: Loss, batch: Batch, count: float, scale: float = 1.0) -> tuple[float, Sums]:
+        """Add the gradient of `scale * loss` to `p.grad`, micro-batch by micro-batch.
+
+        Args:
+            loss: a method of `Objective`.
+            batch: all rows of this branch; none gives no gradient.
+            count: global denominator over all micro-batches and ranks.
+            scale: weight of the loss.
+
+        Returns:
+            The unscaled loss and its metric sums over all micro-batches.
+        """
+        value = 0.0
+        sums: Sums = {}
+        for start in range(0, len(batch), self.config.micro_batch_size):
+            with self.autocast():
+                out = loss(self.model, batch.rows(start, start + self.config.micro_batch_size), count)
+            (scale * out.loss).backward()
+            value += float(out.loss.detach())
+            for name, (total, n) in out.sums.items():
+                before = sums.get(name, (0.0, 0.0))
+                sums[name] = (before[0] + total, before[1] + n)
+        return value, sums
+
+    @torch.no_grad()
+    def logps(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """[B, C] log-probabilities of a batch under a model, as the training forward would compute them."""
+        dtype = torch.float64 if self.config.dtype == "float64" else torch.float32
+        out = torch.zeros_like(batch.completion_mask, dtype=dtype)
+        for start in range(0, len(batch), self.config.micro_batch_size):
+            part = batch.rows(start, start + self.config.micro_batch_size)
+            with self.autocast():
+                logps = token_scores(model, part, temperature=self.config.temperature).logps
+            out[start : start + len(part), : logps.shape[1]] = logps
+        return out
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """bfloat16 arithmetic over float32 master weights, when asked for."""
+        if self.config.dtype != "bfloat16":
+            return contextlib.nullcontext()
+        return torch.autocast(self.model.device.type, torch.bfloat16)
+
+    def clear(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def update(self, step: int, accept: Callable[[float], bool]) -> float:
+        """Clip, ask, step. A refused step changes no parameter and forgets the meta-gradient's buffers.
+
+        Args:
+            step: optimizer steps done before this one; sets the learning rate.
+            accept: called with the gradient norm before clipping; False refuses the step.
+
+        Returns:
+            The gradient norm before clipping.
+        """
+        factor = lr_factor(
+            self.config.lr_scheduler_type, step, self.config.max_steps, self.config.lr_warmup_steps
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * factor
+        norm = self._clip()
+        if accept(norm):
+            self.optimizer.step()
+            if self.mix is not None:
+                self.mix.after_step()
+        elif self.mix is not None:
+            self.mix.discard()
+        self.clear()
+        return norm
+
+    def _clip(self) -> float:
+        limit = self.config.max_grad_norm
+        if self.mix is not None:
+            return self.mix.clip_(limit)
+        trained = [p for p in self.model.parameters() if p.grad is not None]
+        return float(torch.nn.utils.clip_grad_norm_(trained, float("inf") if limit is None else limit))
+
+    @property
+    def learning_rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def state_dict(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Optimizer and meta-gradient tensors, by name of the parameter."""
+        names = {p: name for name, p in self.model.named_parameters()}
+        optimizer = {
+            f"{key}.{names[p]}": torch.as_tensor(value)
+            for p, entry in self.optimizer.state.items()
+            for key, value in entry.items()
+            if value is not None
+        }
+        return {"optimizer": optimizer, "meta": {} if self.mix is None else self.mix.state_dict()}
+
+    def load_state_dict(self, tensors: dict[str, dict[str, torch.Tensor]]) -> None:
+        parameters = dict(self.model.named_parameters())
+        for key, value in tensors.get("optimizer", {}).items():
+            slot, _, name = key.partition(".")
+            like = parameters[name]
+            self.optimizer.state[like][slot] = value.clone() if slot == "step" else value.clone().to(like.device)
+        if self.mix is not None and "meta" in tensors:
+            self.mix.load_state_dict(tensors["meta"])

@@ -1,0 +1,113 @@
+"""The losses of a step as functions of a micro-batch: which loss, not how much it weighs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from torch import nn
+
+from ..advantages import Baseline
+from ..batch import Batch, LossOut
+from ..losses.entropy import entropy_loss
+from ..losses.kl import kl_loss
+from ..losses.policy import POLICY_LOSSES, PolicyChoice, policy_loss
+from ..losses.sft import sft_loss
+from ..models.forward import token_scores
+from ..tensors import masked, reduction_count
+from .config import AMFTConfig
+
+Loss: TypeAlias = Callable[[nn.Module, Batch, float], LossOut]
+"""`loss(model, micro_batch, count)`; `count` is the global denominator of the whole step."""
+
+BASELINES: dict[str, Baseline] = {"rloo": "leave_one_out", "reinforce": "none"}
+"""Losses whose advantage is not the reward minus the group's mean."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """L_RL and L_SFT of eq 3 (arXiv 2508.06944), with the entropy and likelihood used to probe a policy."""
+
+    config: AMFTConfig
+
+    @property
+    def choice(self) -> PolicyChoice:
+        return POLICY_LOSSES[self.config.loss_type]
+
+    def rl_count(self, batch: Batch) -> float:
+        """This batch's part of the global count of `rl`."""
+        return reduction_count(batch.completion_mask, self.choice.reduction, self.config.max_completion_length)
+
+    def token_count(self, batch: Batch) -> float:
+        """This batch's part of the global count of `sft` and `entropy`."""
+        return reduction_count(batch.completion_mask, "token", 0)
+
+    def rl(self, model: nn.Module, batch: Batch, count: float) -> LossOut:
+        """Policy gradient, KL to the reference (weight beta) and entropy bonus (weight entropy_coef)."""
+        config, choice, mask = self.config, self.choice, batch.completion_mask
+        assert batch.advantages is not None
+        scores = token_scores(
+            model, batch, temperature=config.temperature, entropy="graph" if config.entropy_coef else "value"
+        )
+        assert scores.entropy is not None
+        out = policy_loss(
+            scores.logps,
+            batch.advantages,
+            mask,
+            count=count,
+            reduction=choice.reduction,
+            old_logps=batch.old_logps,
+            ratio=choice.ratio,
+            clip=(config.epsilon, config.epsilon_high or config.epsilon) if choice.clipped else None,
+        )
+        entropy = float((masked(scores.entropy.detach(), mask) * mask).sum())
+        sums = {**out.sums, "entropy": (entropy, float(mask.sum()))}
+        total = out.loss
+        if batch.ref_logps is not None:
+            kl = kl_loss(scores.logps, batch.ref_logps, mask, count=count, reduction=choice.reduction)
+            total, sums = total + config.beta * kl.loss, sums | kl.sums
+        if config.entropy_coef:
+            bonus = entropy_loss(scores.entropy, mask, count=count, reduction=choice.reduction)
+            total = total + config.entropy_coef * bonus.loss
+        return LossOut(total, sums)
+
+    def utility(self, model: nn.Module, batch: Batch, count: float) -> LossOut:
+        """The policy-gradient surrogate of -U alone (eq 4), on rollouts for held-out prompts."""
+        assert batch.advantages is not None
+        scores = token_scores(model, batch, temperature=self.config.temperature)
+        out = policy_loss(
+            scores.logps,
+            batch.advantages,
+            batch.completion_mask,
+            count=count,
+            reduction=self.choice.reduction,
+            ratio=self.choice.ratio,
+        )
+        return LossOut(out.loss, {})
+
+    def sft(self, model: nn.Module, batch: Batch, count: float) -> LossOut:
+        """Imitation, eq 2."""
+        smoothing = self.config.label_smoothing
+        scores = token_scores(model, batch, smoothing=smoothing > 0, accuracy=True)
+        out = sft_loss(
+            scores.logps,
+            batch.completion_mask,
+            count=count,
+            label_smoothing=smoothing,
+            mean_logps=scores.mean_logps,
+        )
+        assert scores.correct is not None
+        right = float((scores.correct * batch.completion_mask).sum())
+        return LossOut(out.loss, {**out.sums, "sft/token_accuracy": (right, float(batch.completion_mask.sum()))})
+
+    def likelihood(self, model: nn.Module, batch: Batch, count: float) -> LossOut:
+        """Minus the mean log-likelihood of held-out demonstrations, the utility `likelihood`."""
+        scores = token_scores(model, batch)
+        return LossOut(sft_loss(scores.logps, batch.completion_mask, count=count).loss, {})
+
+    def entropy(self, model: nn.Module, batch: Batch, count: float) -> LossOut:
+        """Minus the mean token entropy H of the rollouts, so that its gradient is -grad H."""
+        scores = token_scores(model, batch, temperature=self.config.temperature, entropy="graph")
+        assert scores.entropy is not None
+        return LossOut(entropy_loss(scores.entropy, batch.completion_mask, count=count, reduction="token").loss, {})

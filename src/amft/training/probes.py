@@ -1,0 +1,69 @@
+"""What the balance rule asks of the policy: dU/dmu, dH/dmu and the target entropy H*."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..balance.base import Balance
+from ..meta import Observation
+from .learner import Learner
+from .objective import Objective
+from .rollouts import Collector, Experience
+from .sources import Sources
+
+
+@dataclass
+class Probes:
+    """Extra gradients dotted with the buffer of the previous step. Each leaves `p.grad` empty."""
+
+    learner: Learner
+    objective: Objective
+    collector: Collector
+    sources: Sources
+    rule: Balance
+
+    @property
+    def utility(self) -> str:
+        return getattr(self.rule, "utility", "lookahead")
+
+    def before(self, stage_step: int) -> Observation | None:
+        """dU/dmu by the utility `heldout` or `likelihood`, every `meta_every` steps; None for `lookahead`."""
+        mix = self.learner.mix
+        if self.utility == "lookahead" or mix is None or stage_step % self.learner.config.meta_every:
+            return None
+        if self.utility == "likelihood":
+            assert self.sources.meta_demonstrations is not None
+            batch = self.sources.meta_demonstrations.next(self.learner.config.num_demos)
+            self.learner.gradient(self.objective.likelihood, batch, self.objective.token_count(batch))
+        else:
+            batch = self.collector.collect(self.sources.meta, self.learner.config.num_prompts).batch
+            self.learner.gradient(self.objective.utility, batch, self.objective.rl_count(batch))
+        return self._observe()
+
+    def lookahead(self, experience: Experience) -> Observation | None:
+        """dU/dmu by this step's RL gradient, which is in `p.grad` and stays there; fresh rollouts only."""
+        mix = self.learner.mix
+        return mix.observe() if mix is not None and self.utility == "lookahead" and experience.fresh else None
+
+    def entropy_grad(self, experience: Experience) -> float | None:
+        """dH/dmu on this step's rollouts, when the rule asks for it; one more backward pass."""
+        if "entropy_grad" not in self.rule.needs or not experience.fresh:
+            return None
+        batch = experience.batch
+        self.learner.gradient(self.objective.entropy, batch, self.objective.token_count(batch))
+        found = self._observe()
+        return None if found is None else found.dot
+
+    def entropy_target(self) -> float:
+        """H*: mean token entropy of the policy's own rollouts for prompts that are not trained on, in nats."""
+        batch = self.collector.collect(self.sources.meta, self.learner.config.num_prompts).batch
+        _, sums = self.learner.gradient(self.objective.rl, batch, self.objective.rl_count(batch), scale=0.0)
+        self.learner.clear()
+        total, count = sums["entropy"]
+        return total / max(count, 1.0)
+
+    def _observe(self) -> Observation | None:
+        assert self.learner.mix is not None
+        found = self.learner.mix.observe()
+        self.learner.clear()
+        return found

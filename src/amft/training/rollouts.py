@@ -1,0 +1,145 @@
+"""Experience: prompts drawn, completions sampled and scored, advantages computed, cut into the steps that use it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..advantages import group_advantages, reward_statistics
+from ..batch import Batch, pad_batch
+from ..rollout.base import Sampler
+from ..types import Row, Sampling, Trajectory
+from .config import AMFTConfig
+from .objective import BASELINES
+from .rewards import Scorer
+from .streams import RowStream
+
+Sums = dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts to explore: rows, their token ids, and the order they are drawn in."""
+
+    rows: Sequence[Row]
+    ids: Sequence[Sequence[int]]
+    stream: RowStream
+
+
+@dataclass(frozen=True)
+class Experience:
+    """The rollouts of one optimizer step."""
+
+    batch: Batch
+    fresh: bool
+    """First use after a generation: only then may mu be updated (`docs/method.md`, traps)."""
+    sums: Sums
+    """Reward and length statistics; empty when the rollouts are re-used."""
+
+
+@dataclass
+class Collector:
+    """Fills a window of `steps_per_generation * num_iterations` steps with one generation, and hands it out."""
+
+    sampler: Sampler
+    scorer: Scorer
+    tokenizer: Any
+    config: AMFTConfig
+    score_old: Callable[[Batch], Tensor]
+    """[B, C] log-probabilities of the policy as it is now, without graph."""
+    score_reference: Callable[[Batch], Tensor] | None
+    generator: torch.Generator
+    show: Callable[[Prompts, list[int], list[Trajectory], list[str], Any], None] = lambda *_: None
+    """Called with every generation: prompts, drawn rows, trajectories, texts, scores."""
+    window: list[Experience] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Seconds of the last generation: `generate` and `reward`."""
+
+    def next(self, prompts: Prompts) -> Experience:
+        """The rollouts of this step; generates when the window is empty."""
+        self.seconds = {"generate": 0.0, "reward": 0.0}
+        if not self.window:
+            steps = self.config.steps_per_generation
+            whole = self.collect(prompts, self.config.num_prompts * steps)
+            self.window = self._cut(whole, steps)
+        return self.window.pop(0)
+
+    def collect(self, prompts: Prompts, n: int) -> Experience:
+        """Sample and score `n` prompts from the stream."""
+        config = self.config
+        chosen = prompts.stream.take(n)
+        sampling = Sampling(
+            config.num_generations, config.max_completion_length, config.temperature, config.top_p, config.top_k
+        )
+        started = time.perf_counter()
+        trajectories = self.sampler.generate([prompts.ids[i] for i in chosen], sampling, self.generator)
+        generated = time.perf_counter()
+        rows = [prompts.rows[i] for i in chosen for _ in range(config.num_generations)]
+        completions = [trajectory.completion_ids for trajectory in trajectories]
+        texts = self.tokenizer.batch_decode([list(ids) for ids in completions], skip_special_tokens=True)
+        scores = self.scorer.score(rows, texts, completions)
+        self.seconds = {"generate": generated - started, "reward": time.perf_counter() - generated}
+        self.show(prompts, chosen, trajectories, texts, scores)
+        return self._experience(trajectories, scores)
+
+    def _experience(self, trajectories: list[Trajectory], scores: Any) -> Experience:
+        config = self.config
+        rewards = torch.tensor(scores.rewards, dtype=torch.float32)
+        advantages = group_advantages(
+            rewards,
+            num_generations=config.num_generations,
+            scale=config.scale_rewards,
+            baseline=BASELINES.get(config.loss_type, "mean"),
+        )
+        batch = pad_batch(
+            [t.prompt_ids for t in trajectories], [t.completion_ids for t in trajectories], self.tokenizer.pad_token_id
+        )
+        cut = torch.tensor([not t.finished for t in trajectories])
+        lengths = batch.completion_mask.sum(1)
+        sums: Sums = reward_statistics(rewards, num_generations=config.num_generations)
+        sums["completions/mean_length"] = (float(lengths.sum()), len(lengths))
+        sums["completions/clipped_ratio"] = (float(cut.sum()), len(lengths))
+        sums["tokens/rollout"] = (float(lengths.sum()), 1.0)
+        for name, values in scores.parts.items():
+            given = [value for value in values if not math.isnan(value)]
+            sums[f"rewards/{name}/mean"] = (math.fsum(given), len(given))
+        if scores.correct is not None:
+            sums["success"] = (float(sum(scores.correct)), len(scores.correct))
+        mask = batch.completion_mask * ~cut[:, None] if config.mask_truncated_completions else batch.completion_mask
+        return Experience(replace(batch, advantages=advantages, completion_mask=mask), fresh=True, sums=sums)
+
+    def _cut(self, whole: Experience, steps: int) -> list[Experience]:
+        config, batch = self.config, whole.batch
+        if steps * config.num_iterations > 1:
+            batch = replace(batch, old_logps=self.score_old(batch))
+        if self.score_reference is not None:
+            batch = replace(batch, ref_logps=self.score_reference(batch))
+        rows = config.num_prompts * config.num_generations
+        slices = [batch.rows(i * rows, (i + 1) * rows) for i in range(steps)] * config.num_iterations
+        return [Experience(part, fresh=i == 0, sums=whole.sums if i == 0 else {}) for i, part in enumerate(slices)]
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON of the steps still in the window, and the generator."""
+        tensors = {"generator": self.generator.get_state()}
+        for i, experience in enumerate(self.window):
+            for name, value in vars(experience.batch).items():
+                if value is not None:
+                    tensors[f"{i}.{name}"] = value
+        window = [{"fresh": e.fresh, "sums": {k: list(v) for k, v in e.sums.items()}} for e in self.window]
+        return tensors, {"window": window}
+
+    def load_state_dict(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Continue inside a window, bit for bit."""
+        self.generator.set_state(tensors["generator"].clone())
+        self.window = []
+        for i, entry in enumerate(state["window"]):
+            prefix = f"{i}."
+            parts = {k.removeprefix(prefix): v.clone() for k, v in tensors.items() if k.startswith(prefix)}
+            sums = {name: (total, count) for name, (total, count) in entry["sums"].items()}
+            self.window.append(Experience(Batch(**parts), fresh=entry["fresh"], sums=sums))
