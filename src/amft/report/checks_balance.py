@@ -34,12 +34,14 @@ def _field(run: Run, name: str) -> str:
 def silent_branch(run: Run) -> Iterator[Finding]:
     """Whether one of the two gradients has next to no part in the step: `mu |g_sft|` against `(1 - mu) |g_rl|`."""
     mu, share = run.late("mix/mu"), imitation_share(run)
-    if not mu.size or not share.size or run.config.get("num_demos") == 0:
+    if not mu.size or not share.size:
         return
     middle = float(np.median(share))
     if SILENT <= middle <= 1 - SILENT:
         return
     fixed = float(np.ptp(mu)) == 0
+    if fixed and mu[0] in (0, 1):
+        return
     level: Level = "note" if fixed else "warn"
     tail = " (μ never moved, so this may be meant)" if fixed else ""
     evidence = f"median share of imitation in the step {middle:.1%}, mean μ {mu.mean():.3f}{_norms(run)}{tail}."

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..balance.registry import describe
 from ..errors import RunError
 from ..runs import RunDirectory
 
@@ -25,6 +26,8 @@ class Run:
     path: Path
     config: dict[str, Any]
     env: dict[str, Any]
+    balance: dict[str, Any]
+    """The balance rule's settings, its defaults filled in where the rule is one of ours."""
     steps: Ints
     """(T,) steps with a metrics line, ascending."""
     metrics: dict[str, Floats]
@@ -38,12 +41,6 @@ class Run:
     events: Rows
     incidents: list[int]
     """Steps for which the guard left a bundle under `incidents/`."""
-
-    @property
-    def balance(self) -> dict[str, Any]:
-        """The balance rule's settings."""
-        found = self.config.get("balance")
-        return found if isinstance(found, dict) else {}
 
     @property
     def last_step(self) -> int:
@@ -93,6 +90,7 @@ def load_run(path: str | Path) -> Run:
         path=folder.path,
         config=config,
         env=_mapping(folder, "env") if (folder.path / "env.json").exists() else {},
+        balance=_balance(config.get("balance")),
         steps=steps,
         metrics=metrics,
         warmup=_warmup(ordered, steps, config),
@@ -111,6 +109,14 @@ def _mapping(folder: RunDirectory, name: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RunError(f"{folder.path / name}.json: must hold one JSON object")
     return found
+
+
+def _balance(spec: Any) -> dict[str, Any]:
+    given = dict(spec) if isinstance(spec, dict) else {}
+    defaults: dict[str, Any] = next(
+        (entry["settings"] for entry in describe() if entry["rule"] == given.get("rule")), {}
+    )
+    return {**given, **defaults, **given}
 
 
 def _rows(folder: RunDirectory, stream: str) -> Rows:
