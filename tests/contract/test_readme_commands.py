@@ -1,11 +1,13 @@
 """README.md, CONTRIBUTING.md and docs/*.md as a reader would use them.
 
-Every page is followed from top to bottom in an empty directory: a block whose first line is `# name.ext` is saved under
-that name, any other Python block is run, and every shell block is run, but for the lines in `NOT_RUN`.
+Every section (`## ...`) with code is followed from top to bottom in an empty directory: a block whose first line is
+`# name.ext` is saved under that name, any other Python block is run, and so is every shell block, but for the lines in
+`NOT_RUN`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -35,21 +37,26 @@ PAPER = (
 )
 
 
-def blocks(page: Path) -> Iterator[tuple[str, str]]:
-    """(language, text) of the fenced blocks of a page, in order."""
-    text = page.read_text(encoding="utf-8")
-    yield from re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+def sections(page: Path) -> Iterator[tuple[str, str]]:
+    """(heading, text) of a page, at its `## ` headings."""
+    for part in re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        yield part.splitlines()[0], part
 
 
-def follow(page: Path, folder: Path) -> None:
-    """Do what the page says."""
+def blocks(text: str) -> list[tuple[str, str]]:
+    """(language, text) of the fenced blocks, in order."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def follow(section: str, folder: Path) -> None:
+    """Do what the section says."""
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
     }
-    for language, text in blocks(page):
+    for language, text in blocks(section):
         named = re.match(r"# ([\w-]+\.\w+)\n", text)
         if named:
             (folder / named[1]).write_text(text, encoding="utf-8")
@@ -67,15 +74,28 @@ def follow(page: Path, folder: Path) -> None:
                 timeout=300,
                 check=False,
             )
-            assert done.returncode == 0, f"{page.name}\n{text}\n{done.stdout[-3000:]}"
+            assert done.returncode == 0, f"{text}\n{done.stdout[-3000:]}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_page_can_be_followed(page: Path, tmp_path: Path) -> None:
-    follow(page, tmp_path)
-    if page.name == "README.md":
-        measured = {name for run in (tmp_path / "runs").iterdir() for name in names_in(run)}
-        assert sorted(names_documented(page) - measured) == []
+CODE = [(page, heading, text) for page in PAGES for heading, text in sections(page) if blocks(text)]
+
+
+@pytest.mark.parametrize("section", [text for *_, text in CODE], ids=[f"{page.name}: {name}" for page, name, _ in CODE])
+def test_section_can_be_followed(section: str, tmp_path: Path) -> None:
+    follow(section, tmp_path)
+    if "my-run.yaml" in section:
+        measured = names_in(tmp_path / "runs" / "mine")
+        assert sorted(names_documented(ROOT / "README.md") - measured) == []
+        for run in (tmp_path / "runs").iterdir():
+            assert success(run, "base") < 0.2
+            assert success(run, "policy") > 0.5, run.name
+
+
+def success(run: Path, model: str) -> float:
+    """Share of the test rows a run's starting or final model answered correctly."""
+    rows = [json.loads(line) for line in (run / "scores.jsonl").read_text(encoding="utf-8").splitlines()]
+    right = [row["correct"] for row in rows if row["model"] == model]
+    return sum(right) / len(right)
 
 
 def names_in(run: Path) -> set[str]:
@@ -86,13 +106,15 @@ def names_in(run: Path) -> set[str]:
 
 def names_documented(page: Path) -> set[str]:
     """First column of the table headed `metric`."""
-    table = re.search(r"^\| metric \|.*?\n\n", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    table = re.search(r"^\| metric \|.*\n\|---\|---\|\n((?:\|.*\n)+)", page.read_text(encoding="utf-8"), re.MULTILINE)
     assert table is not None
-    return {name for row in table[0].splitlines()[2:] for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
+    return {name for row in table[1].splitlines() for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
 
 
 def test_what_is_not_run_is_still_written_somewhere() -> None:
-    written = {line for page in PAGES for _, text in blocks(page) for line in text.splitlines()}
+    written = {
+        line for page in PAGES for _, text in blocks(page.read_text(encoding="utf-8")) for line in text.splitlines()
+    }
     assert sorted(NOT_RUN.keys() - written) == []
 
 
