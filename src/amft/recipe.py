@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .errors import CheckpointError, DataError, ModelError, TaskError
 from .recipe_file import find_recipe, override, preset_recipes, read_mapping, spelled_out
-from .runs import RunDirectory
+from .runs import RunDirectory, read_json
 from .training.config import AMFTConfig
 from .training.explain import nearest
 
@@ -139,7 +139,7 @@ def model_directory(model: str, allow_download: bool = False) -> str:
 def build_evaluation(
     model: str, task: str, splits: Sequence[str] = (), *, samples: int = 1, problems: int | None = None, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Answer held-out problems with a model or with a run's newest checkpoint; one summary row per split.
+    """Answer held-out problems with a model, or the one a run ended with; one summary row per split.
 
     Args:
         model: `nano`, a model directory, or a run directory.
@@ -177,15 +177,17 @@ def _known_splits(task: Task, splits: Sequence[str]) -> None:
 
 
 def _trained_model(path: Path) -> str | None:
-    """The exported model of the newest sound checkpoint, when `path` is a run directory."""
+    """The model a run ended with (its newest checkpoint, or the best one with `keep_best`), if `path` is a run."""
     if not (path / "checkpoints").is_dir():
         return None
     from .training.checkpoint import newest_checkpoint
 
-    newest = newest_checkpoint(RunDirectory.open(path).checkpoints).path
+    run = RunDirectory.open(path)
+    newest = newest_checkpoint(run.checkpoints).path
     if newest is None:
         raise CheckpointError(f"{path}: the run has no complete checkpoint yet")
-    return str(newest / "model")
+    best = read_json(newest / "state.json").get("best") if run.read("config").get("keep_best") else None
+    return str((run.checkpoints / f"step-{best['step']}" if best else newest) / "model")
 
 
 def _load_data(data: DataSpec) -> dict[str, Any]:

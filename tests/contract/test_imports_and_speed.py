@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -48,9 +48,12 @@ def test_lists_import_no_torch(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
 def test_help_is_fast(arguments: list[str]) -> None:
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        run(CALL_MAIN.format(arguments=arguments))
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < LIMIT, f"{min(seconds):.2f} s"
+    assert min(cpu_seconds(CALL_MAIN.format(arguments=arguments)) for _ in range(3)) < LIMIT
+
+
+def cpu_seconds(code: str) -> float:
+    """Processor time of a child; it waits for nothing, so on an idle machine that is how long the user waits."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run(code)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

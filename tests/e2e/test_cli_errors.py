@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from amft.cli import main
+from amft.errors import AMFTError
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_directory: Path) -> Path:
     """A current directory with a good recipe, several bad ones, a directory that is no run and an occupied one."""
     monkeypatch.chdir(tmp_path)
     files = {
-        "good.yaml": "task: general_points-v1\nmax_steps: 2\n",
+        "good.yaml": f"task: general_points-v1\nmodel: {tiny_directory}\nmax_steps: 2\n",
         "syntax.yaml": "task: [1\n",
         "twice.yaml": "seed: 1\nseed: 2\n",
         "list.yaml": "- 1\n",
@@ -30,10 +31,10 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "rule.yaml": "task: general_points-v1\nbalance: nonsense\n",
         "split.yaml": "task: general_points-v1\ntest_splits: [nonsense]\n",
         "model.yaml": "task: general_points-v1\nmodel: nowhere/at-all\n",
-        "data.yaml": "data: {train: nowhere.jsonl}\n",
+        "data.yaml": f"model: {tiny_directory}\ndata: {{train: nowhere.jsonl}}\n",
         "rows.jsonl": '{"prompt": "a", "completion": "b"}\n',
-        "reward.yaml": "data: {train: rows.jsonl, rewards: ['nowhere.py:f']}\n",
-        "column.yaml": "data: {train: rows.jsonl, columns: {prompt: question}}\n",
+        "reward.yaml": f"model: {tiny_directory}\ndata: {{train: rows.jsonl, rewards: ['nowhere.py:f']}}\n",
+        "column.yaml": f"model: {tiny_directory}\ndata: {{train: rows.jsonl, columns: {{prompt: question}}}}\n",
         "occupied/file": "",
         "broken_run/config.json": "{",
         "no_run/readme": "",
@@ -125,6 +126,17 @@ def test_a_mistake_leaves_nothing_behind(workplace: Path) -> None:
     assert main(["train", "model.yaml", "--output-dir", "new"]) == 2
     assert main(["report", "no_run"]) == 2
     assert sorted(workplace.rglob("*")) == before
+
+
+def test_a_message_of_several_lines_is_still_printed_on_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AMFTError("first\n  second")
+
+    monkeypatch.setattr("amft.recipe.load_recipe", refuse)
+    assert main(["train", "general_points"]) == 2
+    assert capsys.readouterr().err == "amft: error: first second\n"
 
 
 def test_our_own_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

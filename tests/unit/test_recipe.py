@@ -80,6 +80,14 @@ def test_overrides_apply_in_order_and_reach_into_mappings(write: Any) -> None:
     assert (recipe.seed, recipe.max_grad_norm, recipe.test_splits) == (2, None, ["id", "seen"])
 
 
+def test_an_override_may_build_on_an_earlier_one_and_fill_a_null(write: Any) -> None:
+    recipe = load_recipe(write(MINIMAL + "balance: {rule: amft}\n"), ["balance=fixed", "balance.mu=0.25"])
+    assert recipe.balance == {"rule": "fixed", "mu": 0.25}
+    recipe = load_recipe(write("task:\nbalance: fixed\n"), ["task.id=general_points-v1", "balance.mu=0.5"])
+    assert recipe.task is not None
+    assert recipe.balance == {"rule": "fixed", "mu": 0.5}
+
+
 def test_an_override_keeps_everything_after_the_first_equals_sign(write: Any) -> None:
     assert load_recipe(write(MINIMAL), ["output_dir=a=b"]).output_dir == "a=b"
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .bars import hide_loading_bars
 from .table import percent, table
 
 
@@ -28,6 +29,7 @@ def evaluate(
     """Measure a model's success on a task, with 95 % intervals."""
     from ..recipe import build_evaluation
 
+    hide_loading_bars()
     summary = build_evaluation(model, task, splits or [], samples=samples, problems=problems, seed=seed)
     if as_json:
         typer.echo(json.dumps(summary, indent=2))

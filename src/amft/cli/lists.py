@@ -34,7 +34,7 @@ def _task(task: Mapping[str, Any]) -> str:
 
 
 def _rule(rule: Mapping[str, Any]) -> str:
-    parts = [rule["rule"], _indented(rule["summary"])]
+    parts = [rule["rule"], _indented(f"{rule['summary']} ({rule['source']})")]
     if rule["settings"]:
         parts += ["  settings (balance.NAME in a recipe)", _entries(rule["settings"])]
     return "\n".join(parts)
@@ -46,4 +46,8 @@ def _indented(text: str) -> str:
 
 def _entries(entries: Mapping[str, Any]) -> str:
     width = max(map(len, entries), default=0)
-    return "\n".join(f"    {name.ljust(width)}  {value}" for name, value in entries.items())
+    return "\n".join(f"    {name.ljust(width)}  {_as_yaml(value)}" for name, value in entries.items())
+
+
+def _as_yaml(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .bars import hide_loading_bars
 from .table import percent, table
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def train(
 
     from ..recipe import build_trainer
 
+    hide_loading_bars()
     result = build_trainer(loaded).train(resume=resume)
     if result.interrupted:
         typer.echo(f"amft: stopped by {result.interrupted}; the run is saved. Continue with:", err=True)
