@@ -316,6 +316,7 @@ def test_two_files_of_one_name_keep_apart(tmp_path: Path) -> None:
         file.parent.mkdir()
         file.write_text(f"VALUE = {value}\ndef f(completions, **_):\n    return [VALUE] * len(completions)\n")
         functions.append(load_reward(f"{file}:f"))
+    assert functions[0].__module__ != functions[1].__module__
     assert reward(*functions).parts == {"f": [1.0] * 3, "f_2": [2.0] * 3}
 
 
