@@ -20,6 +20,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
+BASES = (ROOT, ROOT / "src" / "amft", ROOT / "tests")
+"""Where a page's file names may start."""
+
 NOT_RUN = {
     "make demo": "takes minutes and installs",
     "make test": "would run this test again",
@@ -48,12 +51,24 @@ def blocks(text: str) -> list[tuple[str, str]]:
     return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def follow(section: str, folder: Path) -> None:
-    """Do what the section says."""
-    environment = {
-        **os.environ,
+NO_NETWORK = """
+import os, socket
+def refuse(*arguments, **keywords):
+    with open(os.environ["CONNECTIONS"], "a") as file:
+        print(arguments, file=file)
+    raise OSError("the network is blocked in this test")
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+"""
+"""Python runs a `sitecustomize` module when it starts."""
+
+
+def follow(section: str, folder: Path, aside: Path) -> None:
+    """Do what the section says, without a network; no connection may even be tried."""
+    (aside / "sitecustomize.py").write_text(NO_NETWORK, encoding="utf-8")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")} | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(aside),
+        "CONNECTIONS": str(aside / "connections.txt"),
         "OMP_NUM_THREADS": "1",
     }
     for language, text in blocks(section):
@@ -75,17 +90,20 @@ def follow(section: str, folder: Path) -> None:
                 check=False,
             )
             assert done.returncode == 0, f"{text}\n{done.stdout[-3000:]}"
+    assert not (aside / "connections.txt").exists(), (aside / "connections.txt").read_text(encoding="utf-8")
 
 
 CODE = [(page, heading, text) for page in PAGES for heading, text in sections(page) if blocks(text)]
 
 
 @pytest.mark.parametrize("section", [text for *_, text in CODE], ids=[f"{page.name}: {name}" for page, name, _ in CODE])
-def test_section_can_be_followed(section: str, tmp_path: Path) -> None:
-    follow(section, tmp_path)
+def test_section_can_be_followed(section: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    follow(section, tmp_path, tmp_path_factory.mktemp("aside"))
     if "my-run.yaml" in section:
         measured = names_in(tmp_path / "runs" / "mine")
         assert sorted(names_documented(ROOT / "README.md") - measured) == []
+        one, other = (tmp_path / "runs" / name / "metrics.jsonl" for name in ("mine", "from-python"))
+        assert one.read_bytes() == other.read_bytes()
         for run in (tmp_path / "runs").iterdir():
             assert success(run, "base") < 0.2
             assert success(run, "policy") > 0.5, run.name
@@ -124,7 +142,7 @@ def test_files_that_are_named_exist(page: Path) -> None:
     links = {target.split("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target}
     missing = [target for target in links if target and not (page.parent / target).exists()]
     paths = re.findall(r"`((?:src|tests|docs|recipes|benchmarks)/[\w./-]+|[\w/]+\.py)`", text)
-    missing += [path for path in paths if not any((base / path).exists() for base in (ROOT, ROOT / "src/amft"))]
+    missing += [path for path in paths if not any((base / path).exists() for base in BASES)]
     assert sorted(missing) == []
 
 
