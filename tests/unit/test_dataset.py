@@ -54,9 +54,7 @@ def test_csv_keeps_text_as_text_and_lines_within_a_value(tmp_path: Path) -> None
     rows = [{"prompt": "1", "completion": "007", "answer": 7}, {"prompt": 'a "b",\nc', "completion": "", "answer": 8}]
     (tmp_path / "a.csv").write_text('prompt,completion,answer\n1,007,7\n"a ""b"",\nc",,8\n')
     assert load_rows(tmp_path / "a.csv") == rows
-    many = [
-        {"prompt": "line\n" * 500, "completion": str(number)} for number in range(1000)
-    ]  # over pyarrow's block size
+    many = [{"prompt": "line\n" * 500, "completion": str(number)} for number in range(1000)]  # over a block of pyarrow
     assert load_rows(write(tmp_path / "b.csv", many)) == many
 
 

@@ -177,6 +177,12 @@ def test_which_token_ends_a_turn() -> None:
             say("<think>long</think>b"),
             "leaves out or rewrites part of the assistant's content",
         ),
+        (
+            {"chat_template": CHATML.replace("m.content ", "'' if m.role == 'assistant' else m.content ")},
+            ask("echo b"),
+            say("echo b"),
+            "leaves out or rewrites part of the assistant's content",
+        ),
     ],
 )
 def test_what_cannot_be_encoded_says_why(settings: dict[str, Any], prompt: Any, completion: Any, said: str) -> None:
