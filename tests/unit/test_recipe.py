@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from amft.errors import AMFTError, ConfigError, DataError, ModelError, TaskError
+from amft.errors import AMFTError, CheckpointError, ConfigError, DataError, ModelError, TaskError
 from amft.recipe import Recipe, load_recipe, model_directory, preset_recipes
 from amft.recipe import _renamed as renamed
+from amft.recipe import _trained_model as trained_model
+from amft.runs import RunDirectory
+from amft.training.checkpoint import save_checkpoint
 from amft.training.config import AMFTConfig
 
 MINIMAL = "task: general_points-v1\n"
@@ -269,3 +272,20 @@ def test_columns_are_renamed_to_ours_and_others_kept() -> None:
     assert renamed({"q": 1, "a": 2}, {"prompt": "q"}, "f") == {"prompt": 1, "a": 2}
     with pytest.raises(DataError, match=r"f: no column 'question' \(data.columns.prompt\); it has q, a"):
         renamed({"q": 1, "a": 2}, {"prompt": "question"}, "f")
+
+
+@pytest.mark.parametrize(("keep_best", "step"), [(False, 3), (True, 2)])
+def test_a_run_stands_for_the_model_it_ended_with(tmp_path: Path, keep_best: bool, step: int) -> None:
+    run = RunDirectory.create(tmp_path / "run")
+    run.write("config", {"keep_best": keep_best})
+    with pytest.raises(CheckpointError, match="no complete checkpoint"):
+        trained_model(run.path)
+    for n in (2, 3):
+        save_checkpoint(
+            run.checkpoints / f"step-{n}",
+            {},
+            {"best": {"step": 2, "score": 0.5}},
+            lambda path: path.mkdir(exist_ok=True),
+        )
+    assert trained_model(run.path) == str(run.checkpoints / f"step-{step}" / "model")
+    assert trained_model(tmp_path) is None
