@@ -20,7 +20,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from .nano_corpus import conversations
 from .tokenizer import train_tokenizer
 
-TOKENIZER_SAMPLE = 4000
 POOL = 32
 """Batches drawn ahead and sorted by length, so that little is padding."""
 
@@ -52,6 +51,7 @@ def pretrain(
     seed: int = 0,
     hidden: int = 256,
     layers: int = 4,
+    tokenizer_sample: int = 4000,
     progress: bool = True,
     on_step: Callable[[int, LlamaForCausalLM], None] | None = None,
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
@@ -60,9 +60,10 @@ def pretrain(
     Args:
         steps: optimizer steps of `batch_size` conversations.
         learning_rate: peak of a cosine with 3 % warm-up; AdamW betas 0.9, 0.95, weight decay 0.05.
+        tokenizer_sample: conversations the tokenizer is learned from.
         on_step: called with the step just done and the model, for snapshots and tests.
     """
-    sample = itertools.islice(conversations(seed), TOKENIZER_SAMPLE)
+    sample = itertools.islice(conversations(seed), tokenizer_sample)
     tokenizer = train_tokenizer(message["content"] for talk in sample for message in talk)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

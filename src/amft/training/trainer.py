@@ -176,7 +176,7 @@ class AMFTTrainer:
         with bar:
             while self.step < self.config.max_steps and not stop.received:
                 begun = time.perf_counter()
-                row, timings = self._one_step(guard)
+                row, timings = self.one_step(guard)
                 timings["time/step"] = time.perf_counter() - begun
                 self.step += 1
                 if self.config.eval_steps and self.step % self.config.eval_steps == 0:
@@ -190,7 +190,7 @@ class AMFTTrainer:
                     break
         return stop.received
 
-    def _one_step(self, guard: NonFiniteGuard) -> tuple[dict[str, Any], dict[str, float]]:
+    def one_step(self, guard: NonFiniteGuard) -> tuple[dict[str, Any], dict[str, float]]:
         """One optimizer step of either phase; metrics and seconds."""
         warmup = self.step < self.config.sft_warmup_steps
         if not warmup and self.entropy_target is None and self._explores:

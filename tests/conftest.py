@@ -1,0 +1,24 @@
+"""A tiny model directory that every trainer test starts from."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory) -> Path:
+    """A random Llama-type model of 0.2 M parameters with the nano tokenizer, in the Hugging Face layout."""
+    import torch
+
+    from amft.models.nano_recipe import pretrain
+
+    torch.set_num_threads(1)
+    directory = tmp_path_factory.mktemp("tiny") / "model"
+    model, tokenizer = pretrain(steps=0, hidden=64, layers=2, tokenizer_sample=200, progress=False)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory

@@ -1,0 +1,112 @@
+"""One training, several routes: accumulation, the imitation limit, the RL limit, paths without a buffer."""
+
+import pytest
+import torch
+
+from amft.balance.base import Signals, Weights
+from amft.models.load import load_model
+from amft.tasks.registry import build_task
+from amft.training.config import AMFTConfig
+from amft.training.trainer import AMFTTrainer
+
+
+def trainer(base, directory, **changes):
+    settings = {
+        "output_dir": str(directory),
+        "max_steps": 3,
+        "num_prompts": 2,
+        "num_generations": 3,
+        "num_demos": 6,
+        "max_completion_length": 72,
+        "learning_rate": 1e-3,
+        "dtype": "float64",
+        "meta_skip": 0,
+        "eval_steps": 0,
+        "test_splits": [],
+        "sample_steps": 0,
+        "save_steps": 0,
+    }
+    config = AMFTConfig(**(settings | changes))
+    built = AMFTTrainer(str(base), config, task=build_task("general_points", demonstrations="answer"))
+    built.sources.scorer = OddReward()
+    built._build_learner()
+    return built
+
+
+class OddReward:
+    """Odd token ids are good: dense, so that every group of random answers has an advantage."""
+
+    def score(self, rows, texts, completion_ids):
+        from amft.training.rewards import Scores
+
+        del rows, texts
+        rewards = [sum(token % 2 for token in ids) / len(ids) for ids in completion_ids]
+        return Scores(rewards, {"odd": rewards})
+
+
+def parameters(built):
+    built.train()
+    return torch.cat([p.detach().flatten() for p in built.model.parameters()])
+
+
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo", "gspo", "rloo"])
+def test_accumulation_does_not_change_the_numbers(loss_type, tiny_base, tmp_path):
+    whole = parameters(trainer(tiny_base, tmp_path / "8", micro_batch_size=8, loss_type=loss_type))
+    for size in (4, 1):
+        split = parameters(trainer(tiny_base, tmp_path / str(size), micro_batch_size=size, loss_type=loss_type))
+        assert (split - whole).norm() / whole.norm() < 1e-10
+
+
+def test_mu_1_is_transformers_cross_entropy_training(tiny_base, tmp_path):
+    built = trainer(
+        tiny_base, tmp_path / "run", max_steps=20, balance={"rule": "sft"}, num_demos=4, weight_decay=0.01
+    )
+    twin = trainer(tiny_base, tmp_path / "twin", max_steps=20, balance={"rule": "sft"}, num_demos=4)
+    model = load_model(str(tiny_base), torch.float64)
+    model.set_attn_implementation("eager")
+    decayed = [p for p in model.parameters() if p.dim() > 1]
+    plain = [p for p in model.parameters() if p.dim() <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3)
+    for _ in range(20):
+        batch = twin.sources.demonstrations.next(4)
+        labels = torch.full_like(batch.ids, -100)
+        width = batch.completion_mask.shape[1]
+        labels[:, -width:] = torch.where(batch.completion_mask > 0, batch.completion_ids, -100)
+        positions = (batch.attention_mask.cumsum(-1) - 1).clamp(min=0)
+        loss = model(batch.ids, attention_mask=batch.attention_mask, position_ids=positions, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    ours = parameters(built)
+    theirs = torch.cat([p.detach().flatten() for p in model.parameters()])
+    assert (ours - theirs).norm() / theirs.norm() < 1e-6
+    assert (ours - theirs).abs().max() < 1e-6
+
+
+class Apart:
+    """Constant weights, measured through the two-gradient path."""
+
+    needs = frozenset({"meta_grad"})
+
+    def __init__(self, mu):
+        self.mu = mu
+
+    def init(self):
+        return {}
+
+    def update(self, state, signals: Signals):
+        del signals
+        return Weights.convex(self.mu), state, {}
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.3, 1.0])
+def test_the_two_gradient_path_equals_the_joint_backward(mu, tiny_base, tmp_path):
+    joint = trainer(tiny_base, tmp_path / "joint", balance={"rule": "fixed", "mu": mu})
+    apart = trainer(tiny_base, tmp_path / "apart", balance={"rule": "fixed", "mu": mu})
+    apart.rule = Apart(mu)
+    apart._build_learner()
+    a, b = parameters(joint), parameters(apart)
+    # A branch of weight 0 is not run on the joint path; on the other it is run and weighs exactly nothing.
+    assert (a - b).norm() / a.norm() < 1e-10
