@@ -206,6 +206,15 @@ def test_leftovers_of_a_killed_process(tmp_path: Path) -> None:
     clean_leftovers(tmp_path / "none")
 
 
+def test_the_next_save_cleans_up_after_a_killed_one(tmp_path: Path) -> None:
+    for step in (2, 3):
+        (tmp_path / f".saving-step-{step}").mkdir()
+        (tmp_path / f".saving-step-{step}" / "stale.safetensors").write_text("x")
+    save(tmp_path, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-2"]
+    assert list(load_checkpoint(tmp_path / "step-2")[0]) == ["policy"]
+
+
 class Bomb:
     """Unpickling this makes a file."""
 
