@@ -13,6 +13,7 @@ from ..batch import Batch, LossOut
 from ..losses.entropy import entropy_loss
 from ..losses.kl import kl_loss
 from ..losses.policy import POLICY_LOSSES, PolicyChoice, policy_loss
+from ..losses.ratio import importance_ratio
 from ..losses.sft import sft_loss
 from ..models.forward import token_scores
 from ..tensors import masked, reduction_count
@@ -44,7 +45,10 @@ class Objective:
         return reduction_count(batch.completion_mask, "token", 0)
 
     def rl(self, model: nn.Module, batch: Batch, count: float) -> LossOut:
-        """Policy gradient, KL to the reference (weight beta) and entropy bonus (weight entropy_coef)."""
+        """Policy gradient, KL to the reference (weight beta) and entropy bonus (weight entropy_coef), one count.
+
+        The KL is weighted by the ratio, so that its gradient is that of KL(pi || pi_ref), as TRL 1.16 does by default.
+        """
         config, choice, mask = self.config, self.choice, batch.completion_mask
         assert batch.advantages is not None
         scores = token_scores(
@@ -65,7 +69,10 @@ class Objective:
         sums = {**out.sums, "entropy": (entropy, float(mask.sum()))}
         total = out.loss
         if batch.ref_logps is not None:
-            kl = kl_loss(scores.logps, batch.ref_logps, mask, count=count, reduction=choice.reduction)
+            ratio = importance_ratio(scores.logps, batch.old_logps, mask, "token")
+            kl = kl_loss(
+                scores.logps, batch.ref_logps, mask, count=count, reduction=choice.reduction, weights=ratio
+            )
             total, sums = total + config.beta * kl.loss, sums | kl.sums
         if config.entropy_coef:
             bonus = entropy_loss(scores.entropy, mask, count=count, reduction=choice.reduction)

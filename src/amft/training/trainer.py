@@ -90,8 +90,9 @@ class AMFTTrainer:
         self.tokenizer = _tokenizer(model, processing_class)
         self.model = load_model(model, DTYPES[config.dtype]) if isinstance(model, str) else model
         turn_dropout_off(self.model)
-        if self.model.device.type == "cpu":
-            self.model.set_attn_implementation("eager")  # the fused kernel's backward is slow on a CPU
+        if self.model.device.type == "cpu" and config.dtype != "float64":
+            # The fused kernel's backward is slow on a CPU. In float64 the eager one turns left padding into NaN.
+            self.model.set_attn_implementation("eager")
         stops = stop_ids(self.model, self.tokenizer)
         encoder = Encoder(self.tokenizer, config, stops)
         self.sources = (
