@@ -130,6 +130,8 @@ def test_flat_validation_where_no_test_was_scored(tmp_path):
     # Thirds of 200 evaluations average out: a rise of 0.3 is far beyond 2 * sqrt(p (1 - p) / 128 * 2 / 66) = 0.013.
     only(tmp_path / "a", "warn", "Validation success is flat", metrics=rows(0.01), scores=[])
     assert titles(tmp_path / "b", metrics=rows(0.3), scores=[]) == []
+    beyond = [row | {"eval/val/success": 3.0} for row in metric_rows()]
+    assert titles(tmp_path / "c", metrics=beyond, scores=[]) == []
 
 
 def test_forgetting_names_the_split(tmp_path):
@@ -175,8 +177,12 @@ def test_unfinished_and_out_of_time(tmp_path):
     found = only(tmp_path / "a", "warn", "not finished", metrics=rows)
     assert "120 of 200" in found.evidence
     assert "--resume" in found.action
-    # 120 steps of 0.5 s are 60 s.
-    only(tmp_path / "b", "note", "time budget", metrics=rows, config_changes={"max_seconds": 61.0})
+    events = [{"step": 120, "kind": "time", "message": "stopped after max_seconds 61"}]
+    limit = {"max_seconds": 61.0}
+    out = only(tmp_path / "b", "note", "time budget", metrics=rows, config_changes=limit, events=events)
+    assert "max_seconds (now 61.0)" in out.action
+    earlier = [{**events[0], "step": 80}]
+    only(tmp_path / "c", "warn", "not finished", metrics=rows, config_changes=limit, events=earlier)
 
 
 def test_opposed_gradients(tmp_path):

@@ -30,7 +30,7 @@ def test_columns_line_up_with_steps_and_none_is_nan(tmp_path):
 
 def test_a_step_written_twice_counts_once_and_order_does_not_matter(tmp_path):
     run = rows_to_run(tmp_path, [{"step": 2, "reward": 0.1}, {"step": 1, "reward": 0.2}, {"step": 2, "reward": 0.3}])
-    assert run.metrics["reward"].tolist() == [0.2, 0.3]
+    assert (run.steps.tolist(), run.metrics["reward"].tolist()) == ([1, 2], [0.2, 0.3])
 
 
 def test_late_is_the_second_half_of_the_single_stage(tmp_path):

@@ -5,7 +5,7 @@ from report_runs import score_rows, write_run
 
 from amft.report.load import load_run
 from amft.report.outcomes import split_outcomes
-from amft.report.verdict import bounds, percent, points, verdict
+from amft.report.verdict import change, change_bounds, level, level_bounds, verdict
 from amft.stats import Interval
 
 
@@ -39,7 +39,9 @@ def test_the_latest_evaluation_counts(tmp_path):
 
 
 def test_order_follows_the_config_and_selection_comes_last(tmp_path):
-    scores = [score_rows(name, 0.2, 0.3) for name in ("val", "seen", "id")]
+    scores = [list(score_rows(name, 0.2, 0.3)) for name in ("val", "seen", "id")]
+    outcomes, text = told(tmp_path / "b", *scores)
+    assert [outcome.split for outcome in outcomes] == ["seen", "id", "val"]
     outcomes, text = told(tmp_path, *scores, test_splits=["id", "seen"])
     assert [outcome.split for outcome in outcomes] == ["id", "seen", "val"]
     assert text.index("id") < text.index("seen")
@@ -47,9 +49,9 @@ def test_order_follows_the_config_and_selection_comes_last(tmp_path):
 
 def test_a_rise_is_stated_with_its_interval(tmp_path):
     outcomes, text = told(tmp_path, score_rows("id", 0.1, 0.6), score_rows("rule_ood", 0.3, 0.3, seed=5))
-    change = outcomes[0].difference
-    assert text.startswith(f"Success on id rose from {percent(outcomes[0].before.mean)} to")
-    assert f"{points(change.mean)} points, 95 % interval [{points(change.low)}, {points(change.high)}]" in text
+    gap = outcomes[0].difference
+    assert text.startswith(f"Success on id rose from {level(outcomes[0].before.mean)} to")
+    assert f"{change(gap.mean)} points, 95 % interval [{change(gap.low)}, {change(gap.high)}]" in text
     assert "rule_ood no clear change" in text
 
 
@@ -87,8 +89,24 @@ def test_what_was_not_measured_is_not_claimed(tmp_path, scores, words):
     assert words in told(tmp_path, scores)[1]
 
 
+def test_scores_beyond_a_share_are_not_called_success(tmp_path):
+    rows = [{**row, "correct": 3.0 * row["correct"] - 1} for row in score_rows("id", 0.1, 0.6)]
+    (found,), text = told(tmp_path, rows)
+    assert not found.share
+    assert text.startswith(f"The mean score on id rose from {level(found.before.mean, False)} to")
+    assert "%" not in text.replace("95 %", "")
+    assert "points" not in text
+
+
+def test_partial_credit_counts_as_it_is(tmp_path):
+    (found,), _ = told(tmp_path, [{**row, "correct": 0.25} for row in score_rows("id", 0.1, 0.6)])
+    assert (found.after.mean, found.share) == (0.25, True)
+
+
 def test_numbers_in_words():
-    assert (percent(0.1234), percent(math.nan)) == ("12.3 %", "–")
-    assert (points(0.05), points(-0.05), points(0.0001), points(-0.0001)) == ("+5.0", "−5.0", "0.0", "0.0")
-    assert bounds(Interval(0.1, math.nan, math.nan, 3, 1)) == "no interval"
-    assert bounds(Interval(0.1, 0.05, 0.2, 3, 2)) == "[5.0, 20.0]"
+    assert (level(0.1234), level(-1.25, False), level(math.nan)) == ("12.3 %", "−1.25", "–")
+    assert [change(x) for x in (0.05, -0.05, 1e-4, -1e-4)] == ["+5.0", "−5.0", "0.0", "0.0"]
+    assert (change(0.5, False), change(-0.5, False)) == ("+0.5", "−0.5")
+    assert level_bounds(Interval(0.1, math.nan, math.nan, 3, 1)) == "no interval"
+    assert level_bounds(Interval(0.1, 0.05, 0.2, 3, 2)) == "[5.0, 20.0]"
+    assert change_bounds(Interval(0.1, -0.05, 0.2, 3, 2)) == "[−5.0, +20.0]"

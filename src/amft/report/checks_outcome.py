@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from .checks_balance import now
 from .finding import Finding
-from .load import Run
+from .load import Floats, Ints, Run
 from .outcomes import SELECTION, SplitOutcome, split_outcomes
-from .verdict import bounds, headline_split, percent, points
+from .verdict import change, change_bounds, headline_split, level
 
 SOLVED = 0.95
 CLEAR = 2.0
@@ -26,7 +26,7 @@ def learning(run: Run) -> Iterator[Finding]:
     if first is not None and first.difference is not None:
         yield from _on_test(run, first)
         return
-    _, success = run.measured(f"eval/{SELECTION}/success")
+    _, success = _validation(run)
     if len(success) < 4:
         return
     third = len(success) // 3
@@ -34,7 +34,7 @@ def learning(run: Run) -> Iterator[Finding]:
     error = _error((start + end) / 2, run) * math.sqrt(2 / third)
     if abs(end - start) < CLEAR * error:
         evidence = (
-            f"success went from {percent(start)} to {percent(end)}; chance alone moves it by ±{percent(CLEAR * error)}."
+            f"success went from {level(start)} to {level(end)}; chance alone moves it by ±{level(CLEAR * error)}."
         )
         yield _flat(run, "Validation success is flat", evidence, start)
 
@@ -42,7 +42,7 @@ def learning(run: Run) -> Iterator[Finding]:
 def _on_test(run: Run, first: SplitOutcome) -> Iterator[Finding]:
     assert first.difference
     assert first.before
-    gap = f"{points(first.difference.mean)} points {bounds(first.difference, 'points')} on {first.split}"
+    gap = f"{_gap(first)} on {first.split}"
     if first.verdict == "few":
         action = f"Score more problems: raise {now(run, 'test_problems')}."
         yield Finding("warn", "Too few test problems to tell", f"{gap}, {first.difference.clusters} problems.", action)
@@ -57,29 +57,42 @@ def _flat(run: Run, title: str, evidence: str, start: float) -> Finding:
     return Finding("warn", title, evidence, action)
 
 
+def _validation(run: Run) -> tuple[Ints, Floats]:
+    """Success on validation; nothing when it is a score outside [0, 1], whose noise is not known."""
+    steps, success = run.measured(f"eval/{SELECTION}/success")
+    inside = (success >= 0).all() and (success <= 1).all()
+    return (steps, success) if inside else (steps[:0], success[:0])
+
+
 def _error(p: float, run: Run) -> float:
     """Binomial standard error of one validation score."""
     return math.sqrt(max(p * (1 - p), 1e-4) / (run.config.get("eval_problems") or 128))
 
 
+def _gap(outcome: SplitOutcome) -> str:
+    assert outcome.difference
+    unit = " points" if outcome.share else ""
+    moved = change(outcome.difference.mean, outcome.share)
+    return f"{moved}{unit}, 95 % interval {change_bounds(outcome.difference, outcome.share)},"
+
+
 def forgetting(run: Run) -> Iterator[Finding]:
     """Every split whose success clearly fell."""
     for outcome in split_outcomes(run):
-        if outcome.verdict == "worse" and outcome.difference is not None:
-            gap = f"{points(outcome.difference.mean)} points, 95 % interval {bounds(outcome.difference, 'points')}"
+        if outcome.verdict == "worse":
             action = f"Raise {now(run, 'beta')} or {now(run, 'balance.mu_min')}, lower {now(run, 'learning_rate')}, "
             action += f"or set {now(run, 'keep_best')}."
-            yield Finding("bad", f"Success on {outcome.split} fell", f"{gap}.", action)
+            yield Finding("bad", f"Success on {outcome.split} fell", f"{_gap(outcome)} on the same problems.", action)
 
 
 def past_the_peak(run: Run) -> Iterator[Finding]:
     """Whether validation success ended clearly below its best."""
-    steps, success = run.measured(f"eval/{SELECTION}/success")
+    steps, success = _validation(run)
     if len(success) < 3:
         return
     best, last = float(success.max()), float(success[-1])
     if best - last > PEAK * _error(best, run) * math.sqrt(2):
-        evidence = f"best {percent(best)} at step {steps[success.argmax()]}, last {percent(last)}."
+        evidence = f"best {level(best)} at step {steps[success.argmax()]}, last {level(last)}."
         action = f"Set {now(run, 'keep_best')}, or stop earlier ({now(run, 'max_steps')})."
         yield Finding("warn", "Validation success is past its peak", evidence, action)
 
@@ -101,14 +114,14 @@ def unfinished(run: Run) -> Iterator[Finding]:
     """Whether the run stops before its last step, and whether its time budget explains that."""
     if run.max_steps is None or run.last_step >= run.max_steps:
         return
-    evidence = f"the last step on record is {run.last_step} of {run.max_steps}."
-    budget, spent = run.config.get("max_seconds"), float(run.seconds.get("time/step", run.steps[:0]).sum())
-    if budget and spent >= 0.8 * budget:
-        evidence += f" {spent:.0f} s were spent in steps; max_seconds is {budget:g}."
-        yield Finding("note", "The time budget ended the run", evidence, f"Raise {now(run, 'max_seconds')} for more.")
+    evidence = f"The last step on record is {run.last_step} of {run.max_steps}."
+    if any(row.get("kind") == "time" and row["step"] == run.last_step for row in run.events):
+        yield Finding(
+            "note", "The time budget ended the run", evidence, f"Raise {now(run, 'max_seconds')} for more steps."
+        )
     else:
         action = "If it is not running any more, continue it with --resume."
-        yield Finding("warn", "The run is not finished", f"Still running, or cut short: {evidence}", action)
+        yield Finding("warn", "The run is not finished", f"{evidence} It is still running, or was cut short.", action)
 
 
 OUTCOME_CHECKS = (learning, forgetting, past_the_peak, bad_steps, unfinished)

@@ -33,7 +33,7 @@ def drawings(run: Run) -> list[Drawing]:
 
 def before_after(outcomes: Sequence[SplitOutcome]) -> str:
     """Success per split before (open circle) and after (filled), with 95 % intervals; empty when nothing was scored."""
-    rows = [outcome for outcome in outcomes if outcome.before or outcome.after]
+    rows = [outcome for outcome in outcomes if outcome.share and (outcome.before or outcome.after)]
 
     def paint(axes: Sequence[Axes]) -> None:
         ax = axes[0]

@@ -1,4 +1,4 @@
-"""Success before and after training, split by split, with intervals over independent problems."""
+"""Success (or score) before and after training, split by split, with intervals over independent problems."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..stats import Interval, paired_difference, success_interval
+from ..stats import Interval, clustered_interval, paired_difference, success_interval
 from .load import Rows, Run
 
 MIN_CLUSTERS = 10
@@ -28,6 +28,8 @@ class SplitOutcome:
     after: Interval | None
     difference: Interval | None
     """After minus before on the problems scored both times."""
+    share: bool = True
+    """Scores lie in [0, 1]: a share of success. Rewards of the user's own may not."""
 
     @property
     def verdict(self) -> str:
@@ -54,7 +56,8 @@ def split_outcomes(run: Run) -> tuple[SplitOutcome, ...]:
 def _outcome(run: Run, split: str) -> SplitOutcome:
     rows = [row for row in run.scores if str(row.get("split")) == split and row.get("correct") is not None]
     before, after = _last(rows, "base"), _last(rows, "policy")
-    return SplitOutcome(split, _interval(before), _interval(after), _difference(before, after))
+    share = all(0 <= float(row["correct"]) <= 1 for row in [*before, *after])
+    return SplitOutcome(split, _interval(before, share), _interval(after, share), _difference(before, after), share)
 
 
 def _last(rows: Rows, model: str) -> Rows:
@@ -64,10 +67,11 @@ def _last(rows: Rows, model: str) -> Rows:
     return [row for row in mine if row["step"] == latest]
 
 
-def _interval(rows: Rows) -> Interval | None:
+def _interval(rows: Rows, share: bool) -> Interval | None:
     if not rows:
         return None
-    return success_interval([bool(row["correct"]) for row in rows], [_word(row.get("key")) for row in rows])
+    scores, clusters = [float(row["correct"]) for row in rows], [_word(row.get("key")) for row in rows]
+    return success_interval(scores, clusters) if share else clustered_interval(scores, clusters)
 
 
 def _difference(before: Rows, after: Rows) -> Interval | None:
@@ -80,10 +84,10 @@ def _difference(before: Rows, after: Rows) -> Interval | None:
 
 
 def _by_problem(rows: Rows) -> dict[tuple[Hashable, Hashable], float]:
-    """(key, problem) -> share of its samples that are correct."""
-    found: dict[tuple[Hashable, Hashable], list[bool]] = {}
+    """(key, problem) -> mean score of its samples."""
+    found: dict[tuple[Hashable, Hashable], list[float]] = {}
     for row in rows:
-        found.setdefault((_word(row.get("key")), _word(row.get("problem"))), []).append(bool(row["correct"]))
+        found.setdefault((_word(row.get("key")), _word(row.get("problem"))), []).append(float(row["correct"]))
     return {problem: float(np.mean(right)) for problem, right in found.items()}
 
 

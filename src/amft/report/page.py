@@ -19,7 +19,7 @@ from .load import Run, load_run
 from .outcomes import SplitOutcome, split_outcomes
 from .samples import pick_samples
 from .text import visible
-from .verdict import CAVEAT, bounds, headline_split, percent, points, verdict
+from .verdict import CAVEAT, change, change_bounds, headline_split, level, level_bounds, verdict
 
 MOST_EVENTS = 200
 _WORDS = {
@@ -83,12 +83,12 @@ def _table(run: Run, outcomes: Sequence[SplitOutcome]) -> list[dict[str, str]]:
             "split": outcome.split,
             "meaning": meanings.get(outcome.split, ""),
             **_size(outcome),
-            "before": percent(outcome.before.mean) if outcome.before else "–",
-            "before_bounds": bounds(outcome.before) if outcome.before else "",
-            "after": percent(outcome.after.mean) if outcome.after else "–",
-            "after_bounds": bounds(outcome.after) if outcome.after else "",
-            "change": points(outcome.difference.mean) if outcome.difference else "–",
-            "change_bounds": bounds(outcome.difference, "points") if outcome.difference else "",
+            "before": level(outcome.before.mean, outcome.share) if outcome.before else "–",
+            "before_bounds": level_bounds(outcome.before, outcome.share) if outcome.before else "",
+            "after": level(outcome.after.mean, outcome.share) if outcome.after else "–",
+            "after_bounds": level_bounds(outcome.after, outcome.share) if outcome.after else "",
+            "change": change(outcome.difference.mean, outcome.share) if outcome.difference else "–",
+            "change_bounds": change_bounds(outcome.difference, outcome.share) if outcome.difference else "",
             "verdict": outcome.verdict,
             "words": _WORDS[outcome.verdict],
         }

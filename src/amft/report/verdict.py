@@ -3,37 +3,46 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..stats import Interval
 from .load import Run
 from .outcomes import SELECTION, SplitOutcome
 
+MINUS = "\N{MINUS SIGN}"
 CAVEAT = (
     "The intervals cover the choice of problems, not the luck of training: this is one run with one seed. "
     "They are not corrected for looking at several splits."
 )
 
 
-def percent(value: float, digits: int = 1) -> str:
-    """`0.123` as `12.3 %`."""
-    return "–" if math.isnan(value) else f"{100 * value:.{digits}f} %"
-
-
-def points(value: float, digits: int = 1) -> str:
-    """`-0.123` as `−12.3`, always signed."""
+def level(value: float, share: bool = True) -> str:
+    """`0.123` as `12.3 %`, or as `0.123` when it is a score and not a share."""
     if math.isnan(value):
         return "–"
-    text = f"{100 * value:+.{digits}f}"
-    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
+    return f"{100 * value:.1f} %" if share else f"{value:.3g}".replace("-", MINUS)
 
 
-def bounds(interval: Interval, show: str = "percent") -> str:
-    """`[9.8, 15.1]`, signed with `show="points"`."""
-    if math.isnan(interval.low):
-        return "no interval"
-    low, high = (points(v) if show == "points" else f"{100 * v:.1f}" for v in (interval.low, interval.high))
-    return f"[{low}, {high}]"
+def change(value: float, share: bool = True) -> str:
+    """`-0.123` as `−12.3` points, or as `−0.123` when it is a score; always signed."""
+    if math.isnan(value):
+        return "–"
+    text = f"{100 * value:+.1f}" if share else f"{value:+.3g}"
+    return text.lstrip("+-") if float(text) == 0 else text.replace("-", MINUS)
+
+
+def level_bounds(interval: Interval, share: bool = True) -> str:
+    """`[9.8, 15.1]`."""
+    return _bounds(interval, lambda value: level(value, share).removesuffix(" %"))
+
+
+def change_bounds(interval: Interval, share: bool = True) -> str:
+    """`[−1.2, +3.4]`."""
+    return _bounds(interval, lambda value: change(value, share))
+
+
+def _bounds(interval: Interval, show: Callable[[float], str]) -> str:
+    return "no interval" if math.isnan(interval.low) else f"[{show(interval.low)}, {show(interval.high)}]"
 
 
 def headline_split(outcomes: Sequence[SplitOutcome]) -> SplitOutcome | None:
@@ -52,35 +61,41 @@ def verdict(run: Run, outcomes: Sequence[SplitOutcome]) -> str:
 
 
 def _sentence(outcome: SplitOutcome) -> str:
-    before, after, change = outcome.before, outcome.after, outcome.difference
+    before, after, gap = outcome.before, outcome.after, outcome.difference
     assert before
     assert after
-    assert change
-    values = f"from {percent(before.mean)} to {percent(after.mean)}"
-    gap = f"{points(change.mean)} points, 95 % interval {bounds(change, 'points')}"
+    assert gap
+    what = "success" if outcome.share else "the mean score"
+    values = f"from {level(before.mean, outcome.share)} to {level(after.mean, outcome.share)}"
+    moved = f"{_moved(outcome)}, 95 % interval {change_bounds(gap, outcome.share)}"
     if outcome.verdict == "few":
-        return f"Too few problems to tell on {outcome.split} ({change.clusters}): success went {values}."
+        return f"Too few problems to tell on {outcome.split} ({gap.clusters}): {what} went {values}."
     if outcome.verdict == "unclear":
-        return f"No clear change on {outcome.split}: success went {values} ({gap}, which includes 0)."
+        return f"No clear change on {outcome.split}: {what} went {values} ({moved}, which includes 0)."
     word = "rose" if outcome.verdict == "better" else "fell"
-    return f"Success on {outcome.split} {word} {values} ({gap})."
+    return f"{what[0].upper()}{what[1:]} on {outcome.split} {word} {values} ({moved})."
+
+
+def _moved(outcome: SplitOutcome) -> str:
+    assert outcome.difference
+    return change(outcome.difference.mean, outcome.share) + (" points" if outcome.share else "")
 
 
 def _clause(outcome: SplitOutcome) -> str:
-    assert outcome.difference
     words = {"better": "better", "worse": "worse", "unclear": "no clear change", "few": "too few problems to tell"}
-    return f"{outcome.split} {words[outcome.verdict]} ({points(outcome.difference.mean)} points)"
+    return f"{outcome.split} {words[outcome.verdict]} ({_moved(outcome)})"
 
 
 def _unmeasured(run: Run, outcome: SplitOutcome | None) -> str:
     steps, values = run.measured(f"eval/{SELECTION}/success")
-    seen = f" Validation success was {percent(values[-1])} at step {steps[-1]}." if len(values) else ""
+    inside = bool(((values >= 0) & (values <= 1)).all())
+    seen = f" On validation it was at {level(values[-1], inside)} at step {steps[-1]}." if len(values) else ""
     if outcome is None:
         return "No test split has been scored, so no change can be stated." + seen
     if outcome.after is None and outcome.before is not None:
-        start = f"{percent(outcome.before.mean)} on {outcome.split}"
+        start = f"{level(outcome.before.mean, outcome.share)} on {outcome.split}"
         return f"Only the model as it came has been scored ({start}), so no change can be stated." + seen
     if outcome.before is None and outcome.after is not None:
-        end = f"{percent(outcome.after.mean)} {bounds(outcome.after)} on {outcome.split}"
-        return f"Success after training is {end}; the model as it came was not scored, so no change can be stated."
+        end = f"{level(outcome.after.mean, outcome.share)} {level_bounds(outcome.after, outcome.share)}"
+        return f"Trained, it reaches {end} on {outcome.split}; the model as it came was not scored, so no change can be stated."
     return f"No problem of {outcome.split} was scored both before and after, so no change can be stated." + seen
