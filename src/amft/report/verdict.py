@@ -96,6 +96,6 @@ def _unmeasured(run: Run, outcome: SplitOutcome | None) -> str:
         start = f"{level(outcome.before.mean, outcome.share)} on {outcome.split}"
         return f"Only the model as it came has been scored ({start}), so no change can be stated." + seen
     if outcome.before is None and outcome.after is not None:
-        end = f"{level(outcome.after.mean, outcome.share)} {level_bounds(outcome.after, outcome.share)}"
-        return f"Trained, it reaches {end} on {outcome.split}; the model as it came was not scored, so no change can be stated."
+        end = level(outcome.after.mean, outcome.share), level_bounds(outcome.after, outcome.share), "on", outcome.split
+        return f"Trained, it reaches {' '.join(end)}; the model as it came was not scored, so no change can be stated."
     return f"No problem of {outcome.split} was scored both before and after, so no change can be stated." + seen
