@@ -51,15 +51,20 @@ def test_greedy_equals_generate_token_for_token(family):
     assert min(lengths) < 16
 
 
-@pytest.mark.parametrize("slack", [1, 2, 16, 10**6])
-@pytest.mark.parametrize("max_batch", [1, 3, 256])
-def test_samples_equal_a_loop_without_cache_batch_and_compaction(monkeypatch, slack, max_batch):
-    monkeypatch.setattr(decode, "SLACK", slack)
-    model = lively_model()
-    sampling = Sampling(n=4, max_new_tokens=12)
+@pytest.fixture(scope="module")
+def alone():
+    """A model, and every row of a request decoded alone."""
+    model, sampling = lively_model(), Sampling(n=4, max_new_tokens=12)
     uniforms = torch.rand(20, 12, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     expected = reference(model, PROMPTS, sampling, uniforms)
     assert len({len(t.completion_ids) for t in expected}) > 4, "rows must finish at different times"
+    return model, sampling, expected
+
+
+@pytest.mark.parametrize(("slack", "max_batch"), [(1, 256), (2, 3), (16, 256), (16, 1), (10**6, 256), (10**6, 7)])
+def test_samples_equal_a_loop_without_cache_batch_and_compaction(monkeypatch, alone, slack, max_batch):
+    model, sampling, expected = alone
+    monkeypatch.setattr(decode, "SLACK", slack)
     found = DecodeSampler(model, 0, EOS, max_batch).generate(PROMPTS, sampling, torch.Generator().manual_seed(5))
     assert found == expected
 
@@ -84,6 +89,20 @@ def test_each_prompt_is_prefilled_once(monkeypatch):
     )
     DecodeSampler(model, 0, []).generate([[1, 2, 3], [4, 5, 6]], Sampling(n=8, max_new_tokens=3), torch.Generator())
     assert seen == [(2, 3), (16, 1), (16, 1)]
+
+
+def test_decoding_uses_the_fused_kernel_whatever_the_model_is_set_to(monkeypatch):
+    model = lively_model()
+    model.set_attn_implementation("eager")
+    kernels = []
+    monkeypatch.setattr(
+        model,
+        "forward",
+        lambda *a, _f=model.forward, **k: kernels.append(model.config._attn_implementation) or _f(*a, **k),
+    )
+    DecodeSampler(model, 0, []).generate([[1, 2, 3]], Sampling(max_new_tokens=2), torch.Generator())
+    assert kernels == ["sdpa", "sdpa"]
+    assert model.config._attn_implementation == "eager"
 
 
 def test_a_group_larger_than_the_batch_is_split():
