@@ -11,7 +11,7 @@ from ..errors import TaskError
 from .base import Task
 from .general_points import GeneralPoints
 
-TASKS: dict[str, type] = {GeneralPoints.id: GeneralPoints}
+TASKS: dict[str, type[GeneralPoints]] = {GeneralPoints.id: GeneralPoints}
 
 
 def build_task(name: str, **options: Any) -> Task:
@@ -36,7 +36,7 @@ def describe_tasks() -> list[dict[str, Any]]:
     return [
         {
             "id": name,
-            "summary": inspect.getdoc(kind).splitlines()[0],
+            "summary": (inspect.getdoc(kind) or "").splitlines()[0],
             "datasheet": inspect.getdoc(kind),
             "splits": dict(kind.splits),
             "options": {field.name: field.default for field in dataclasses.fields(kind)},

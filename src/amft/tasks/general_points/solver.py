@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import combinations
+from operator import attrgetter
 from typing import TypeAlias
 
 Numbers: TypeAlias = tuple[int, ...]
@@ -28,22 +29,28 @@ class Expr:
     plus: tuple[Expr, ...] = ()
     minus: tuple[Expr, ...] = ()
 
-    @property
+    @cached_property
     def sort_key(self) -> tuple[Fraction, str]:
-        return (-self.value, str(self))
+        return (-self.value, self._text)
 
     def __str__(self) -> str:
-        return _text(self)
+        return self._text
 
+    def __hash__(self) -> int:
+        return self._hash
 
-@lru_cache(maxsize=200_000)
-def _text(e: Expr) -> str:
-    if e.kind == "n":
-        return str(e.value)
-    first, second = ("+", "-") if e.kind == "+" else ("*", "/")
-    wrap = [f"({part})" if e.kind == "*" and part.kind == "+" else str(part) for part in e.plus + e.minus]
-    signs = [first] * len(e.plus) + [second] * len(e.minus)
-    return wrap[0] + "".join(sign + part for sign, part in zip(signs[1:], wrap[1:], strict=True))
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.kind, self.plus, self.minus) if self.plus else self.value)
+
+    @cached_property
+    def _text(self) -> str:
+        if self.kind == "n":
+            return str(self.value)
+        first, second = ("+", "-") if self.kind == "+" else ("*", "/")
+        parts = [f"({part})" if self.kind == "*" and part.kind == "+" else str(part) for part in self.plus + self.minus]
+        signs = [first] * len(self.plus) + [second] * len(self.minus)
+        return parts[0] + "".join(sign + part for sign, part in zip(signs[1:], parts[1:], strict=True))
 
 
 def _join(kind: str, a: Expr, b: Expr, invert: bool) -> Expr:
@@ -56,7 +63,7 @@ def _join(kind: str, a: Expr, b: Expr, invert: bool) -> Expr:
         value = a.value - b.value if invert else a.value + b.value
     else:
         value = a.value / b.value if invert else a.value * b.value
-    key = Expr.sort_key.fget  # type: ignore[attr-defined]
+    key = attrgetter("sort_key")
     return Expr(kind, value, tuple(sorted(plus + b_plus, key=key)), tuple(sorted(minus + b_minus, key=key)))
 
 

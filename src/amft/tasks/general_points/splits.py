@@ -39,7 +39,9 @@ def side(cards: Sequence[str], rule: FaceRule = TEN) -> str | None:
 
 
 @lru_cache(maxsize=256)
-def hands_of(name: str, rule: FaceRule, size: int, target: int, face_needed: bool = False) -> tuple[tuple[str, ...], ...]:
+def hands_of(
+    name: str, rule: FaceRule, size: int, target: int, face_needed: bool = False
+) -> tuple[tuple[str, ...], ...]:
     """All hands of a side that a rule makes solvable, in rank order."""
     return tuple(
         hand
@@ -51,7 +53,7 @@ def hands_of(name: str, rule: FaceRule, size: int, target: int, face_needed: boo
 
 
 @lru_cache(maxsize=4)
-def held_out_values(size: int = 4, target: int = 24) -> frozenset[tuple[int, ...]]:
+def held_out_values(size: int = 4) -> frozenset[tuple[int, ...]]:
     """Every multiset of values that a held-out prompt can show, solvable or not, under both reported rules.
 
     Whoever makes other training data (the nano base's recipe) leaves these multisets out, for every target.
@@ -66,8 +68,4 @@ def held_out_values(size: int = 4, target: int = 24) -> frozenset[tuple[int, ...
 
 def key(cards: Sequence[str]) -> str:
     """Cluster key of a hand: its ranks in order, `3 8 10 J`."""
-
-
     return " ".join(sorted(cards, key=ORDER.__getitem__))
-
-

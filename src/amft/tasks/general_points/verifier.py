@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
 from ...types import Grade
 
@@ -33,6 +33,9 @@ REWARDS = {"outcome": OUTCOME_REWARD, "binary": BINARY_REWARD}
 MAX_ANSWER = 4096
 MAX_FORMULA = 64
 MAX_DEPTH = 16
+
+Number: TypeAlias = "int | Fraction"
+"""Whole until the first division: integers are several times faster than fractions."""
 
 _TOKEN = re.compile(r"[0-9]+|[-+*/()]")
 _TRAILING_COMMA = re.compile(r",\s*([}\]])")
@@ -60,16 +63,16 @@ def parse_answer(text: str) -> dict[str, Any] | None:
 
 
 def tokenize(formula: str) -> list[str]:
-    """Numbers, operators and brackets of a formula, white space dropped.
+    """Numbers, operators and brackets of a formula; white space between them is dropped.
 
     Raises:
         FormulaError: a character that does not belong, or a number of more than three digits.
     """
     if len(formula) > MAX_FORMULA:
         raise FormulaError(f"longer than {MAX_FORMULA} characters")
-    text = "".join(formula.split()).replace("×", "*").replace("÷", "/")
+    text = formula.replace("×", "*").replace("÷", "/")
     tokens = _TOKEN.findall(text)
-    if "".join(tokens) != text or not text:
+    if not tokens or _TOKEN.sub("", text).strip():
         raise FormulaError("only numbers, + - * / and brackets are allowed")
     if any(len(token) > 3 for token in tokens):
         raise FormulaError("a number of more than three digits")
@@ -91,24 +94,24 @@ class _Parser:
             return token
         return None
 
-    def sum(self) -> Fraction | None:
+    def sum(self) -> Number | None:
         total = self.product()
         while sign := self.take("+", "-"):
             other = self.product()
             total = None if total is None or other is None else total + other if sign == "+" else total - other
         return total
 
-    def product(self) -> Fraction | None:
+    def product(self) -> Number | None:
         total = self.atom()
         while sign := self.take("*", "/"):
             other = self.atom()
             if total is None or other is None or (sign == "/" and other == 0):
                 total = None
             else:
-                total = total * other if sign == "*" else total / other
+                total = total * other if sign == "*" else Fraction(total) / other
         return total
 
-    def atom(self) -> Fraction | None:
+    def atom(self) -> Number | None:
         if self.take("("):
             self.depth += 1
             if self.depth > MAX_DEPTH:
@@ -122,10 +125,10 @@ class _Parser:
         if not token.isdigit():
             raise FormulaError("a number or a bracket is missing")
         self.place += 1
-        return Fraction(int(token))
+        return int(token)
 
 
-def evaluate(tokens: Sequence[str]) -> Fraction | None:
+def evaluate(tokens: Sequence[str]) -> Number | None:
     """The exact value of a tokenised formula; None where it divides by zero.
 
     Raises:

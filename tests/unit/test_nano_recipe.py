@@ -1,0 +1,152 @@
+"""What the nano base is shown, and that its recipe makes the same base again."""
+
+import itertools
+import json
+import math
+import re
+from fractions import Fraction
+
+import pytest
+import torch
+
+from amft.models import nano_corpus
+from amft.models.nano_corpus import allowed, conversations
+from amft.models.nano_recipe import nano_model, pretrain, save
+from amft.tasks.general_points.solver import solutions
+from amft.tasks.general_points.splits import held_out_values
+from amft.tasks.general_points.verifier import evaluate, tokenize
+
+CARDS = re.compile(r"Make (\d+) from the cards.* J=(\d+), Q=(\d+), K=(\d+)\..*\nCards: (.*)")
+NUMBERS = re.compile(r"Make (\d+) from the numbers.*\nNumbers: (.*)")
+
+
+def shown(prompt):
+    """(target, numbers, kind) that a prompt shows; None for the other two kinds."""
+    if found := CARDS.fullmatch(prompt):
+        target, j, q, k, cards = found.groups()
+        values = {"A": "1", "J": j, "Q": q, "K": k}
+        return int(target), [int(values.get(card, card)) for card in cards.split(", ")], "points"
+    if found := NUMBERS.fullmatch(prompt):
+        return int(found[1]), [int(n) for n in found[2].split(", ")], "countdown"
+    assert re.fullmatch(r"\d+[-+*/]\d+=|Read the cards.*\n.*", prompt)
+    return None
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return [[m["content"] for m in talk] for talk in itertools.islice(conversations(0), 400)]
+
+
+def test_no_held_out_hand_and_no_24_of_four(monkeypatch):
+    # Every hand is offered 24, and no time is spent on answers: what is left out is left out by the filter.
+    monkeypatch.setattr(nano_corpus, "reachable", lambda _: {Fraction(23), Fraction(24)})
+    monkeypatch.setattr(nano_corpus, "_solution", lambda *_: solutions([24])[0])
+    held = held_out_values()
+    prompts = [talk[0]["content"] for talk in itertools.islice(conversations(0), 4000)]
+    seen = [found for asked in prompts if (found := shown(asked))]
+    fours = {kind: [s for s in seen if len(s[1]) == 4 and s[2] == kind] for kind in ("points", "countdown")}
+    for kind, rows in fours.items():
+        assert len(rows) > 500, kind
+        assert all(tuple(sorted(numbers)) not in held for _, numbers, _ in rows)
+        assert all(target != 24 for target, _, _ in rows)
+    assert any(target == 24 for target, numbers, _ in seen if len(numbers) == 3)
+
+
+def test_allowed():
+    assert allowed([3, 3, 8, 8], 23)
+    assert not allowed([3, 3, 8, 8], 24)
+    assert not allowed([10, 4, 8, 6], 23)  # a test hand, see the pinned hashes of the splits
+    assert allowed([4, 6, 8], 24)
+
+
+def test_answers_are_right(corpus):
+    for asked, answer in corpus:
+        found = shown(asked)
+        if found is None and asked.endswith("="):
+            assert evaluate(tokenize(asked[:-1])) == int(answer)
+        elif found:
+            target, numbers, _ = found
+            fields = json.loads(answer)
+            left, right = fields["formula"].split("=")
+            assert fields["number"] == numbers
+            assert evaluate(tokenize(left)) == target == int(right)
+            assert sorted(int(t) for t in tokenize(left) if t.isdigit()) == sorted(numbers)
+
+
+def test_the_corpus_is_a_function_of_the_seed(corpus):
+    again = [[m["content"] for m in talk] for talk in itertools.islice(conversations(0), 50)]
+    assert again == corpus[:50]
+    assert [[m["content"] for m in talk] for talk in itertools.islice(conversations(1), 50)] != again
+
+
+def small(steps, seed=0, **options):
+    return pretrain(
+        steps=steps,
+        batch_size=4,
+        seed=seed,
+        hidden=64,
+        layers=1,
+        tokenizer_sample=200,
+        progress=False,
+        **options,
+    )
+
+
+def loss_of(model, tokenizer):
+    """Mean negative log-likelihood on fixed conversations the training does not draw."""
+    total = 0.0
+    with torch.no_grad():
+        for talk in itertools.islice(conversations(99), 8):
+            text = tokenizer.apply_chat_template(talk, tokenize=False)
+            ids = torch.tensor([tokenizer.encode(text)])
+            total += model(input_ids=ids, labels=ids).loss.item()
+    return total / 8
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return small(20)
+
+
+def test_pretraining_lowers_the_loss(trained):
+    fresh, _ = small(0)
+    model, tokenizer = trained
+    before, after = loss_of(fresh, tokenizer), loss_of(model, tokenizer)
+    assert before == pytest.approx(math.log(len(tokenizer)), rel=0.1)  # a random model knows nothing
+    assert after < before - 0.5
+
+
+def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone(trained):
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    again, _ = small(20)
+    assert torch.equal(torch.get_rng_state(), state)
+    pairs = zip(trained[0].parameters(), again.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    other, _ = small(1, seed=1)
+    assert any(not torch.equal(a, b) for a, b in zip(trained[0].parameters(), other.parameters(), strict=True))
+
+
+def test_on_step_sees_every_step():
+    steps = []
+    small(2, on_step=lambda step, model: steps.append((step, model.training)))
+    assert [step for step, _ in steps] == [1, 2]
+
+
+def test_save_and_reload(trained, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = trained
+    text = "8*3="
+    save(model, tokenizer, tmp_path)  # the weights are bfloat16 from here on
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path).encode(text) == tokenizer.encode(text)
+    assert again.dtype == torch.bfloat16
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    assert (tmp_path / "model.safetensors").exists()
+    assert again.generation_config.eos_token_id == tokenizer.eos_token_id
+
+
+def test_the_base_is_small():
+    model = nano_model(1500, 0, 1)
+    assert model.num_parameters() < 5_000_000
