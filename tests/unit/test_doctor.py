@@ -41,8 +41,8 @@ def test_nothing_measured_yet(tmp_path):
 def test_flat_groups_all_wrong(tmp_path):
     rows = [row | {"eval/val/success": 0.02} for row in changed(frac_reward_zero_std=0.9, reward=0.01)]
     found = only(tmp_path, "bad", "all wrong", metrics=rows)
-    assert "90%" in found.evidence
-    assert "2%" in found.evidence
+    assert "90 %" in found.evidence
+    assert "2 %" in found.evidence
     assert "num_generations (now 8)" in found.action
 
 
@@ -59,16 +59,26 @@ def test_flat_groups_without_validation_are_told_from_samples_then_reward(tmp_pa
         ]
 
     samples = [sample_row(step, 3) for step in (150, 200)]
-    assert "75%" in only(tmp_path / "a", "warn", "all right", metrics=rows(5.0), samples=samples).evidence
+    assert "75 %" in only(tmp_path / "a", "warn", "all right", metrics=rows(5.0), samples=samples).evidence
     only(tmp_path / "b", "warn", "all wrong", metrics=rows(0.1), samples=[])
     only(tmp_path / "c", "warn", "no spread", metrics=rows(-3.0), samples=[])
+
+
+def test_success_of_the_rollouts_themselves_tells_first(tmp_path):
+    rows = [row | {"eval/val/success": 0.02} for row in changed(frac_reward_zero_std=0.9, success=0.98)]
+    assert "98 %" in only(tmp_path, "bad", "all right", metrics=rows).evidence
+
+
+def test_silent_exploration_for_want_of_spread_points_there(tmp_path):
+    rows = changed(**{"frac_reward_zero_std": 1.0, "mix/grad_norm_rl": 0.0})
+    assert "follow that finding" in only(tmp_path, "warn", "Exploration is silent", metrics=rows).action
 
 
 def test_silent_imitation(tmp_path):
     # mu 0.05 with norms 0.1 and 1: the share is 0.005 / (0.005 + 0.95) = 0.5 %.
     rows = changed(**{"mix/mu": lambda s: 0.06 - s / 20_000, "mix/grad_norm_sft": 0.1, "mix/grad_norm_rl": 1.0})
     found = only(tmp_path, "warn", "Imitation is silent", metrics=rows)
-    assert "0.5%" in found.evidence
+    assert "0.5 %" in found.evidence
     assert "balance.mu_min (now 0.05)" in found.action
 
 
@@ -86,7 +96,7 @@ def test_pure_exploration_on_purpose_means_no_complaint(tmp_path):
 def test_mu_stuck_at_a_bound_and_not_when_it_only_touches(tmp_path):
     stuck = {"mix/mu": lambda step: max(0.05, 0.5 - step / 100)}
     found = only(tmp_path / "a", "warn", "stuck at mu_min", metrics=changed(**stuck))
-    assert "100%" in found.evidence
+    assert "100 %" in found.evidence
     rows = changed(**stuck)
     only(tmp_path / "c", "warn", "stuck at mu_min", metrics=rows, config_changes={"balance": {"rule": "amft"}})
     touching = {"mix/mu": lambda step: 0.05 if step % 3 == 0 else 0.2}
@@ -152,7 +162,7 @@ def test_abstentions_as_a_share_or_a_count(tmp_path):
     only(tmp_path / "a", "note", "not scored", metrics=changed(frac_reward_abstained=0.1))
     # 64 of 16 * 8 completions is one half.
     found = only(tmp_path / "b", "warn", "not scored", metrics=changed(**{"rewards/abstained": 64}))
-    assert "50.0%" in found.evidence
+    assert "50.0 %" in found.evidence
 
 
 def test_bad_steps_from_events_and_bundles(tmp_path):
@@ -199,5 +209,5 @@ def test_the_gravest_comes_first_and_every_named_field_exists(tmp_path):
     assert levels == sorted(levels, key=["bad", "warn", "note"].index)
     assert {"bad", "warn", "note"} == set(levels)
     named = {word for finding in found for word in finding.action.replace(".", " ").split() if "_" in word}
-    known = {*AMFTConfig.model_fields, "mu_min", "mu_max"}
+    known = {*AMFTConfig.model_fields, "mu_min", "mu_max", "eta_mu"}
     assert {word.strip("`,;()") for word in named} <= known

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from amft.stats import Interval, clustered_interval, paired_difference, success_interval
+from amft.stats import Interval, clustered_interval, paired_difference, success_difference, success_interval
 from amft.stats import bootstrap as module
 
 
@@ -98,6 +98,26 @@ def test_success_interval_is_not_certain_from_a_streak():
     assert success_interval(mixed, np.arange(30)) == clustered_interval(mixed, np.arange(30))
 
 
+def test_no_spread_is_not_certainty_for_partial_success_and_one_cluster():
+    # Ten clusters, each with one right and one wrong answer: m = 1 - 0.025^(1/10) = 0.3085, half of it either way.
+    halves = success_interval([0, 1] * 10, np.repeat(np.arange(10), 2))
+    assert (halves.mean, halves.low, halves.high) == pytest.approx((0.5, 0.5 - 0.15425, 0.5 + 0.15425), abs=1e-4)
+    # One cluster: m = 0.975.
+    alone = success_interval([1, 1], ["a", "a"])
+    assert (alone.low, alone.high) == pytest.approx((0.025, 1.0))
+    assert success_interval([], []).clusters == 0
+
+
+def test_success_difference_without_a_change_is_not_certain():
+    still = success_difference([0, 1] * 15, [0, 1] * 15, np.arange(30))
+    assert (still.mean, still.low, still.high) == pytest.approx((0.0, -0.1157, 0.1157), abs=1e-4)
+    # All 30 went from wrong to right: a share m of all others may go from right to wrong, so 1 - 2m.
+    gained = success_difference([0] * 30, [1] * 30, np.arange(30))
+    assert (gained.low, gained.high) == (pytest.approx(1 - 2 * 0.1157, abs=1e-4), 1.0)
+    before, after = [0, 1, 0, 0] * 5, [1, 1, 0, 1] * 5
+    assert success_difference(before, after, range(20)) == paired_difference(before, after, range(20))
+
+
 @pytest.mark.parametrize(
     ("values", "clusters", "options"),
     [
@@ -118,3 +138,5 @@ def test_pair_and_success_refusals():
         paired_difference([1, 0], [1], ["a"])
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         success_interval([2.0], ["a"])
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        success_difference([0.0], [-1.0], ["a"])

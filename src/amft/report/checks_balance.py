@@ -44,14 +44,15 @@ def silent_branch(run: Run) -> Iterator[Finding]:
         return
     level: Level = "note" if fixed else "warn"
     tail = " (μ never moved, so this may be meant)" if fixed else ""
-    evidence = f"median share of imitation in the step {middle:.1%}, mean μ {mu.mean():.3f}{_norms(run)}{tail}."
+    evidence = f"Median share of imitation in the step {100 * middle:.1f} %, mean μ {mu.mean():.3f}{_norms(run)}{tail}."
     if middle < SILENT:
         action = f"Raise {now(run, 'balance.mu_min')}, or take more {now(run, 'num_demos')}."
         yield Finding(level, "Imitation is silent", evidence, action)
         return
     flat = run.late("frac_reward_zero_std")
-    cause = " Most groups have no spread; see that finding first." if flat.size and flat.mean() > 0.5 else ""
-    action = f"Lower {now(run, 'balance.mu_max')}, or take more {now(run, 'num_prompts', 'num_generations')}.{cause}"
+    action = f"Lower {now(run, 'balance.mu_max')}, or take more {now(run, 'num_prompts', 'num_generations')}."
+    if flat.size and flat.mean() > 0.5:
+        action = "Most groups have no spread of rewards; follow that finding first."
     yield Finding(level, "Exploration is silent", evidence, action)
 
 
@@ -87,7 +88,7 @@ def mu_at_bound(run: Run) -> Iterator[Finding]:
         share = float(np.mean(np.abs(mu - bound) < 1e-3))
         if share >= PINNED:
             action = f"{way} {now(run, f'balance.{name}')} if the bound was only a guess; else a fixed rule is cheaper."
-            evidence = f"μ is within 0.001 of {bound} in {share:.0%} of the second half of the run."
+            evidence = f"μ is within 0.001 of {bound} in {100 * share:.0f} % of the second half of the run."
             yield Finding("warn", f"μ is stuck at {name}", evidence, action)
 
 
@@ -102,12 +103,12 @@ def meta_signal(run: Run) -> Iterator[Finding]:
     logged = run.late("mix/meta_grad_snr")
     snr = f"; the logged signal-to-noise ratio has median {np.median(logged):.2f}" if logged.size else ""
     evidence = (
-        f"mean {values.mean():.2g} ± {error:.2g} (standard error) over {len(values)} measurements: "
+        f"Mean {values.mean():.2g} ± {error:.2g} (standard error) over {len(values)} measurements: "
         f"{abs(values.mean()) / error:.1f} standard errors from zero{snr}."
     )
     action = (
-        f"Read little into the path of μ. Larger {now(run, 'num_prompts', 'num_generations')} or a slower `balance` "
-        "make the signal clearer; a fixed μ may do as well."
+        f"Read little into the path of μ. Larger {now(run, 'num_prompts', 'num_generations')} or a smaller "
+        "balance.eta_mu make its path steadier; a fixed μ may do as well."
     )
     yield Finding("note", "The meta-gradient cannot be told from noise", evidence, action)
 

@@ -92,7 +92,7 @@ def past_the_peak(run: Run) -> Iterator[Finding]:
         return
     best, last = float(success.max()), float(success[-1])
     if best - last > PEAK * _error(best, run) * math.sqrt(2):
-        evidence = f"best {level(best)} at step {steps[success.argmax()]}, last {level(last)}."
+        evidence = f"Best {level(best)} at step {steps[success.argmax()]}, last {level(last)}."
         action = f"Set {now(run, 'keep_best')}, or stop earlier ({now(run, 'max_steps')})."
         yield Finding("warn", "Validation success is past its peak", evidence, action)
 

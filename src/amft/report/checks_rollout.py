@@ -24,9 +24,7 @@ def zero_spread(run: Run) -> Iterator[Finding]:
     if not flat.size or flat.mean() <= FLAT:
         return
     level = success_level(run)
-    evidence = (
-        f"{flat.mean():.0%} of the groups in the second half have equal rewards, so they teach exploration nothing"
-    )
+    evidence = f"{100 * flat.mean():.0f} % of the groups in the second half have equal rewards and teach nothing"
     if level is None:
         title, action = (
             "Most groups have no spread of rewards",
@@ -39,12 +37,15 @@ def zero_spread(run: Run) -> Iterator[Finding]:
         title = "Most groups are all wrong"
         action = f"Imitate longer first ({now(run, 'sft_warmup_steps')}), take easier problems, or raise "
         action += f"{now(run, 'num_generations')}."
-    told = "" if level is None else f"; {level[1]} {level[0]:.0%}"
+    told = "" if level is None else f"; {level[1]} {100 * level[0]:.0f} %"
     yield Finding("bad" if flat.mean() > MOSTLY_FLAT else "warn", title, evidence + told + ".", action)
 
 
 def success_level(run: Run) -> tuple[float, str] | None:
     """How often the policy is right of late, and how that is known."""
+    rollouts = run.late("success")
+    if rollouts.size:
+        return float(rollouts.mean()), "success of rollouts there:"
     steps, success = run.measured(f"eval/{SELECTION}/success")
     if success.size:
         return float(success[-1]), f"validation success at step {steps[-1]}:"
@@ -66,7 +67,7 @@ def entropy_drift(run: Run) -> Iterator[Finding]:
     tail = float(entropy[-max(5, len(entropy) // 10) :].mean())
     target = run.late("entropy_target")
     reference, name = (float(target[-1]), "H*") if target.size else (float(entropy[:5].mean()), "at the start")
-    evidence = f"mean entropy of the last steps {tail:.3f} nats, {name} {reference:.3f}."
+    evidence = f"Mean entropy of the last steps {tail:.3f} nats, {name} {reference:.3f}."
     if tail < COLLAPSE * reference and reference - tail > 0.05:
         level = success_level(run)
         solved = level is not None and level[0] >= 0.9
@@ -85,8 +86,8 @@ def truncation(run: Run) -> Iterator[Finding]:
     cut = run.late("completions/clipped_ratio")
     if not cut.size or cut.mean() <= CUT:
         return
-    action = f"Raise {now(run, 'max_completion_length')}; `mask_truncated_completions` keeps them out of the loss."
-    evidence = f"{cut.mean():.0%} of the completions in the second half were cut off at the limit."
+    action = f"Raise {now(run, 'max_completion_length')}; mask_truncated_completions keeps them out of the loss."
+    evidence = f"{100 * cut.mean():.0f} % of the completions in the second half were cut off at the limit."
     yield Finding("bad" if cut.mean() > MOSTLY_CUT else "warn", "Completions are cut off", evidence, action)
 
 
@@ -99,8 +100,10 @@ def abstentions(run: Run) -> Iterator[Finding]:
         share = counted / rows if counted.size and counted.max() > 1 else counted
     if not share.size or share.mean() == 0:
         return
-    evidence = f"{share.mean():.1%} of the completions in the second half got no reward; they carry no exploration."
-    action = "See why the reward functions return None for them (column `reward` is empty in samples.jsonl)."
+    evidence = (
+        f"{100 * share.mean():.1f} % of the completions in the second half got no reward; they carry no exploration."
+    )
+    action = "See why the reward functions return None for them (their reward is null in samples.jsonl)."
     yield Finding("warn" if share.mean() > ABSTAINED else "note", "Some completions were not scored", evidence, action)
 
 
@@ -108,7 +111,7 @@ def opposed(run: Run) -> Iterator[Finding]:
     """Whether the two gradients pull against each other most of the time."""
     cosine = run.late("mix/grad_cos")
     if cosine.size and float(np.mean(cosine)) < -0.2:
-        evidence = f"mean cosine of the two gradients {cosine.mean():.2f} in the second half."
+        evidence = f"Mean cosine of the two gradients {cosine.mean():.2f} in the second half."
         yield Finding(
             "note", "Imitation and exploration oppose each other", evidence, "Read some demonstrations: are they right?"
         )

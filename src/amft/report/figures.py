@@ -80,10 +80,13 @@ def _mu(run: Run) -> list[Panel]:
 
 
 def _reward(run: Run) -> list[Panel]:
-    success = [_curve(run, f"eval/{SELECTION}/success", "success on validation", GREEN, marker="o")]
+    success = [
+        _curve(run, f"eval/{SELECTION}/success", "success: validation", GREEN, marker="o"),
+        _curve(run, "success", "rollouts", BLUE, dash="--", smooth=True),
+    ]
     return [
         Panel([_curve(run, "reward", "mean reward of rollouts", BLUE, smooth=True)]),
-        Panel(success, limits=(0, None)),
+        Panel(success),
     ]
 
 

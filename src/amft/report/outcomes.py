@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..stats import Interval, clustered_interval, paired_difference, success_interval
+from ..stats import Interval, clustered_interval, paired_difference, success_difference, success_interval
 from .load import Rows, Run
 
 MIN_CLUSTERS = 10
@@ -57,7 +57,9 @@ def _outcome(run: Run, split: str) -> SplitOutcome:
     rows = [row for row in run.scores if str(row.get("split")) == split and row.get("correct") is not None]
     before, after = _last(rows, "base"), _last(rows, "policy")
     share = all(0 <= float(row["correct"]) <= 1 for row in [*before, *after])
-    return SplitOutcome(split, _interval(before, share), _interval(after, share), _difference(before, after), share)
+    return SplitOutcome(
+        split, _interval(before, share), _interval(after, share), _difference(before, after, share), share
+    )
 
 
 def _last(rows: Rows, model: str) -> Rows:
@@ -74,13 +76,14 @@ def _interval(rows: Rows, share: bool) -> Interval | None:
     return success_interval(scores, clusters) if share else clustered_interval(scores, clusters)
 
 
-def _difference(before: Rows, after: Rows) -> Interval | None:
+def _difference(before: Rows, after: Rows, share: bool) -> Interval | None:
     old, new = _by_problem(before), _by_problem(after)
     shared = [problem for problem in new if problem in old]
     if not shared:
         return None
     clusters = [problem[0] for problem in shared]
-    return paired_difference([old[problem] for problem in shared], [new[problem] for problem in shared], clusters)
+    measure = success_difference if share else paired_difference
+    return measure([old[problem] for problem in shared], [new[problem] for problem in shared], clusters)
 
 
 def _by_problem(rows: Rows) -> dict[tuple[Hashable, Hashable], float]:

@@ -157,7 +157,11 @@ def _paint_panel(ax: Axes, panel: Panel) -> None:
 
 def _paint_curve(ax: Axes, curve: Curve) -> None:
     look: dict[str, Any] = {"color": curve.colour, "ls": curve.dash}
-    dots: dict[str, Any] = {"marker": curve.marker or ("o" if len(curve.values) == 1 else None), "ms": 4.5}
+    dots: dict[str, Any] = {
+        "marker": curve.marker or ("o" if len(curve.values) == 1 else None),
+        "ms": 4.5,
+        "clip_on": curve.marker is None,
+    }
     if curve.smooth and len(curve.values) > 5:
         ax.plot(*thin(curve.steps, curve.values), **look, lw=0.8, alpha=0.35)
         ax.plot(*thin(curve.steps, running_mean(curve.values)), **look, label=curve.label)

@@ -116,10 +116,11 @@ def success_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """`clustered_interval` for success in [0, 1], with an honest width when every answer is wrong or every one right.
+    """`clustered_interval` for success in [0, 1], with an honest width when all clusters agree.
 
-    There the bootstrap sees no spread; the exact binomial bound (Clopper and Pearson 1934) with clusters as trials is
-    used instead: all wrong gives `[0, 1 - a^(1/C)]` and all right `[a^(1/C), 1]`, with `a = (1 - level) / 2`.
+    There the bootstrap sees no spread. With `a = (1 - level) / 2` at most a share `m = 1 - a^(1/C)` of all clusters can
+    differ from the C seen (Clopper and Pearson 1934, no success in C trials), and those by no more than the range
+    allows: all wrong gives `[0, m]`, all right `[1 - m, 1]`.
 
     Args:
         values: (N,) success in [0, 1].
@@ -131,11 +132,43 @@ def success_interval(
     x = np.asarray(values, dtype=np.float64)
     if x.size and (x.min() < 0 or x.max() > 1):
         raise ValueError("success must lie in [0, 1]")
-    found = clustered_interval(x, clusters, level=level, resamples=resamples, seed=seed)
-    if found.clusters == 0 or 0 < found.mean < 1:
+    return _widened(clustered_interval(x, clusters, level=level, resamples=resamples, seed=seed), 0.0, level)
+
+
+def success_difference(
+    before: npt.ArrayLike,
+    after: npt.ArrayLike,
+    clusters: Sequence[Hashable] | npt.NDArray[np.generic],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """`paired_difference` of success in [0, 1], with the honest width of `success_interval` when all clusters agree.
+
+    No problem changed gives `[-m, m]`.
+
+    Args:
+        before, after, clusters: as in `paired_difference`, values in [0, 1].
+        level, resamples, seed: as in `clustered_interval`.
+
+    Raises:
+        ValueError: as in `paired_difference`, or a value lies outside [0, 1].
+    """
+    for x in (np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)):
+        if x.size and (x.min() < 0 or x.max() > 1):
+            raise ValueError("success must lie in [0, 1]")
+    return _widened(
+        paired_difference(before, after, clusters, level=level, resamples=resamples, seed=seed), -1.0, level
+    )
+
+
+def _widened(found: Interval, least: float, level: float) -> Interval:
+    """The interval as it is when there was spread; else widened within [least, 1]."""
+    if found.clusters == 0 or found.low < found.high:
         return found
     margin = 1 - ((1 - level) / 2) ** (1 / found.clusters)
-    low, high = (0.0, margin) if found.mean == 0 else (1 - margin, 1.0)
+    low, high = found.mean - margin * (found.mean - least), found.mean + margin * (1 - found.mean)
     return Interval(found.mean, low, high, found.n, found.clusters)
 
 
