@@ -57,7 +57,7 @@ def test_is_a_balance_with_known_needs(spec):
 def test_update_is_pure(spec):
     rule = build_balance(spec)
     state = rule.init()
-    for signals in _stream(0):
+    for signals in itertools.chain(_stream(0), _stream(0, HOSTILE)):
         before = copy.deepcopy(state)
         first, second = rule.update(state, signals), rule.update(state, signals)
         assert first == second

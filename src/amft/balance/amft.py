@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from .amft_steps import STEPS, finite, moments, moments_start, noise_ratio
@@ -132,4 +131,4 @@ class AMFT:
 
     def _bounded(self, mu: float, before: float) -> float:
         capped = min(max(mu, before - self.max_change), before + self.max_change)
-        return before if math.isnan(mu) else min(max(capped, self.mu_min), self.mu_max)
+        return min(max(capped, self.mu_min), self.mu_max)

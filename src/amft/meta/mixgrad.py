@@ -9,11 +9,12 @@ from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from ..errors import CheckpointError, OptimizerError
 from .inner import inner_products, local
+from .inplace import mix_in_place, or_zeros, placed_like, sum_of
 from .jacobians import IDENTITY, Step, jacobian_of
 
 
@@ -136,10 +137,10 @@ class MixGrad:
             weights: of the two losses.
         """
         reached = [i for i, p in enumerate(self._params) if p.grad is not None or self._rl[i] is not None]
-        sft = [_or_zeros(self._params[i].grad, self._rl[i]) for i in reached]
-        rl = [_or_zeros(self._rl[i], self._params[i].grad) for i in reached]
+        sft = [or_zeros(self._params[i].grad, self._rl[i]) for i in reached]
+        rl = [or_zeros(self._rl[i], self._params[i].grad) for i in reached]
         sft2, rl2, dot = inner_products((sft, sft), (rl, rl), (sft, rl))
-        mix, delta = _mix(sft, rl, weights.sft, weights.rl) if reached else ([], [])
+        mix, delta = mix_in_place(sft, rl, weights.sft, weights.rl) if reached else ([], [])
         self._delta = [None] * len(self._params)
         for i, mixed, difference in zip(reached, mix, delta):
             self._params[i].grad, self._delta[i] = mixed, difference
@@ -194,7 +195,7 @@ class MixGrad:
         if self._effect is None:
             self._effect = delta
         else:
-            self._effect = [_sum(effect, new) for effect, new in zip(self._effect, delta)]
+            self._effect = [sum_of(effect, new) for effect, new in zip(self._effect, delta)]
 
     def discard(self) -> None:
         """Forget every buffer, for example when a step was refused. The optimizer's life goes on."""
@@ -224,7 +225,7 @@ class MixGrad:
         self.discard()
         self.life, self.rejected = int(state["life"]), int(state["rejected"])
         if effects:
-            self._effect = [_placed_like(param, effects.get(name)) for name, param in self._named]
+            self._effect = [placed_like(param, effects.get(name)) for name, param in self._named]
 
     def _push(self, delta: list[Tensor | None]) -> None:
         index = {param: i for i, param in enumerate(self._params)}
@@ -247,42 +248,6 @@ def _trainable(params: Iterable[Tensor] | Iterable[tuple[str, Tensor]]) -> list[
     return [(name, param) for name, param in named if param.requires_grad]
 
 
-def _mix(sft: list[Tensor], rl: list[Tensor], w_sft: float, w_rl: float) -> tuple[list[Tensor], list[Tensor]]:
-    """(w_sft sft + w_rl rl, sft - rl) in the storage of the two lists."""
-    a, b = [local(t) for t in sft], [local(t) for t in rl]
-    if abs(w_sft) > abs(w_rl):
-        torch._foreach_neg_(b)
-        torch._foreach_add_(b, a)
-        mix, delta, kept, moved, along = sft, rl, a, b, -w_rl
-    else:
-        torch._foreach_sub_(a, b)
-        mix, delta, kept, moved, along = rl, sft, b, a, w_sft
-    if w_sft + w_rl != 1.0:
-        torch._foreach_mul_(kept, w_sft + w_rl)
-    if along:
-        torch._foreach_add_(kept, moved, alpha=along)
-    return mix, delta
-
-
-def _or_zeros(tensor: Tensor | None, other: Tensor | None) -> Tensor:
-    return torch.zeros_like(cast(Tensor, other)) if tensor is None else tensor
-
-
-def _sum(effect: Tensor | None, new: Tensor | None) -> Tensor | None:
-    if effect is None or new is None:
-        return new if effect is None else effect
-    local(effect).add_(local(new))
-    return effect
-
-
 def _cosine(dot: float, square1: float, square2: float) -> float:
     scale = math.sqrt(square1) * math.sqrt(square2)
     return max(-1.0, min(1.0, dot / scale)) if 0.0 < scale < math.inf else 0.0
-
-
-def _placed_like(param: Tensor, value: Tensor | None) -> Tensor | None:
-    if value is None:
-        return None
-    if isinstance(param, DTensor) and not isinstance(value, DTensor):
-        return distribute_tensor(value.to(param.device), param.device_mesh, param.placements)
-    return value.to(device=param.device).clone()

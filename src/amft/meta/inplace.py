@@ -1,0 +1,53 @@
+"""In-place arithmetic on gradients, plain or sharded: no third buffer."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from .inner import local
+
+
+def mix_in_place(sft: list[Tensor], rl: list[Tensor], w_sft: float, w_rl: float) -> tuple[list[Tensor], list[Tensor]]:
+    """`(w_sft sft + w_rl rl, sft - rl)` in the storage of the two lists, each exact where one weight is 0.
+
+    The heavier branch is kept and a multiple of the difference added: a huge gradient of weight 0 leaves no rounding.
+    """
+    a, b = [local(t) for t in sft], [local(t) for t in rl]
+    if abs(w_sft) > abs(w_rl):
+        torch._foreach_neg_(b)
+        torch._foreach_add_(b, a)
+        mix, delta, kept, moved, along = sft, rl, a, b, -w_rl
+    else:
+        torch._foreach_sub_(a, b)
+        mix, delta, kept, moved, along = rl, sft, b, a, w_sft
+    if w_sft + w_rl != 1.0:
+        torch._foreach_mul_(kept, w_sft + w_rl)
+    if along:
+        torch._foreach_add_(kept, moved, alpha=along)
+    return mix, delta
+
+
+def or_zeros(tensor: Tensor | None, other: Tensor | None) -> Tensor:
+    """The tensor, or zeros like the other one."""
+    return torch.zeros_like(cast(Tensor, other)) if tensor is None else tensor
+
+
+def sum_of(effect: Tensor | None, new: Tensor | None) -> Tensor | None:
+    """`effect + new` in the storage of `effect`; an absent one counts as zeros."""
+    if effect is None or new is None:
+        return new if effect is None else effect
+    local(effect).add_(local(new))
+    return effect
+
+
+def placed_like(param: Tensor, value: Tensor | None) -> Tensor | None:
+    """A copy of the value on the parameter's device, sharded as the parameter is."""
+    if value is None:
+        return None
+    if isinstance(param, DTensor) and not isinstance(value, DTensor):
+        return distribute_tensor(value.to(param.device), param.device_mesh, param.placements)
+    return value.to(device=param.device).clone()
