@@ -1,7 +1,6 @@
 """Key and value storage of a decoding batch: allocated once, written in place, rows removed by moving the last ones.
 
-transformers' own `DynamicCache` copies the whole cache at every token; at the sizes of a demonstration that copy costs
-about as much as the attention itself.
+transformers' own `DynamicCache` copies the whole cache at every token and copies every row that stays when one leaves.
 """
 
 from __future__ import annotations
