@@ -1,7 +1,7 @@
 """Which attention kernel a model runs.
 
-On a CPU the fused kernel (`sdpa`) decodes fastest (about 15 % more tokens per second than `eager`), while its backward pass
-is slow: training runs faster with `eager`. Each phase asks for its own.
+On a CPU the fused kernel (`sdpa`) decodes fastest (about 15 % more tokens per second than `eager`), while its backward
+pass is slow: training runs faster with `eager`. Each phase asks for its own.
 """
 
 from __future__ import annotations
