@@ -86,7 +86,7 @@ def _reward(run: Run) -> list[Panel]:
     ]
     return [
         Panel([_curve(run, "reward", "mean reward of rollouts", BLUE, smooth=True)]),
-        Panel(success),
+        Panel(success, limits=(0 if all((curve.values >= 0).all() for curve in success) else None, None)),
     ]
 
 
