@@ -72,7 +72,9 @@ def table(output: Path, seeds: list[int]) -> Iterator[str]:
             found = success([row for rows in after for row in rows])
             each = " ".join(f"{success(rows).mean:.3f}" for rows in after)
             spent = [_spent(run) for run in runs]
-            tokens, demos, seconds = (sum(values) / max(len(spent), 1) for values in zip(*spent)) if spent else (0, 0, 0)
+            tokens, demos, seconds = (
+                (sum(values) / max(len(spent), 1) for values in zip(*spent)) if spent else (0, 0, 0)
+            )
             yield (
                 f"| {arm} | {split} | {base.mean:.3f} | {found.mean:.3f} | [{found.low:.3f}, {found.high:.3f}] | {each} "
                 f"| {tokens:,.0f} | {demos:,.0f} | {seconds:,.0f} |"

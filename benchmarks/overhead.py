@@ -69,7 +69,9 @@ def peak(arm: str, arguments: argparse.Namespace) -> float:
     command = [sys.executable, __file__, "--arm", arm, "--steps", "12"]
     for name in ("model", "prompts", "demos", "threads", "dtype"):
         command += [f"--{name}", str(getattr(arguments, name))]
-    return float(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
+    return float(
+        json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    )
 
 
 def main() -> None:
@@ -97,7 +99,9 @@ def main() -> None:
                 seconds[arm].append(next(run))
     base = sum(seconds["GRPO + SFT"])
     first = seconds["GRPO + SFT"]
-    print(f"{platform.processor() or platform.machine()}, {arguments.threads} threads, {arguments.dtype}, {arguments.steps} steps")
+    print(
+        f"{platform.processor() or platform.machine()}, {arguments.threads} threads, {arguments.dtype}, {arguments.steps} steps"
+    )
     print(f"{'':26}{'median s':>10}{'mean s':>10}{'ratio':>8}{'paired median ratio':>22}{'peak MB':>10}")
     for arm, values in seconds.items():
         paired = statistics.median(a / b for a, b in zip(values, first))

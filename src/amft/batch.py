@@ -48,9 +48,7 @@ class Batch:
 
     def rows(self, start: int, stop: int) -> Batch:
         """Rows `start:stop`, with columns that are padding in all of them cut off."""
-        cut = {
-            name: value[start:stop] if isinstance(value, Tensor) else value for name, value in vars(self).items()
-        }
+        cut = {name: value[start:stop] if isinstance(value, Tensor) else value for name, value in vars(self).items()}
         completion = cut["completion_mask"].shape[1]
         attention = cut["attention_mask"]
         if attention.shape[0] == 0:
@@ -81,9 +79,7 @@ class LossOut:
     """Metric name -> (sum, count); the mean is taken once, after all micro-batches are added."""
 
 
-def pad_batch(
-    prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], pad_id: int
-) -> Batch:
+def pad_batch(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], pad_id: int) -> Batch:
     """Token lists -> a `Batch`; prompts padded on the left, completions on the right.
 
     Every completion token carries loss. A row may have an empty completion (its mask is zero).

@@ -191,8 +191,8 @@ def _trained_model(path: Path) -> str | None:
 
 
 def _load_data(data: DataSpec) -> dict[str, Any]:
-    from .training.dataset import load_rows
-    from .training.rewards import load_reward
+    from .data.dataset import load_rows
+    from .data.rewards import load_reward
 
     def rows(path: str | None) -> list[dict[str, Any]] | None:
         return None if path is None else [_renamed(row, data.columns, path) for row in load_rows(path)]

@@ -37,7 +37,7 @@ class OddReward:
     """Odd token ids are good: dense, so that every group of random answers has an advantage."""
 
     def score(self, rows, texts, completion_ids):
-        from amft.training.rewards import Scores
+        from amft.data.rewards import Scores
 
         del rows, texts
         rewards = [sum(token % 2 for token in ids) / len(ids) for ids in completion_ids]
@@ -58,9 +58,7 @@ def test_accumulation_does_not_change_the_numbers(loss_type, tiny_base, tmp_path
 
 
 def test_mu_1_is_transformers_cross_entropy_training(tiny_base, tmp_path):
-    built = trainer(
-        tiny_base, tmp_path / "run", max_steps=20, balance={"rule": "sft"}, num_demos=4, weight_decay=0.01
-    )
+    built = trainer(tiny_base, tmp_path / "run", max_steps=20, balance={"rule": "sft"}, num_demos=4, weight_decay=0.01)
     twin = trainer(tiny_base, tmp_path / "twin", max_steps=20, balance={"rule": "sft"}, num_demos=4)
     model = load_model(str(tiny_base), torch.float64)
     model.set_attn_implementation("eager")

@@ -10,8 +10,8 @@ import pyarrow
 import pytest
 from pyarrow import csv, parquet
 
+from amft.data.dataset import check_demonstrations, check_prompts, load_rows
 from amft.errors import DataError
-from amft.training.dataset import check_demonstrations, check_prompts, load_rows
 
 USER = [{"role": "user", "content": "2+2?"}]
 ROWS: list[dict[str, Any]] = [

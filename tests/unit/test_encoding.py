@@ -7,8 +7,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from amft.data.encoding import encode_demonstration, encode_demonstrations, encode_prompt, encode_prompts
 from amft.errors import DataError
-from amft.training.encoding import encode_demonstration, encode_demonstrations, encode_prompt, encode_prompts
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from amft.data.rewards import FunctionReward, TaskReward, load_reward, score
 from amft.errors import ConfigError, RewardError
-from amft.training.rewards import FunctionReward, TaskReward, load_reward, score
 from amft.types import Grade, Problem
 
 NAN = math.nan

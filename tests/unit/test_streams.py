@@ -5,8 +5,8 @@ import random
 
 import pytest
 
+from amft.data.streams import RowStream, derive_seed
 from amft.errors import CheckpointError, DataError
-from amft.training.streams import RowStream, derive_seed
 
 
 def test_each_epoch_visits_every_row_once_in_another_order() -> None:

@@ -29,12 +29,12 @@ def evaluate_model(
     """
     import torch
 
+    from ..data.encoding import encode_prompt
+    from ..data.rewards import TaskReward
+    from ..data.streams import derive_seed
     from ..models.load import load_model, load_tokenizer, stop_ids
     from ..rollout.registry import build_sampler
-    from ..training.encoding import encode_prompt
-    from ..training.rewards import TaskReward
-    from ..training.streams import derive_seed
-    from ..types import Sampling
+    from ..types import Row, Sampling
     from .answers import answer
 
     tokenizer = load_tokenizer(model)
@@ -43,7 +43,9 @@ def evaluate_model(
     sampling = Sampling(samples, ANSWER_TOKENS, 0.0 if samples == 1 else 1.0)
     out = []
     for split in splits:
-        rows = [{"prompt": task.prompt(p), "problem": p} for p in task.problems(split, seed=seed, n=problems)]
+        rows: list[Row] = [
+            {"prompt": task.prompt(p), "problem": p} for p in task.problems(split, seed=seed, n=problems)
+        ]
         ids = [encode_prompt(tokenizer, row["prompt"]) for row in rows]
         generator = torch.Generator().manual_seed(derive_seed(seed, "eval", split))
         found = answer(sampler, tokenizer, TaskReward(task), rows, ids, sampling=sampling, generator=generator)

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from ..data.rewards import Scorer
 from ..rollout.base import Sampler
-from ..training.rewards import Scorer
 from ..types import Row, Sampling
 
 

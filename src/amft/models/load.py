@@ -24,7 +24,7 @@ def load_tokenizer(name: str) -> Any:
     """
     directory = _directory(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory)
+        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(f"{name}: the tokenizer cannot be loaded ({_first_line(error)})") from None
     if tokenizer.eos_token_id is None:
@@ -42,7 +42,9 @@ def load_model(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel
     """
     directory = _directory(name)
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, use_safetensors=True)
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            directory, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(f"{name}: the model cannot be loaded ({_first_line(error)})") from None
     except Exception as error:  # safetensors raises its own kind for a damaged file
@@ -59,7 +61,7 @@ def turn_dropout_off(model: nn.Module) -> None:
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
+            setattr(module, "attention_dropout", 0.0)  # noqa: B010  # the type of a module's attribute is Tensor
 
 
 def stop_ids(model: PreTrainedModel, tokenizer: Any) -> list[int]:

@@ -9,14 +9,19 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from functools import cache
 
 from ..tasks.general_points.prompts import KEYS, expert_answer, question
 from ..tasks.general_points.rules import RANKS, FaceRule
-from ..tasks.general_points.solver import Expr, reachable, solutions, steps
+from ..tasks.general_points.solver import Expr, difficulty, expressions
 from ..tasks.general_points.splits import held_out_values
 from ..types import Message
 
-MAX_TARGET = 100
+MAX_NUMBER, MAX_TARGET, MAX_VALUE = 13, 40, 144
+"""Numbers and targets of the problems, and the largest value on the way to a target."""
+
+FACTS = 8
+"""Operations in one arithmetic exercise."""
 
 
 def conversations(seed: int) -> Iterator[list[Message]]:
@@ -24,20 +29,33 @@ def conversations(seed: int) -> Iterator[list[Message]]:
     rng = random.Random(f"nano corpus {seed}")
     kinds = (arithmetic, reading, countdown, points)
     while True:
-        (kind,) = rng.choices(kinds, weights=(15, 5, 35, 45))
+        (kind,) = rng.choices(kinds, weights=(20, 5, 30, 45))
         asked, answer = kind(rng)
         yield [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
 
 
 def arithmetic(rng: random.Random) -> tuple[str, str]:
-    """One operation on small numbers, the result a whole number from 0 to 999."""
-    a, b = rng.randint(0, 99), rng.randint(0, 30)
-    sign, value = rng.choice([("+", a + b), ("-", abs(a - b)), ("*", a * b), ("/", a)])
-    if sign == "/":
-        b = max(b, 1)
-        a, value = a * b, a
-    left = f"{max(a, b)}-{min(a, b)}" if sign == "-" else f"{a}{sign}{b}"
-    return (arithmetic(rng) if max(value, a) > 999 else (f"{left}=", str(value)))
+    """Operations on small numbers with whole results, in the form of the worked steps."""
+    facts = [_fact(rng) for _ in range(FACTS)]
+    asked = f"Compute: {', '.join(left for left, _ in facts)}"
+    return asked, json.dumps({"steps": [f"{left}={value}" for left, value in facts]}, separators=(",", ":"))
+
+
+def _fact(rng: random.Random) -> tuple[str, int]:
+    sign = rng.choice("+-*/")
+    b = rng.randint(1, MAX_NUMBER)
+    if sign == "+":
+        a = rng.randint(1, 60)
+        a, b = rng.choice([(a, b), (b, a)])
+        return f"{a}+{b}", a + b
+    if sign == "-":
+        a, b = rng.randint(1, 99), rng.choice([b, rng.randint(1, 60)])
+        return f"{max(a, b)}-{min(a, b)}", abs(a - b)
+    a = rng.randint(1, MAX_VALUE // b)
+    if sign == "*":
+        a, b = rng.choice([(a, b), (b, a)])
+        return f"{a}*{b}", a * b
+    return f"{a * b}/{b}", a
 
 
 def reading(rng: random.Random) -> tuple[str, str]:
@@ -50,21 +68,18 @@ def reading(rng: random.Random) -> tuple[str, str]:
 def countdown(rng: random.Random) -> tuple[str, str]:
     """Plain numbers to a target."""
     while True:
-        numbers = [rng.randint(1, 13) for _ in range(_size(rng))]
-        target = _target(rng, numbers)
-        if target is None:
+        numbers = [rng.randint(1, MAX_NUMBER) for _ in range(_size(rng))]
+        solution = _solution(rng, numbers)
+        if solution is None:
             continue
         style = _style(rng)
         asked = (
-            f"Make {target} from the numbers, each used once, with + - * / ( ). "
+            f"Make {solution.value} from the numbers, each used once, with + - * / ( ). "
             f"Reply in JSON: {KEYS[style].removeprefix('cards, ')}.\nNumbers: {', '.join(map(str, numbers))}"
         )
-        solution = _solution(rng, numbers, target)
-        fields: dict[str, object] = {"number": numbers}
-        if style == "worked":
-            fields["steps"] = steps(solution)
-        fields["formula"] = f"{solution}={target}"
-        return asked, json.dumps(fields, separators=(",", ":"))
+        answer = json.loads(expert_answer([], numbers, solution, style))
+        del answer["cards"]
+        return asked, json.dumps(answer, separators=(",", ":"))
 
 
 def points(rng: random.Random) -> tuple[str, str]:
@@ -72,13 +87,11 @@ def points(rng: random.Random) -> tuple[str, str]:
     while True:
         cards, rule = _cards(rng, _size(rng))
         numbers = list(rule.values(cards))
-        target = _target(rng, numbers)
-        if target is None:
+        solution = _solution(rng, numbers)
+        if solution is None:
             continue
         style = _style(rng)
-        return question(cards, rule, target, style), expert_answer(
-            cards, numbers, _solution(rng, numbers, target), style
-        )
+        return question(cards, rule, int(solution.value), style), expert_answer(cards, numbers, solution, style)
 
 
 def allowed(numbers: list[int], target: int) -> bool:
@@ -87,7 +100,7 @@ def allowed(numbers: list[int], target: int) -> bool:
 
 
 def _cards(rng: random.Random, size: int) -> tuple[list[str], FaceRule]:
-    faces = [rng.randint(1, 13) for _ in range(3)]
+    faces = [rng.randint(1, MAX_NUMBER) for _ in range(3)]
     rule = FaceRule("", *faces) if rng.random() < 0.5 else FaceRule("", *faces[:1] * 3)
     return [rng.choice(RANKS) for _ in range(size)], rule
 
@@ -100,12 +113,20 @@ def _style(rng: random.Random) -> str:
     return "worked" if rng.random() < 0.8 else "answer"
 
 
-def _target(rng: random.Random, numbers: list[int]) -> int | None:
-    values = sorted(int(v) for v in reachable(tuple(sorted(numbers))) if v.denominator == 1 and 1 <= v <= MAX_TARGET)
-    target = rng.choice(values) if values else 0
-    return target if target and allowed(numbers, target) else None
+def _solution(rng: random.Random, numbers: list[int]) -> Expr | None:
+    """The simplest way to a random target; None when there is none that may be shown."""
+    targets = {t: e for t, e in _simplest(tuple(sorted(numbers))).items() if allowed(numbers, t)}
+    return targets[rng.choice(list(targets))] if targets else None
 
 
-def _solution(rng: random.Random, numbers: list[int], target: int) -> Expr:
-    found = solutions(numbers, target)
-    return found[0] if rng.random() < 0.7 else rng.choice(found[:4])
+@cache
+def _simplest(numbers: tuple[int, ...]) -> dict[int, Expr]:
+    """Target -> its simplest solution, for the targets that whole numbers of moderate size reach."""
+    found = {}
+    for target, ways in sorted(expressions(numbers).items()):
+        if target.denominator == 1 and 1 <= target <= MAX_TARGET:
+            best = min(ways, key=lambda e: (difficulty(e), str(e)))
+            fractions, _, largest = difficulty(best)
+            if not fractions and largest <= MAX_VALUE:
+                found[int(target)] = best
+    return found

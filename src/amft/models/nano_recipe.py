@@ -24,7 +24,7 @@ POOL = 32
 """Batches drawn ahead and sorted by length, so that little is padding."""
 
 
-def nano_model(vocab: int, pad_id: int, eos_id: int, *, hidden: int = 256, layers: int = 4) -> LlamaForCausalLM:
+def nano_model(vocab: int, pad_id: int, eos_id: int, *, hidden: int = 192, layers: int = 4) -> LlamaForCausalLM:
     """A Llama-type model with random weights from the current torch generator."""
     config = LlamaConfig(
         vocab_size=vocab,
@@ -46,10 +46,10 @@ def nano_model(vocab: int, pad_id: int, eos_id: int, *, hidden: int = 256, layer
 def pretrain(
     *,
     steps: int,
-    batch_size: int = 64,
+    batch_size: int = 32,
     learning_rate: float = 2e-3,
     seed: int = 0,
-    hidden: int = 256,
+    hidden: int = 192,
     layers: int = 4,
     tokenizer_sample: int = 4000,
     progress: bool = True,
@@ -75,7 +75,9 @@ def pretrain(
     warmup = max(1, steps * 3 // 100)
     bar = tqdm(_batches(tokenizer, seed + 1, batch_size, steps), total=steps, disable=not progress, unit="step")
     for step, (ids, labels) in enumerate(bar):
-        rate = (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+        rate = (
+            (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+        )
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * max(rate, 0.02)
         wanted = labels[:, 1:]
@@ -134,10 +136,10 @@ def _pad(rows: list[tuple[list[int], int]], pad_id: int) -> tuple[torch.Tensor, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2200)
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--hidden", type=int, default=192)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     arguments = vars(parser.parse_args())

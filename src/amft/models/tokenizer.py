@@ -47,7 +47,7 @@ def train_tokenizer(corpus: Iterable[str], *, words: int = 160) -> PreTrainedTok
         corpus,
         trainers.BpeTrainer(vocab_size=len(alphabet) + words + 200, initial_alphabet=alphabet, show_progress=False),
     )
-    learned = [tuple(merge) for merge in _merges(learner) if not "".join(merge).isdigit()][:words]
+    learned = [(a, b) for a, b in _merges(learner) if not (a + b).isdigit()][:words]
     merges = number_merges() + learned
     tokens = alphabet + list(dict.fromkeys(a + b for a, b in merges))
     vocab = {token: place for place, token in enumerate(tokens)}

@@ -100,9 +100,7 @@ class Learner:
         Returns:
             The gradient norm before clipping.
         """
-        factor = lr_factor(
-            self.config.lr_scheduler_type, step, self.config.max_steps, self.config.lr_warmup_steps
-        )
+        factor = lr_factor(self.config.lr_scheduler_type, step, self.config.max_steps, self.config.lr_warmup_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * factor
         norm = self._clip()

@@ -70,9 +70,7 @@ class Objective:
         total = out.loss
         if batch.ref_logps is not None:
             ratio = importance_ratio(scores.logps, batch.old_logps, mask, "token")
-            kl = kl_loss(
-                scores.logps, batch.ref_logps, mask, count=count, reduction=choice.reduction, weights=ratio
-            )
+            kl = kl_loss(scores.logps, batch.ref_logps, mask, count=count, reduction=choice.reduction, weights=ratio)
             total, sums = total + config.beta * kl.loss, sums | kl.sums
         if config.entropy_coef:
             bonus = entropy_loss(scores.entropy, mask, count=count, reduction=choice.reduction)

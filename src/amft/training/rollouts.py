@@ -13,12 +13,12 @@ from torch import Tensor
 
 from ..advantages import group_advantages, reward_statistics
 from ..batch import Batch, pad_batch
+from ..data.rewards import Scorer
+from ..data.streams import RowStream
 from ..rollout.base import Sampler
 from ..types import Row, Sampling, Trajectory
 from .config import AMFTConfig
 from .objective import BASELINES
-from .rewards import Scorer
-from .streams import RowStream
 
 Sums = dict[str, tuple[float, float]]
 

@@ -95,11 +95,13 @@ class Snapshots:
     def _same_recipe(self) -> None:
         saved, ours = self.run.read("config"), self.trainer.recipe
         names = sorted((saved.keys() | ours.keys()) - FREE_TO_CHANGE)
-        differ = [f"{name} was {saved.get(name)!r}, is {ours.get(name)!r}" for name in names if saved.get(name) != ours.get(name)]
+        differ = [
+            f"{name} was {saved.get(name)!r}, is {ours.get(name)!r}"
+            for name in names
+            if saved.get(name) != ours.get(name)
+        ]
         if differ:
             raise CheckpointError(f"{self.run.path}: the recipe has changed since the run began: {'; '.join(differ)}")
 
     def _path(self, step: int) -> Path:
         return self.run.checkpoints / f"step-{step}"
-
-

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..batch import Batch, pad_batch
+from ..data.dataset import check_demonstrations, check_prompts, load_rows
+from ..data.encoding import EncodedDemos, encode_demonstrations, encode_prompts
+from ..data.rewards import FunctionReward, Scorer, TaskReward
+from ..data.streams import RowStream, derive_seed
 from ..errors import ConfigError, DataError
 from ..tasks.base import Task
 from ..types import RewardFunction, Row
 from .config import AMFTConfig
-from .dataset import check_demonstrations, check_prompts, load_rows
-from .encoding import EncodedDemos, encode_demonstrations, encode_prompts
-from .rewards import FunctionReward, Scorer, TaskReward
 from .rollouts import Prompts
-from .streams import RowStream, derive_seed
 
 TASK_PROBLEMS = 8192
 """Problems drawn from a task for each branch: several card orders of every hand."""

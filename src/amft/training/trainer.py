@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from ..balance.base import Balance, Signals, Weights
 from ..balance.registry import build_balance
+from ..data.streams import derive_seed
 from ..errors import ConfigError
 from ..evaluation.answers import answer
 from ..evaluation.score import before_after, success
@@ -33,7 +34,6 @@ from .record import Recorder, environment
 from .rollouts import Collector, Experience, Sums
 from .snapshot import Snapshots
 from .sources import Encoder, HeldOut, from_data, from_task
-from .streams import derive_seed
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
 """Type of the master weights; bfloat16 is the type of the arithmetic only."""
@@ -106,9 +106,7 @@ class AMFTTrainer:
                 eval_dataset=eval_dataset,
             )
         )
-        self.sampler = build_sampler(
-            config.engine, self.model, pad_id=self.tokenizer.pad_token_id, eos_ids=stops
-        )
+        self.sampler = build_sampler(config.engine, self.model, pad_id=self.tokenizer.pad_token_id, eos_ids=stops)
         self._build_learner()
 
     def _build_learner(self) -> None:
@@ -183,7 +181,9 @@ class AMFTTrainer:
                 if self.config.eval_steps and self.step % self.config.eval_steps == 0:
                     row |= self._validate()
                 self.recorder.step(self.step, row, timings, bar)
-                if (self.config.save_steps and self.step % self.config.save_steps == 0) or (self.best is not None and self.best["step"] == self.step and self.config.keep_best):
+                if (self.config.save_steps and self.step % self.config.save_steps == 0) or (
+                    self.best is not None and self.best["step"] == self.step and self.config.keep_best
+                ):
                     self.snapshots.save()
                 limit = self.config.max_seconds
                 if limit and time.perf_counter() - started > limit and self.step > first:
@@ -322,6 +322,8 @@ class AMFTTrainer:
             raise ConfigError(f"demonstrations: balance rule {rule} imitates, but there are none; give some")
         if self.sources.scorer is None and (self.learner.mix or weights.rl):
             raise ConfigError(f"reward_funcs: balance rule {rule} explores, but there is none; give at least one")
+        if self.sources.meta_demonstrations is None and self.probes.utility == "likelihood":
+            raise ConfigError("balance.utility: likelihood needs 10 or more rows with a completion in train_dataset")
 
     @property
     def _prompts(self) -> Any:

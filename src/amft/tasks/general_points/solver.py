@@ -126,14 +126,15 @@ def solvable(numbers: Numbers, target: int) -> bool:
     return False
 
 
-@lru_cache(maxsize=20_000)
-def _expressions(numbers: Numbers) -> dict[Fraction, frozenset[Expr]]:
+@lru_cache(maxsize=2_000)
+def expressions(numbers: Numbers) -> dict[Fraction, frozenset[Expr]]:
+    """Every value of a sorted multiset, with all the expressions in normal form that give it."""
     if len(numbers) == 1:
         return {Fraction(numbers[0]): frozenset([Expr("n", Fraction(numbers[0]))])}
     found: dict[Fraction, set[Expr]] = {}
     for left, right in _halves(numbers):
-        for a_set in _expressions(left).values():
-            for b_set in _expressions(right).values():
+        for a_set in expressions(left).values():
+            for b_set in expressions(right).values():
                 for a in a_set:
                     for b in b_set:
                         for e in _combine(a, b):
@@ -156,8 +157,8 @@ def _solutions(numbers: Numbers, target: int) -> tuple[Expr, ...]:
     goal = Fraction(target)
     found: set[Expr] = set()
     for left, right in _halves(numbers):
-        table = _expressions(right)
-        for a_value, a_set in _expressions(left).items():
+        table = expressions(right)
+        for a_value, a_set in expressions(left).items():
             needs = {goal - a_value, goal + a_value, a_value - goal}
             if a_value:
                 needs |= {goal / a_value, goal * a_value}
