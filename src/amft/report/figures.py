@@ -42,7 +42,7 @@ def before_after(outcomes: Sequence[SplitOutcome]) -> str:
             _bar(ax, y + 0.13, outcome.after, BLUE, hollow=False, label="after" if y == 0 else None)
         ax.set_yticks(range(len(rows)), [visible(row.split)[:24] for row in rows], color=INK)
         ax.set_ylim(len(rows) - 0.5, -0.5)
-        ax.set_xlim(0, 100)
+        ax.set_xlim(-3, 103)
         ax.grid(axis="x", color=GRID, lw=0.6)
         ax.grid(visible=False, axis="y")
         ax.set_xlabel("success, %")
