@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from ..balance.base import Balance
+from ..batch import Batch
+from ..data.streams import derive_seed
 from ..meta import Observation
 from .learner import Learner
 from .objective import Objective
@@ -36,7 +40,7 @@ class Probes:
             batch = self.sources.meta_demonstrations.next(self.learner.config.num_demos)
             self.learner.gradient(self.objective.likelihood, batch, self.objective.token_count(batch))
         else:
-            batch = self.collector.collect(self.sources.meta, self.learner.config.num_prompts).batch
+            batch = self._held_out_rollouts("utility", stage_step)
             self.learner.gradient(self.objective.utility, batch, self.objective.rl_count(batch))
         return self._observe()
 
@@ -56,11 +60,17 @@ class Probes:
 
     def entropy_target(self) -> float:
         """H*: mean token entropy of the policy's own rollouts for prompts that are not trained on, in nats."""
-        batch = self.collector.collect(self.sources.meta, self.learner.config.num_prompts).batch
+        batch = self._held_out_rollouts("entropy target", 0)
         _, sums = self.learner.gradient(self.objective.rl, batch, self.objective.rl_count(batch), scale=0.0)
         self.learner.clear()
         total, count = sums["entropy"]
         return total / max(count, 1.0)
+
+    def _held_out_rollouts(self, purpose: str, step: int) -> Batch:
+        # A generator of their own: a rule that probes must not change the rollouts that another rule trains on.
+        config = self.learner.config
+        generator = torch.Generator().manual_seed(derive_seed(config.seed, purpose, step))
+        return self.collector.collect(self.sources.meta, config.num_prompts, generator).batch
 
     def _observe(self) -> Observation | None:
         assert self.learner.mix is not None

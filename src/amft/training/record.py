@@ -15,9 +15,8 @@ from tqdm import tqdm
 from .. import __version__
 from ..batch import Batch
 from ..runs import RunDirectory
-from ..types import Trajectory
 from .config import AMFTConfig
-from .rollouts import Prompts
+from .rollouts import Prompts, Rollouts
 from .sources import Sources
 from .tracking import trackers
 
@@ -68,15 +67,12 @@ class Recorder:
             tqdm.write(f"step {step}: validation success {row['eval/val/success']:.1%}, mu {row['mix/mu']:.2f}")
         self.at = step
 
-    def samples(
-        self, prompts: Prompts, chosen: list[int], trajectories: list[Trajectory], texts: list[str], scores: Any
-    ) -> None:
+    def samples(self, prompts: Prompts, rollouts: Rollouts) -> None:
         """Rollouts of the first prompts, beside a demonstration where there is one."""
-        del trajectories
         if not self.config.sample_steps or self.at % self.config.sample_steps or not self.run.path.is_dir():
             return
-        n = self.config.num_generations
-        for place, index in enumerate(chosen[:SHOWN_PROMPTS]):
+        n, scores = self.config.num_generations, rollouts.scores
+        for place, index in enumerate(rollouts.chosen[:SHOWN_PROMPTS]):
             row = prompts.rows[index]
             problem = row.get("problem")
             self.run.append(
@@ -88,7 +84,7 @@ class Recorder:
                     "demonstration": _text(self._demonstration(row)),
                     "completions": [
                         {
-                            "text": texts[i],
+                            "text": rollouts.texts[i],
                             "reward": scores.rewards[i] if scores.rewards[i] == scores.rewards[i] else None,
                             "outcome": scores.outcomes[i] if scores.outcomes is not None else None,
                         }

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..advantages import group_advantages, reward_statistics
 from ..batch import Batch, pad_batch
-from ..data.rewards import Scorer
+from ..data.rewards import Scorer, Scores
 from ..data.streams import RowStream
 from ..rollout.base import Sampler
 from ..types import Row, Sampling, Trajectory
@@ -43,6 +43,18 @@ class Experience:
     """Reward and length statistics; empty when the rollouts are re-used."""
 
 
+@dataclass(frozen=True)
+class Rollouts:
+    """One generation, before it becomes a batch."""
+
+    chosen: list[int]
+    """Drawn rows of the prompts."""
+    trajectories: list[Trajectory]
+    """`num_generations` for each of them, in their order."""
+    texts: list[str]
+    scores: Scores
+
+
 @dataclass
 class Collector:
     """Fills a window of `steps_per_generation * num_iterations` steps with one generation, and hands it out."""
@@ -55,41 +67,44 @@ class Collector:
     """[B, C] log-probabilities of the policy as it is now, without graph."""
     score_reference: Callable[[Batch], Tensor] | None
     generator: torch.Generator
-    show: Callable[[Prompts, list[int], list[Trajectory], list[str], Any], None] = lambda *_: None
-    """Called with every generation: prompts, drawn rows, trajectories, texts, scores."""
+    show: Callable[[Prompts, Rollouts], None] = lambda *_: None
+    """Called with every generation that is trained on."""
     window: list[Experience] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Seconds of the last generation: `generate` and `reward`."""
+    seconds: dict[str, float] = field(default_factory=lambda: {"generate": 0.0, "reward": 0.0})
+    """Seconds spent since the trainer last set them to 0."""
 
     def next(self, prompts: Prompts) -> Experience:
         """The rollouts of this step; generates when the window is empty."""
-        self.seconds = {"generate": 0.0, "reward": 0.0}
         if not self.window:
             steps = self.config.steps_per_generation
-            whole = self.collect(prompts, self.config.num_prompts * steps)
-            self.window = self._cut(whole, steps)
+            rollouts = self._sample(prompts, self.config.num_prompts * steps, self.generator)
+            self.show(prompts, rollouts)
+            self.window = self._cut(self._experience(rollouts), steps)
         return self.window.pop(0)
 
-    def collect(self, prompts: Prompts, n: int) -> Experience:
-        """Sample and score `n` prompts from the stream."""
+    def collect(self, prompts: Prompts, n: int, generator: torch.Generator) -> Experience:
+        """Sample and score `n` prompts from the stream, outside the window."""
+        return self._experience(self._sample(prompts, n, generator))
+
+    def _sample(self, prompts: Prompts, n: int, generator: torch.Generator) -> Rollouts:
         config = self.config
         chosen = prompts.stream.take(n)
         sampling = Sampling(
             config.num_generations, config.max_completion_length, config.temperature, config.top_p, config.top_k
         )
         started = time.perf_counter()
-        trajectories = self.sampler.generate([prompts.ids[i] for i in chosen], sampling, self.generator)
+        trajectories = self.sampler.generate([prompts.ids[i] for i in chosen], sampling, generator)
         generated = time.perf_counter()
         rows = [prompts.rows[i] for i in chosen for _ in range(config.num_generations)]
         completions = [trajectory.completion_ids for trajectory in trajectories]
         texts = self.tokenizer.batch_decode([list(ids) for ids in completions], skip_special_tokens=True)
         scores = self.scorer.score(rows, texts, completions)
-        self.seconds = {"generate": generated - started, "reward": time.perf_counter() - generated}
-        self.show(prompts, chosen, trajectories, texts, scores)
-        return self._experience(trajectories, scores)
+        self.seconds["generate"] += generated - started
+        self.seconds["reward"] += time.perf_counter() - generated
+        return Rollouts(chosen, trajectories, texts, scores)
 
-    def _experience(self, trajectories: list[Trajectory], scores: Any) -> Experience:
-        config = self.config
+    def _experience(self, rollouts: Rollouts) -> Experience:
+        config, trajectories, scores = self.config, rollouts.trajectories, rollouts.scores
         rewards = torch.tensor(scores.rewards, dtype=torch.float32)
         advantages = group_advantages(
             rewards,
