@@ -69,7 +69,8 @@ class Recorder:
 
     def samples(self, prompts: Prompts, rollouts: Rollouts) -> None:
         """Rollouts of the first prompts, beside a demonstration where there is one."""
-        if not self.config.sample_steps or self.at % self.config.sample_steps or not self.run.path.is_dir():
+        every, window = self.config.sample_steps, self.config.steps_per_generation * self.config.num_iterations
+        if not every or -self.at % every >= window:  # none of the steps that use this generation is due
             return
         n, scores = self.config.num_generations, rollouts.scores
         for place, index in enumerate(rollouts.chosen[:SHOWN_PROMPTS]):
