@@ -76,8 +76,8 @@ def table(output: Path, seeds: list[int]) -> Iterator[str]:
                 (sum(values) / max(len(spent), 1) for values in zip(*spent)) if spent else (0, 0, 0)
             )
             yield (
-                f"| {arm} | {split} | {base.mean:.3f} | {found.mean:.3f} | [{found.low:.3f}, {found.high:.3f}] | {each} "
-                f"| {tokens:,.0f} | {demos:,.0f} | {seconds:,.0f} |"
+                f"| {arm} | {split} | {base.mean:.3f} | {found.mean:.3f} | [{found.low:.3f}, {found.high:.3f}] "
+                f"| {each} | {tokens:,.0f} | {demos:,.0f} | {seconds:,.0f} |"
             )
 
 

@@ -100,7 +100,8 @@ def main() -> None:
     base = sum(seconds["GRPO + SFT"])
     first = seconds["GRPO + SFT"]
     print(
-        f"{platform.processor() or platform.machine()}, {arguments.threads} threads, {arguments.dtype}, {arguments.steps} steps"
+        f"{platform.processor() or platform.machine()}, {arguments.threads} threads, {arguments.dtype}, "
+        f"{arguments.steps} steps"
     )
     print(f"{'':26}{'median s':>10}{'mean s':>10}{'ratio':>8}{'paired median ratio':>22}{'peak MB':>10}")
     for arm, values in seconds.items():

@@ -5,8 +5,8 @@ env.json         versions, hardware, command, seed
 metrics.jsonl    one line per step, reproducible to the byte for a seed: {"step": 1, "mix/mu": 0.5, ...}
 timings.jsonl    one line per step, seconds and tokens/s: {"step": 1, "time/generate": 0.3, ...}
 samples.jsonl    {"step", "key", "prompt", "demonstration", "completions": [{"text", "reward", "outcome"}]}
-scores.jsonl     one line per graded answer of an evaluation:
-                 {"step", "model": "base" | "policy", "split", "key", "problem", "sample", "correct", "reward", "outcome"}
+scores.jsonl     one line per graded answer: {"step", "model": "base" | "policy", "split", "key", "problem",
+                 "sample", "correct", "reward", "outcome"}
 events.jsonl     warnings and incidents: {"step", "kind", "message"}
 checkpoints/step-N/
 """
