@@ -60,7 +60,7 @@ def train(arm: str, seed: int, arguments: argparse.Namespace, cores: Queue[str])
 
 def table(output: Path, seeds: list[int]) -> Iterator[str]:
     """One row per arm and split: success over all seeds' answers, clustered by hand."""
-    yield "| arm | split | base | after, mean of seeds | 95 % by hand | by seed | rollout tokens | demo tokens | seconds |"
+    yield "| arm | split | base | after | 95 % by hand | by seed | rollout tokens | demo tokens | seconds |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for arm in ARMS:
         runs = [RunDirectory(output / f"{arm}-seed{seed}") for seed in seeds]
