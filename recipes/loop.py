@@ -157,16 +157,16 @@ def train(directory, task, s):
     """Yields a row of metrics per step."""
     tokenizer = AutoTokenizer.from_pretrained(directory)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, s.dtype), attn_implementation="eager")
-    params = list(model.parameters())
-    optimizer = torch.optim.AdamW(params, lr=s.learning_rate, weight_decay=0.0)
-    generator = torch.Generator().manual_seed(seed_of(s.seed, "rollouts"))
+    optimizer = torch.optim.AdamW(params := list(model.parameters()), lr=s.learning_rate, weight_decay=0.0)
+    draws = ["rollouts"], ["entropy target", 0]
+    generator, aside = (torch.Generator().manual_seed(seed_of(s.seed, *name)) for name in draws)
     n_demos, n_prompts = (min(8192, s.max_steps * n) for n in (s.num_demos, s.num_prompts))
     expert = task.problems("train", seed=seed_of(s.seed, "task", "demonstrations"), n=n_demos)
     pairs = [pair for p in expert if len((pair := encode(tokenizer, task, p))[1]) <= s.max_completion_length]
     demos = endless(pairs, s.seed, "demonstrations")
     tried = endless(task.problems("train", seed=seed_of(s.seed, "task", "prompts"), n=n_prompts), s.seed, "prompts")
     held_out = endless(task.problems("meta", seed=seed_of(s.seed, "task", "meta")), s.seed, "meta")
-    batch, _, gain = explore(model, tokenizer, task, itertools.islice(held_out, s.num_prompts), s, generator)
+    batch, _, gain = explore(model, tokenizer, task, itertools.islice(held_out, s.num_prompts), s, aside)
     target = rl_loss(model, batch, gain, s)[1]  # H*: the policy's entropy on prompts it is not trained on
     mu, moments, effect = s.mu, (0, 0.0, 0.0), None
     for step in range(s.max_steps):

@@ -1,12 +1,16 @@
 """A tiny model directory that every trainer test starts from."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# A test run started in the background inherits an ignored SIGINT, which StopSignals would rightly leave ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

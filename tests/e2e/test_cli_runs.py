@@ -97,15 +97,7 @@ def test_resume_needs_a_run_of_the_same_recipe(capsys: pytest.CaptureFixture[str
 def stop(workplace: Path, number: signal.Signals) -> tuple[int, list[str]]:
     """Start a run of 12 steps, signal it after its first checkpoint; exit code and stderr."""
     command = [str(Path(sys.executable).with_name("amft")), "train", "tiny.yaml", "--set", "max_steps=12"]
-    with subprocess.Popen(
-        command,
-        cwd=workplace,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Tests started in the background inherit an ignored SIGINT, which the trainer would rightly leave ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
+    with subprocess.Popen(command, cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wait_for(workplace / "run" / "checkpoints" / "step-1")
         process.send_signal(number)
         _, error = process.communicate(timeout=120)
