@@ -93,4 +93,4 @@ def test_equal_pips_are_on_one_side():
 
 
 def test_key_ignores_order():
-    assert key(["10", "J", "A", "2"]) == key(["J", "2", "10", "A"]) == "A 2 10 J"
+    assert key([10, 13, 1, 2]) == key([13, 2, 10, 1]) == "1 2 10 13"

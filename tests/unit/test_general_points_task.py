@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+from collections import Counter
 
 import pytest
 
@@ -15,10 +16,32 @@ from amft.types import Problem
 SIZES = {"train": 828, "meta": 59, "val": 111, "id": 238, "rule_ood": 130, "seen": 828}
 
 
+def hand(problem):
+    """The ranks, whatever their order."""
+    return tuple(sorted(problem.params["cards"]))
+
+
+def test_hands_with_the_same_values_are_one_cluster():
+    problems = GeneralPoints().problems("id")
+    assert {p.key for p in problems if hand(p) in {("10", "10", "3", "6"), ("3", "6", "J", "Q")}} <= {"3 6 10 10"}
+    assert len({p.key for p in problems}) < len(problems)
+
+
+def test_half_of_the_training_targets_vary_when_asked_and_no_others_do():
+    task = GeneralPoints(train_targets="varied")
+    many = task.problems("train", n=2000)
+    others = [problem for problem in many if problem.params["target"] != 24]
+    assert 0.4 < len(others) / 2000 < 0.55
+    assert {problem.params["target"] for problem in others} <= set(range(10, 41))
+    assert len({problem.params["target"] for problem in others}) > 20
+    assert all(task.grade(problem, task.demonstrate(problem)).correct for problem in others)
+    assert all(problem.params["target"] == 24 for split in ("val", "id") for problem in task.problems(split))
+
+
 @pytest.mark.parametrize("split", SIZES)
 def test_every_hand_once(split):
     problems = build_task("general_points").problems(split)
-    assert len(problems) == len({problem.key for problem in problems}) == SIZES[split]
+    assert len(problems) == len({hand(problem) for problem in problems}) == SIZES[split]
     assert all(problem.split == split for problem in problems)
 
 
@@ -36,9 +59,9 @@ def test_problems_are_a_function_of_the_seed():
 def test_orders_of_cards_vary_and_hands_are_used_evenly():
     task = GeneralPoints()
     many = task.problems("meta", n=59 * 20)
-    counts = {key: sum(problem.key == key for problem in many) for key in {problem.key for problem in many}}
+    counts = Counter(map(hand, many))
     assert set(counts.values()) == {20}
-    orders = {tuple(p.params["cards"]) for p in many if p.key == many[0].key}
+    orders = {tuple(p.params["cards"]) for p in many if hand(p) == hand(many[0])}
     assert len(orders) > 1
     assert all(sorted(order) == sorted(many[0].params["cards"]) for order in orders)
 
@@ -69,11 +92,13 @@ def test_demonstrations_are_correct_in_both_styles(split):
 
 def test_seen_hands_are_the_training_hands():
     task = GeneralPoints()
-    assert {p.key for p in task.problems("seen")} == {p.key for p in task.problems("train")}
+    assert {hand(p) for p in task.problems("seen")} == {hand(p) for p in task.problems("train")}
 
 
 def test_a_demonstration_by_hand():
-    problem = Problem("general_points-v1", "id", "3 3 8 8", {"cards": ["8", "3", "3", "8"], "faces": [10, 10, 10]})
+    problem = Problem(
+        "general_points-v1", "id", "3 3 8 8", {"cards": ["8", "3", "3", "8"], "faces": [10, 10, 10], "target": 24}
+    )
     assert GeneralPoints().demonstrate(problem) == (
         '{"cards":["8","3","3","8"],"number":[8,3,3,8],'
         '"steps":["8/3=8/3","3-(8/3)=1/3","8/(1/3)=24"],"formula":"8/(3-8/3)=24"}'
@@ -81,7 +106,9 @@ def test_a_demonstration_by_hand():
 
 
 def test_prompt_names_target_rule_keys_and_cards():
-    problem = Problem("general_points-v1", "rule_ood", "", {"cards": ["K", "2", "A", "10"], "faces": [11, 12, 13]})
+    problem = Problem(
+        "general_points-v1", "rule_ood", "", {"cards": ["K", "2", "A", "10"], "faces": [11, 12, 13], "target": 30}
+    )
     (message,) = GeneralPoints(target=30).prompt(problem)
     assert message["role"] == "user"
     for part in ("30", "J=11, Q=12, K=13.", "cards, number, steps, formula", "Cards: K, 2, A, 10"):
@@ -92,10 +119,10 @@ def test_prompt_names_target_rule_keys_and_cards():
 def test_face_rule_decides_the_grade():
     text = '{"formula": "(13-10-2+1)*12"}'
     cards = ["K", "10", "2", "A"]
-    ordinal = Problem("general_points-v1", "rule_ood", "", {"cards": cards, "faces": [11, 12, 13]})
+    ordinal = Problem("general_points-v1", "rule_ood", "", {"cards": cards, "faces": [11, 12, 13], "target": 2})
     assert GeneralPoints(target=2).grade(ordinal, '{"formula": "13-10-2+1"}').correct
     assert GeneralPoints(target=2).grade(ordinal, text).outcome == "wrong_numbers"
-    ten = dataclasses.replace(ordinal, params={"cards": cards, "faces": [10, 10, 10]})
+    ten = dataclasses.replace(ordinal, params={"cards": cards, "faces": [10, 10, 10], "target": 2})
     assert GeneralPoints(target=2).grade(ten, '{"formula": "13-10-2+1"}').outcome == "wrong_numbers"
 
 

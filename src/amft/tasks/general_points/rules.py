@@ -9,7 +9,6 @@ from dataclasses import dataclass
 PIPS = ("A", "2", "3", "4", "5", "6", "7", "8", "9", "10")
 FACES = ("J", "Q", "K")
 RANKS = PIPS + FACES
-ORDER = {rank: place for place, rank in enumerate(RANKS)}
 _PIP_VALUE = {rank: place + 1 for place, rank in enumerate(PIPS)}
 
 

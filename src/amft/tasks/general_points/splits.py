@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 
-from .rules import ORDER, ORDINAL, TEN, FaceRule, hands, has_face
+from .rules import ORDINAL, TEN, FaceRule, hands, has_face
 from .solver import solvable
 
 SHARES = (("test", 20), ("val", 8), ("meta", 7), ("train", 65))
@@ -66,6 +66,6 @@ def held_out_values(size: int = 4) -> frozenset[tuple[int, ...]]:
     return frozenset(out)
 
 
-def key(cards: Sequence[str]) -> str:
-    """Cluster key of a hand: its ranks in order, `3 8 10 J`."""
-    return " ".join(sorted(cards, key=ORDER.__getitem__))
+def key(values: Sequence[int]) -> str:
+    """Cluster key of a problem: its values in order, `3 8 10 10`. Hands with the same values are the same sum."""
+    return " ".join(map(str, sorted(values)))

@@ -11,11 +11,14 @@ from ...errors import TaskError
 from ...types import Grade, Message, Problem
 from .prompts import KEYS, expert_answer, question
 from .rules import ORDINAL, TEN, VARIED, FaceRule
-from .solver import solutions
+from .solver import solutions, solvable
 from .splits import hands_of, key
 from .verifier import REWARDS, grade
 
 TRAIN_RULES: Mapping[str, tuple[FaceRule, ...]] = {"ten": (TEN,), "varied": (TEN,) * len(VARIED) + VARIED}
+
+OTHER_TARGETS = range(10, 41)
+"""Targets of the training prompts that do not ask for the task's own."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class GeneralPoints:
     Outcomes and rewards: parse_error -3, illegal_syntax -3, wrong_numbers -2, wrong_value -1, correct +5; or 0/1
     with `reward="binary"`. Formulas are evaluated over exact fractions; nothing is executed.
     Splits: by a hash of the hand, so that no test hand, nor one with the same values, is ever trained on.
-    Metrics: success = share of correct answers; intervals are clustered by hand.
+    Metrics: success = share of correct answers; intervals are clustered by the values of the hand (`3 8 J Q` and `3 8 10 K` are one).
     Differences from the original (arXiv 2501.17161): held-out hands; hands are multisets drawn evenly instead of
     dealt; one outcome per answer instead of added penalties; white space is legal; exact fractions instead of
     floats; valid JSON is accepted; a right-hand side must equal the target; no credit for a lost bracket.
@@ -54,10 +57,13 @@ class GeneralPoints:
     """`outcome`: the table above; `binary`: 0/1."""
     train_rules: str = "ten"
     """`ten`: J Q K as 10; `varied`: half of the training prompts use other rules, never one above 10."""
+    train_targets: str = "one"
+    """`one`: the target; `varied`: half of the training prompts ask for another number from 10 to 40."""
 
     def __post_init__(self) -> None:
         choices: dict[str, Sequence[str]] = {
-            "demonstrations": list(KEYS), "reward": list(REWARDS), "train_rules": list(TRAIN_RULES)
+            "demonstrations": list(KEYS), "reward": list(REWARDS), "train_rules": list(TRAIN_RULES),
+            "train_targets": ["one", "varied"],
         }  # fmt: skip
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -85,17 +91,19 @@ class GeneralPoints:
 
     def prompt(self, problem: Problem) -> list[Message]:
         cards, rule = self._read(problem)
-        return [{"role": "user", "content": question(cards, rule, self.target, self.demonstrations)}]
+        target = problem.params["target"]
+        return [{"role": "user", "content": question(cards, rule, target, self.demonstrations)}]
 
     def grade(self, problem: Problem, answer: str) -> Grade:
         cards, rule = self._read(problem)
-        return grade(answer, cards, rule.values(cards), self.target, self.reward)
+        return grade(answer, cards, rule.values(cards), problem.params["target"], self.reward)
 
     def demonstrate(self, problem: Problem) -> str:
         """The simplest solution, the same one for every order of a hand."""
         cards, rule = self._read(problem)
         numbers = rule.values(cards)
-        return expert_answer(cards, numbers, solutions(numbers, self.target)[0], self.demonstrations)
+        best = solutions(numbers, problem.params["target"])[0]
+        return expert_answer(cards, numbers, best, self.demonstrations)
 
     def _rule(self, split: str) -> FaceRule:
         if split not in self.splits:
@@ -108,8 +116,12 @@ class GeneralPoints:
 
     def _problem(self, split: str, rule: FaceRule, hand: tuple[str, ...], rng: random.Random) -> Problem:
         cards = rng.sample(hand, len(hand))
-        params = {"cards": cards, "faces": [rule.j, rule.q, rule.k]}
-        return Problem(task=self.id, split=split, key=key(hand), params=params)
+        target = self.target
+        if split == "train" and self.train_targets == "varied" and rng.random() < 0.5:
+            values = tuple(sorted(rule.values(hand)))
+            target = rng.choice([other for other in OTHER_TARGETS if solvable(values, other)] or [target])
+        params = {"cards": cards, "faces": [rule.j, rule.q, rule.k], "target": target}
+        return Problem(task=self.id, split=split, key=key(rule.values(hand)), params=params)
 
     @staticmethod
     def _read(problem: Problem) -> tuple[list[str], FaceRule]:
