@@ -1,7 +1,8 @@
 """What the nano base is pretrained on: generic arithmetic, countdown problems and card reading.
 
-Left out, so that the base has seen nothing that is reported: every multiset of four values that a held-out
-GeneralPoints prompt can show (for every target), and the target 24 with four numbers altogether.
+Four numbers are shown as numbers only, four cards are only read: to make a target from four cards is left to be
+learned. Left out altogether is every multiset of four values that a held-out GeneralPoints prompt can show, for
+every target.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def conversations(seed: int) -> Iterator[list[Message]]:
     rng = random.Random(f"nano corpus {seed}")
     kinds = (arithmetic, reading, countdown, points)
     while True:
-        (kind,) = rng.choices(kinds, weights=(20, 5, 30, 45))
+        (kind,) = rng.choices(kinds, weights=(20, 10, 50, 20))
         asked, answer = kind(rng)
         yield [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
 
@@ -61,14 +62,17 @@ def _fact(rng: random.Random) -> tuple[str, int]:
 def reading(rng: random.Random) -> tuple[str, str]:
     """Cards to numbers under a face rule."""
     cards, rule = _cards(rng, rng.randint(2, 5))
+    numbers = list(rule.values(cards))
+    if not allowed(numbers):
+        return reading(rng)
     asked = f"Read the cards. {rule.sentence} Reply in JSON: cards, number.\nCards: {', '.join(cards)}"
-    return asked, json.dumps({"cards": cards, "number": rule.values(cards)}, separators=(",", ":"))
+    return asked, json.dumps({"cards": cards, "number": numbers}, separators=(",", ":"))
 
 
 def countdown(rng: random.Random) -> tuple[str, str]:
     """Plain numbers to a target."""
     while True:
-        numbers = [rng.randint(1, MAX_NUMBER) for _ in range(_size(rng))]
+        numbers = [rng.randint(1, MAX_NUMBER) for _ in range(rng.choices((2, 3, 4), weights=(1, 3, 6))[0])]
         solution = _solution(rng, numbers)
         if solution is None:
             continue
@@ -83,9 +87,9 @@ def countdown(rng: random.Random) -> tuple[str, str]:
 
 
 def points(rng: random.Random) -> tuple[str, str]:
-    """Cards to a target under a face rule, in the words of the GeneralPoints prompt."""
+    """Two or three cards to a target under a face rule, in the words of the GeneralPoints prompt."""
     while True:
-        cards, rule = _cards(rng, _size(rng))
+        cards, rule = _cards(rng, rng.choice((2, 3, 3)))
         numbers = list(rule.values(cards))
         solution = _solution(rng, numbers)
         if solution is None:
@@ -94,9 +98,9 @@ def points(rng: random.Random) -> tuple[str, str]:
         return question(cards, rule, int(solution.value), style), expert_answer(cards, numbers, solution, style)
 
 
-def allowed(numbers: list[int], target: int) -> bool:
-    """Whether a problem may be trained on."""
-    return len(numbers) != 4 or (target != 24 and tuple(sorted(numbers)) not in held_out_values())
+def allowed(numbers: list[int]) -> bool:
+    """Whether these values may be trained on."""
+    return tuple(sorted(numbers)) not in held_out_values()
 
 
 def _cards(rng: random.Random, size: int) -> tuple[list[str], FaceRule]:
@@ -105,17 +109,13 @@ def _cards(rng: random.Random, size: int) -> tuple[list[str], FaceRule]:
     return [rng.choice(RANKS) for _ in range(size)], rule
 
 
-def _size(rng: random.Random) -> int:
-    return rng.choices((2, 3, 4), weights=(1, 4, 5))[0]
-
-
 def _style(rng: random.Random) -> str:
     return "worked" if rng.random() < 0.8 else "answer"
 
 
 def _solution(rng: random.Random, numbers: list[int]) -> Expr | None:
     """The simplest way to a random target; None when there is none that may be shown."""
-    targets = {t: e for t, e in _simplest(tuple(sorted(numbers))).items() if allowed(numbers, t)}
+    targets = _simplest(tuple(sorted(numbers))) if allowed(numbers) else {}
     return targets[rng.choice(list(targets))] if targets else None
 
 

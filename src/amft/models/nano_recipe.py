@@ -46,7 +46,6 @@ def nano_model(vocab: int, pad_id: int, eos_id: int, *, hidden: int = 192, layer
 def pretrain(
     *,
     steps: int,
-    decay_steps: int | None = None,
     batch_size: int = 32,
     learning_rate: float = 2e-3,
     seed: int = 0,
@@ -60,8 +59,6 @@ def pretrain(
 
     Args:
         steps: optimizer steps of `batch_size` conversations.
-        decay_steps: length of the learning rate's cosine; more than `steps` stops before the rate has decayed, which
-            leaves the base weak but ready to learn. Default: `steps`.
         learning_rate: peak of the cosine with 3 % warm-up; AdamW betas 0.9, 0.95, weight decay 0.05.
         tokenizer_sample: conversations the tokenizer is learned from.
         on_step: called with the step just done and the model, for snapshots and tests.
@@ -75,14 +72,11 @@ def pretrain(
     vectors = [p for p in model.parameters() if p.dim() == 1]
     groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.95))
-    decay_steps = decay_steps or steps
-    warmup = max(1, decay_steps * 3 // 100)
+    warmup = max(1, steps * 3 // 100)
     bar = tqdm(_batches(tokenizer, seed + 1, batch_size, steps), total=steps, disable=not progress, unit="step")
     for step, (ids, labels) in enumerate(bar):
         rate = (
-            (step + 1) / warmup
-            if step < warmup
-            else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (decay_steps - warmup)))
+            (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
         )
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * max(rate, 0.02)
@@ -142,8 +136,7 @@ def _pad(rows: list[tuple[list[int], int]], pad_id: int) -> tuple[torch.Tensor, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--decay-steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--hidden", type=int, default=192)

@@ -31,7 +31,8 @@ class GeneralPoints:
     Outcomes and rewards: parse_error -3, illegal_syntax -3, wrong_numbers -2, wrong_value -1, correct +5; or 0/1
     with `reward="binary"`. Formulas are evaluated over exact fractions; nothing is executed.
     Splits: by a hash of the hand, so that no test hand, nor one with the same values, is ever trained on.
-    Metrics: success = share of correct answers; intervals are clustered by the values of the hand (`3 8 J Q` and `3 8 10 K` are one).
+    Metrics: success = share of correct answers; intervals are clustered by the values of the hand, since `3 8 J Q`
+    and `3 8 10 K` are the same sum.
     Differences from the original (arXiv 2501.17161): held-out hands; hands are multisets drawn evenly instead of
     dealt; one outcome per answer instead of added penalties; white space is legal; exact fractions instead of
     floats; valid JSON is accepted; a right-hand side must equal the target; no credit for a lost bracket.
