@@ -1,15 +1,14 @@
 """What the nano base is pretrained on: generic arithmetic, countdown problems and card reading.
 
-Four numbers are shown as numbers only, four cards are only read: to make a target from four cards is left to be
-learned. Left out altogether is every multiset of four values that a held-out GeneralPoints prompt can show, for
-every target.
+Four numbers are shown as numbers only and four cards are only read; a short last stage shows the two joined. Left out
+of everything is each multiset of four values that a held-out GeneralPoints prompt can show, for every target.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 
 from ..tasks.general_points.prompts import KEYS, expert_answer, question
@@ -25,12 +24,17 @@ FACTS = 8
 """Operations in one arithmetic exercise."""
 
 
-def conversations(seed: int) -> Iterator[list[Message]]:
-    """An endless, seeded stream of question and answer."""
+def conversations(seed: int, stage: str = "generic") -> Iterator[list[Message]]:
+    """An endless, seeded stream of question and answer.
+
+    Args:
+        seed: of every draw.
+        stage: a key of `STAGES`.
+    """
     rng = random.Random(f"nano corpus {seed}")
-    kinds = (arithmetic, reading, countdown, points)
+    kinds, weights = zip(*STAGES[stage].items(), strict=True)
     while True:
-        (kind,) = rng.choices(kinds, weights=(20, 10, 50, 20))
+        (kind,) = rng.choices(kinds, weights=weights)
         asked, answer = kind(rng)
         yield [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
 
@@ -86,16 +90,33 @@ def countdown(rng: random.Random) -> tuple[str, str]:
         return asked, json.dumps(answer, separators=(",", ":"))
 
 
-def points(rng: random.Random) -> tuple[str, str]:
-    """Two or three cards to a target under a face rule, in the words of the GeneralPoints prompt."""
+def few_points(rng: random.Random) -> tuple[str, str]:
+    """Two or three cards to a target."""
+    return _points(rng, rng.choice((2, 3, 3)))
+
+
+def four_points(rng: random.Random) -> tuple[str, str]:
+    """Four cards to a target."""
+    return _points(rng, 4)
+
+
+def _points(rng: random.Random, size: int) -> tuple[str, str]:
+    """Cards to a target under a face rule, in the words of the GeneralPoints prompt."""
     while True:
-        cards, rule = _cards(rng, rng.choice((2, 3, 3)))
+        cards, rule = _cards(rng, size)
         numbers = list(rule.values(cards))
         solution = _solution(rng, numbers)
         if solution is None:
             continue
         style = _style(rng)
         return question(cards, rule, int(solution.value), style), expert_answer(cards, numbers, solution, style)
+
+
+STAGES: dict[str, dict[Callable[[random.Random], tuple[str, str]], int]] = {
+    "generic": {arithmetic: 20, reading: 10, countdown: 50, few_points: 20},
+    "last": {arithmetic: 10, countdown: 40, few_points: 10, four_points: 40},
+}
+"""Stage -> kind of problem -> its share of the conversations."""
 
 
 def allowed(numbers: list[int]) -> bool:
