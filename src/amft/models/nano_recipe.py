@@ -90,7 +90,7 @@ def finish(
     *,
     steps: int,
     batch_size: int = 32,
-    learning_rate: float = 3e-4,
+    learning_rate: float = 5e-4,
     seed: int = 0,
     progress: bool = True,
     on_step: Callable[[int, LlamaForCausalLM], None] | None = None,
