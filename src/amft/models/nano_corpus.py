@@ -1,14 +1,14 @@
 """What the nano base is pretrained on: generic arithmetic, countdown problems and card reading.
 
-Four numbers are shown as numbers only and four cards are only read; a short last stage shows the two joined. Left out
-of everything is each multiset of four values that a held-out GeneralPoints prompt can show, for every target.
+Left out, so that the base has seen nothing that is reported: every multiset of four values that a held-out
+GeneralPoints prompt can show (for every target), and the target 24 with four numbers altogether.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 
 from ..tasks.general_points.prompts import KEYS, expert_answer, question
@@ -24,17 +24,12 @@ FACTS = 8
 """Operations in one arithmetic exercise."""
 
 
-def conversations(seed: int, stage: str = "generic") -> Iterator[list[Message]]:
-    """An endless, seeded stream of question and answer.
-
-    Args:
-        seed: of every draw.
-        stage: a key of `STAGES`.
-    """
+def conversations(seed: int) -> Iterator[list[Message]]:
+    """An endless, seeded stream of question and answer."""
     rng = random.Random(f"nano corpus {seed}")
-    kinds, weights = zip(*STAGES[stage].items(), strict=True)
+    kinds = (arithmetic, reading, countdown, points)
     while True:
-        (kind,) = rng.choices(kinds, weights=weights)
+        (kind,) = rng.choices(kinds, weights=(20, 5, 30, 45))
         asked, answer = kind(rng)
         yield [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
 
@@ -66,17 +61,14 @@ def _fact(rng: random.Random) -> tuple[str, int]:
 def reading(rng: random.Random) -> tuple[str, str]:
     """Cards to numbers under a face rule."""
     cards, rule = _cards(rng, rng.randint(2, 5))
-    numbers = list(rule.values(cards))
-    if not allowed(numbers):
-        return reading(rng)
     asked = f"Read the cards. {rule.sentence} Reply in JSON: cards, number.\nCards: {', '.join(cards)}"
-    return asked, json.dumps({"cards": cards, "number": numbers}, separators=(",", ":"))
+    return asked, json.dumps({"cards": cards, "number": rule.values(cards)}, separators=(",", ":"))
 
 
 def countdown(rng: random.Random) -> tuple[str, str]:
     """Plain numbers to a target."""
     while True:
-        numbers = [rng.randint(1, MAX_NUMBER) for _ in range(rng.choices((2, 3, 4), weights=(1, 3, 6))[0])]
+        numbers = [rng.randint(1, MAX_NUMBER) for _ in range(_size(rng))]
         solution = _solution(rng, numbers)
         if solution is None:
             continue
@@ -90,20 +82,10 @@ def countdown(rng: random.Random) -> tuple[str, str]:
         return asked, json.dumps(answer, separators=(",", ":"))
 
 
-def few_points(rng: random.Random) -> tuple[str, str]:
-    """Two or three cards to a target."""
-    return _points(rng, rng.choice((2, 3, 3)))
-
-
-def four_points(rng: random.Random) -> tuple[str, str]:
-    """Four cards to a target."""
-    return _points(rng, 4)
-
-
-def _points(rng: random.Random, size: int) -> tuple[str, str]:
+def points(rng: random.Random) -> tuple[str, str]:
     """Cards to a target under a face rule, in the words of the GeneralPoints prompt."""
     while True:
-        cards, rule = _cards(rng, size)
+        cards, rule = _cards(rng, _size(rng))
         numbers = list(rule.values(cards))
         solution = _solution(rng, numbers)
         if solution is None:
@@ -112,16 +94,9 @@ def _points(rng: random.Random, size: int) -> tuple[str, str]:
         return question(cards, rule, int(solution.value), style), expert_answer(cards, numbers, solution, style)
 
 
-STAGES: dict[str, dict[Callable[[random.Random], tuple[str, str]], int]] = {
-    "generic": {arithmetic: 20, reading: 10, countdown: 50, few_points: 20},
-    "last": {arithmetic: 10, countdown: 40, few_points: 10, four_points: 40},
-}
-"""Stage -> kind of problem -> its share of the conversations."""
-
-
-def allowed(numbers: list[int]) -> bool:
-    """Whether these values may be trained on."""
-    return tuple(sorted(numbers)) not in held_out_values()
+def allowed(numbers: list[int], target: int) -> bool:
+    """Whether a problem may be trained on."""
+    return len(numbers) != 4 or (target != 24 and tuple(sorted(numbers)) not in held_out_values())
 
 
 def _cards(rng: random.Random, size: int) -> tuple[list[str], FaceRule]:
@@ -130,13 +105,17 @@ def _cards(rng: random.Random, size: int) -> tuple[list[str], FaceRule]:
     return [rng.choice(RANKS) for _ in range(size)], rule
 
 
+def _size(rng: random.Random) -> int:
+    return rng.choices((2, 3, 4), weights=(1, 4, 5))[0]
+
+
 def _style(rng: random.Random) -> str:
     return "worked" if rng.random() < 0.8 else "answer"
 
 
 def _solution(rng: random.Random, numbers: list[int]) -> Expr | None:
     """The simplest way to a random target; None when there is none that may be shown."""
-    targets = _simplest(tuple(sorted(numbers))) if allowed(numbers) else {}
+    targets = {t: e for t, e in _simplest(tuple(sorted(numbers))).items() if allowed(numbers, t)}
     return targets[rng.choice(list(targets))] if targets else None
 
 

@@ -17,15 +17,11 @@ from torch.nn import functional
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from ..types import Message
 from .nano_corpus import conversations
 from .tokenizer import train_tokenizer
 
 POOL = 32
 """Batches drawn ahead and sorted by length, so that little is padding."""
-
-LAST_STEPS = 100
-"""Steps of the last stage of the shipped base."""
 
 
 def nano_model(vocab: int, pad_id: int, eos_id: int, *, hidden: int = 192, layers: int = 4) -> LlamaForCausalLM:
@@ -50,6 +46,7 @@ def nano_model(vocab: int, pad_id: int, eos_id: int, *, hidden: int = 192, layer
 def pretrain(
     *,
     steps: int,
+    decay_steps: int | None = None,
     batch_size: int = 32,
     learning_rate: float = 2e-3,
     seed: int = 0,
@@ -59,11 +56,13 @@ def pretrain(
     progress: bool = True,
     on_step: Callable[[int, LlamaForCausalLM], None] | None = None,
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """The generic stage, from nothing: tokenizer, model, training.
+    """Make a base from nothing: tokenizer, model, training.
 
     Args:
         steps: optimizer steps of `batch_size` conversations.
-        learning_rate: peak of a cosine with 3 % warm-up.
+        decay_steps: length of the learning rate's cosine; more than `steps` stops before the rate has decayed, which
+            leaves the base weak but ready to learn. Default: `steps`.
+        learning_rate: peak of the cosine with 3 % warm-up; AdamW betas 0.9, 0.95, weight decay 0.05.
         tokenizer_sample: conversations the tokenizer is learned from.
         on_step: called with the step just done and the model, for snapshots and tests.
     """
@@ -72,49 +71,21 @@ def pretrain(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = nano_model(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id, hidden=hidden, layers=layers)
-    warmup = max(1, steps * 3 // 100)
-
-    def rate(step: int) -> float:
-        if step < warmup:
-            return learning_rate * (step + 1) / warmup
-        return learning_rate * max(0.02, 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))))
-
-    batches = _batches(tokenizer, conversations(seed + 1), seed + 1, batch_size, steps)
-    _fit(model, batches, rate, tqdm(total=steps, disable=not progress, unit="step"), on_step)
-    return model, tokenizer
-
-
-def finish(
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    *,
-    steps: int,
-    batch_size: int = 32,
-    learning_rate: float = 5e-4,
-    seed: int = 0,
-    progress: bool = True,
-    on_step: Callable[[int, LlamaForCausalLM], None] | None = None,
-) -> None:
-    """The last stage, in place: a few steps at a constant rate that join cards and four numbers; few, on purpose."""
-    batches = _batches(tokenizer, conversations(seed + 2, "last"), seed + 2, batch_size, steps)
-    _fit(model, batches, lambda _: learning_rate, tqdm(total=steps, disable=not progress, unit="step"), on_step)
-
-
-def _fit(
-    model: LlamaForCausalLM,
-    batches: Iterator[tuple[torch.Tensor, torch.Tensor]],
-    rate: Callable[[int], float],
-    bar: tqdm,
-    on_step: Callable[[int, LlamaForCausalLM], None] | None,
-) -> None:
-    """Next-token prediction of the answers: AdamW, betas 0.9 and 0.95, weight decay 0.05 on matrices, clip 1."""
     matrices = [p for p in model.parameters() if p.dim() > 1]
     vectors = [p for p in model.parameters() if p.dim() == 1]
     groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=rate(0), betas=(0.9, 0.95))
-    for step, (ids, labels) in enumerate(batches):
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.95))
+    decay_steps = decay_steps or steps
+    warmup = max(1, decay_steps * 3 // 100)
+    bar = tqdm(_batches(tokenizer, seed + 1, batch_size, steps), total=steps, disable=not progress, unit="step")
+    for step, (ids, labels) in enumerate(bar):
+        rate = (
+            (step + 1) / warmup
+            if step < warmup
+            else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (decay_steps - warmup)))
+        )
         for group in optimizer.param_groups:
-            group["lr"] = rate(step)
+            group["lr"] = learning_rate * max(rate, 0.02)
         wanted = labels[:, 1:]
         with torch.autocast("cpu", torch.bfloat16):
             states = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
@@ -124,12 +95,11 @@ def _fit(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        bar.update()
         if step % 20 == 0:
             bar.set_postfix(loss=f"{loss.item():.3f}")
         if on_step:
             on_step(step + 1, model)
-    bar.close()
+    return model, tokenizer
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
@@ -139,9 +109,10 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, directory:
 
 
 def _batches(
-    tokenizer: PreTrainedTokenizerFast, stream: Iterator[list[Message]], seed: int, batch_size: int, steps: int
+    tokenizer: PreTrainedTokenizerFast, seed: int, batch_size: int, steps: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Right-padded ids and labels (-100 outside the answers)."""
+    stream = conversations(seed)
     made = 0
     while made < steps:
         talks = list(itertools.islice(stream, POOL * batch_size))
@@ -152,7 +123,7 @@ def _batches(
             made += 1
 
 
-def _encode(tokenizer: PreTrainedTokenizerFast, talk: list[Message]) -> tuple[list[int], int]:
+def _encode(tokenizer: PreTrainedTokenizerFast, talk: list[dict[str, str]]) -> tuple[list[int], int]:
     prompt = tokenizer.apply_chat_template(talk[:1], add_generation_prompt=True, tokenize=False)
     whole = tokenizer.apply_chat_template(talk, tokenize=False)
     return tokenizer.encode(whole), len(tokenizer.encode(prompt))
@@ -171,15 +142,16 @@ def _pad(rows: list[tuple[list[int], int]], pad_id: int) -> tuple[torch.Tensor, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=4000, help="of the generic stage")
-    parser.add_argument("--last-steps", type=int, default=LAST_STEPS)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--decay-steps", type=int, default=4000)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--hidden", type=int, default=192)
+    parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    save(*pretrain(steps=given.steps, seed=given.seed), given.output)
-    model = LlamaForCausalLM.from_pretrained(given.output, dtype=torch.float32, attn_implementation="eager")
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(given.output)
-    finish(model, tokenizer, steps=given.last_steps, seed=given.seed)
-    save(model, tokenizer, given.output)
+    arguments = vars(parser.parse_args())
+    directory = arguments.pop("output")
+    save(*pretrain(**arguments), directory)
 
 
 if __name__ == "__main__":
