@@ -1,7 +1,7 @@
 """What the nano base is pretrained on: generic arithmetic, countdown problems and card reading.
 
-Left out, so that the base has seen nothing that is reported: every multiset of four values that a held-out
-GeneralPoints prompt can show (for every target), and the target 24 with four numbers altogether.
+No problem asks for a target from four values that a held-out GeneralPoints prompt can show, whatever the target, and
+none asks for 24 from four values at all. Reading exercises, which ask for no target, draw their cards freely.
 """
 
 from __future__ import annotations
