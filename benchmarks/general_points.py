@@ -65,6 +65,8 @@ def table(output: Path, seeds: list[int]) -> Iterator[str]:
     for arm in ARMS:
         runs = [RunDirectory(output / f"{arm}-seed{seed}") for seed in seeds]
         runs = [run for run in runs if (run.path / "report.html").exists()]
+        if not runs:
+            continue
         for split in ("id", "rule_ood", "seen"):
             scores = [[row for row in run.rows("scores") if row["split"] == split] for run in runs]
             after = [[row for row in rows if row["model"] == "policy"] for rows in scores]
@@ -72,9 +74,7 @@ def table(output: Path, seeds: list[int]) -> Iterator[str]:
             found = success([row for rows in after for row in rows])
             each = " ".join(f"{success(rows).mean:.3f}" for rows in after)
             spent = [_spent(run) for run in runs]
-            tokens, demos, seconds = (
-                (sum(values) / max(len(spent), 1) for values in zip(*spent)) if spent else (0, 0, 0)
-            )
+            tokens, demos, seconds = (sum(values) / len(spent) for values in zip(*spent))
             yield (
                 f"| {arm} | {split} | {base.mean:.3f} | {found.mean:.3f} | [{found.low:.3f}, {found.high:.3f}] "
                 f"| {each} | {tokens:,.0f} | {demos:,.0f} | {seconds:,.0f} |"
