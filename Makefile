@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.runtime  ## train on GeneralPoints from the shipped base on this CPU and write a report (about 2 minutes)
+demo: $(VENV)/.runtime  ## train on GeneralPoints from the shipped base on this CPU and write a report (a few minutes)
 	@out=runs/demo; n=1; while [ -e $$out ]; do n=$$((n + 1)); out=runs/demo-$$n; done; \
 	$(BIN)/amft train general_points --output-dir $$out
 
