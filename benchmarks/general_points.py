@@ -59,8 +59,8 @@ def train(arm: str, seed: int, arguments: argparse.Namespace, cores: Queue[str])
 
 
 def table(output: Path, seeds: list[int]) -> Iterator[str]:
-    """One row per arm and split: success over all seeds' answers, clustered by hand."""
-    yield "| arm | split | base | after | 95 % by hand | by seed | rollout tokens | demo tokens | seconds |"
+    """One row per arm and split: success over all seeds' answers, clustered by the hand's values."""
+    yield "| arm | split | base | after | 95 % | by seed | rollout tokens | demo tokens | seconds |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for arm in ARMS:
         runs = [RunDirectory(output / f"{arm}-seed{seed}") for seed in seeds]
