@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .errors import CheckpointError, DataError, ModelError, RunError, TaskError
+from .errors import CheckpointError, ConfigError, DataError, ModelError, RunError, TaskError
 from .recipe_file import find_recipe, override, preset_recipes, read_mapping, spelled_out
 from .runs import RunDirectory, read_json
 from .training.config import AMFTConfig
@@ -141,7 +141,7 @@ def model_directory(model: str, allow_download: bool = False) -> str:
 
 def build_evaluation(
     model: str,
-    task: str,
+    task: str | None = None,
     splits: Sequence[str] = (),
     *,
     samples: int = 1,
@@ -153,26 +153,38 @@ def build_evaluation(
 
     Args:
         model: `nano`, a model directory, or a run directory.
-        task: versioned id.
+        task: versioned id; None is the task of the run. A run's own task keeps the options it was trained with.
         splits: none means the task's test splits.
         samples: answers per problem; 1 is greedy.
         problems: per split; None is all of them.
-        options: of the task.
+        options: of the task; they come before those of the run.
 
     Raises:
+        ConfigError: no task is given, and `model` is not a run with one.
         TaskError: the task, an option or a split does not exist.
         ModelError, CheckpointError: there is no model to load.
     """
     from .tasks.registry import build_task
 
-    built = build_task(task, **(options or {}))
+    name, chosen_options = asked_task(model, task, options or {})
+    built = build_task(name, **chosen_options)
     chosen = list(splits) or list(built.test_splits)
     _known_splits(built, chosen)
     path = _trained_model(Path(model)) or model_directory(model)
     from .evaluation import evaluate_model
+    from .evaluation.groups import group_figures
     from .evaluation.score import summary
 
-    return summary(evaluate_model(path, built, chosen, samples, problems, seed))
+    rows = evaluate_model(path, built, chosen, samples, problems, seed)
+    return [
+        line
+        | group_figures(
+            built,
+            built.problems(line["split"], seed=seed, n=problems),
+            [row for row in rows if row["split"] == line["split"]],
+        )
+        for line in summary(rows)
+    ]
 
 
 def merge_adapter(source: str, output: str) -> None:
@@ -192,6 +204,22 @@ def merge_adapter(source: str, output: str) -> None:
 
     merge(load_model(base_of(path)), path).save_pretrained(output)
     load_tokenizer(str(path)).save_pretrained(output)
+
+
+def asked_task(model: str, task: str | None, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Id and options of the task to answer: the one given, or the run's; if they are the same, as the run had it.
+
+    Raises:
+        ConfigError: no task is given, and `model` is not a run with one.
+    """
+    path = Path(model)
+    trained = RunDirectory(path).read("config").get("task") if (path / "checkpoints").is_dir() else None
+    if trained and task in (None, trained["id"], trained["id"].rpartition("-v")[0]):
+        own = TaskSpec(**trained)
+        return own.id, own.options | dict(options)
+    if task is None:
+        raise ConfigError(f"--task: give a task's id, since {model} is not a run of `amft train` on a task")
+    return task, dict(options)
 
 
 def _task(spec: TaskSpec) -> Task:

@@ -69,6 +69,8 @@ def test_a_run_is_trained_reported_diagnosed_and_evaluated(workplace: Path, caps
     assert [(row["split"], row["n"], row["hands"]) for row in rows] == [("id", 6, 3)]
     assert main(question) == 0
     assert capsys.readouterr().out.splitlines()[0].split()[0] == "split"
+    assert main(["eval", "run", "--split", "seen", "--problems", "1", "--set", "target=10", "--json"]) == 0
+    assert [row["split"] for row in json.loads(capsys.readouterr().out)] == ["seen"]
     assert sorted(path.name for path in workplace.iterdir()) == ["run", "tiny.yaml"]
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from amft.errors import AMFTError, CheckpointError, ConfigError, DataError, ModelError, TaskError
-from amft.recipe import Recipe, load_recipe, model_directory, preset_recipes
+from amft.recipe import Recipe, asked_task, load_recipe, model_directory, preset_recipes
 from amft.recipe import _renamed as renamed
 from amft.recipe import _trained_model as trained_model
-from amft.runs import RunDirectory
+from amft.runs import RunDirectory, write_json
 from amft.training.checkpoint import save_checkpoint
 from amft.training.config import AMFTConfig
 
@@ -289,3 +289,18 @@ def test_a_run_stands_for_the_model_it_ended_with(tmp_path: Path, keep_best: boo
         )
     assert trained_model(run.path) == str(run.checkpoints / f"step-{step}" / "model")
     assert trained_model(tmp_path) is None
+
+
+def test_a_run_is_asked_its_own_task_with_its_own_options(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    write_json(run / "config.json", {"task": {"id": "general_points-v1", "cards": 3, "target": 12}})
+    for name in (None, "general_points-v1", "general_points"):
+        assert asked_task(str(run), name, {"target": 10}) == ("general_points-v1", {"cards": 3, "target": 10})
+    # Another task has nothing of the run's, nor has a model that is no run.
+    assert asked_task(str(run), "word_problems-v1", {}) == ("word_problems-v1", {})
+    assert asked_task("nano", "general_points-v1", {"cards": 2}) == ("general_points-v1", {"cards": 2})
+    write_json(run / "config.json", {"task": None})
+    for model in ("nano", str(run)):
+        with pytest.raises(ConfigError, match="^--task: give a task's id"):
+            asked_task(model, None, {})

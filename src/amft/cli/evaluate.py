@@ -13,7 +13,10 @@ from .table import percent, table
 
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL_OR_RUN", help="nano, a model directory, or a run directory.")],
-    task: Annotated[str, typer.Option("--task", metavar="ID", help="Versioned task id; `amft tasks` lists them.")],
+    task: Annotated[
+        str | None,
+        typer.Option("--task", metavar="ID", help="Task id; default: the run's own task, with the run's options."),
+    ] = None,
     splits: Annotated[
         list[str] | None, typer.Option("--split", metavar="S", help="Repeatable; default: the task's test splits.")
     ] = None,
@@ -25,7 +28,8 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, metavar="SEED", help="Of the problems and answers drawn.")] = 0,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the task; repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An option of the task, before the run's own; repeatable."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

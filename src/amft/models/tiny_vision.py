@@ -9,7 +9,15 @@ import copy
 from typing import Any
 
 import torch
-from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor, Qwen3Config, SiglipVisionConfig
+from transformers import (
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen3Config,
+    SiglipVisionConfig,
+)
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from ..errors import ModelError
@@ -84,19 +92,58 @@ def tiny_vision_model(
     if hidden_size % (2 * heads) or vision_size % heads:
         raise ModelError(f"hidden_size: {hidden_size} and {vision_size} must be multiples of {2 * heads} and {heads}")
     side, patch = processor.image_processor.size["height"], processor.patch_size
-    config = LlavaConfig(
-        vision_config=_tower(side, patch, vision_size, vision_layers, heads),
-        text_config=_decoder(processor.tokenizer, hidden_size, layers, heads),
-        image_token_id=processor.image_token_id,
-        image_seq_length=(side // patch) ** 2,
-        vision_feature_select_strategy="full",
-        vision_feature_layer=-1,
-        tie_word_embeddings=True,
-    )
+    tower = _tower(side, patch, vision_size, vision_layers, heads)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
+        config = _joined(tower, _decoder(processor.tokenizer, hidden_size, layers, heads), processor)
         model = LlavaForConditionalGeneration(config)
     return model.to(dtype).eval()
+
+
+def with_eyes(
+    base: PreTrainedModel,
+    processor: LlavaProcessor,
+    *,
+    vision_size: int = 96,
+    vision_layers: int = 2,
+    heads: int = 4,
+    seed: int = 0,
+) -> LlavaForConditionalGeneration:
+    """A text model that can read and reckon already, behind a random tower: only seeing has to be learned.
+
+    Args:
+        base: becomes the decoder, its weights as they are; it is changed (a row for the image token).
+        processor: of `tiny_vision_processor`, made with the tokenizer of `base`.
+        vision_size: width of the tower; a multiple of `heads`.
+        vision_layers: blocks of the tower.
+        heads: attention heads of the tower.
+        seed: of the tower, the projector and the new row.
+
+    Raises:
+        ModelError: the sizes do not divide.
+    """
+    if vision_size % heads:
+        raise ModelError(f"vision_size: {vision_size} must be a multiple of heads = {heads}")
+    tower = _tower(processor.image_processor.size["height"], processor.patch_size, vision_size, vision_layers, heads)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        base.resize_token_embeddings(len(processor.tokenizer), mean_resizing=False)
+        model = LlavaForConditionalGeneration(_joined(tower, base.config, processor))
+    model.model.language_model.load_state_dict(base.base_model.state_dict())
+    model.lm_head.load_state_dict(base.get_output_embeddings().state_dict())
+    return model.to(base.dtype).eval()
+
+
+def _joined(tower: SiglipVisionConfig, decoder: PreTrainedConfig, processor: LlavaProcessor) -> LlavaConfig:
+    return LlavaConfig(
+        vision_config=tower,
+        text_config=decoder,
+        image_token_id=processor.image_token_id,
+        image_seq_length=(tower.image_size // tower.patch_size) ** 2,
+        vision_feature_select_strategy="full",
+        vision_feature_layer=-1,
+        tie_word_embeddings=decoder.tie_word_embeddings,
+    )
 
 
 def _tower(side: int, patch: int, size: int, layers: int, heads: int) -> SiglipVisionConfig:

@@ -61,6 +61,17 @@ class BatchGrader(Protocol):
 
 
 @runtime_checkable
+class Grouper(Protocol):
+    """What a task has besides if it has figures of several problems together, of a route and not of its points."""
+
+    def group_figures(
+        self, problems: Sequence[Problem], solved: Sequence[bool], attempts: Sequence[int]
+    ) -> dict[str, float]:
+        """Figures by name, from problems in the order of `problems`, each solved or not in so many answers."""
+        ...
+
+
+@runtime_checkable
 class Demonstrator(Protocol):
     """What a task has besides if it demonstrates other problems than those of `train`: fewer, or easier ones."""
 

@@ -46,23 +46,42 @@ def route_report(rails: Sequence[Sequence[Problem]], grades: Sequence[Sequence[S
         also by kind (`turn`, with the first one, `forward`, `stop`); `outcomes`: of all answers, teacher-forced.
     """
     solved = [[any(grade.correct for grade in point) for point in rail] for rail in grades]
-    reached = [point for rail, row in zip(grades, solved, strict=True) for point in _reached(rail, row)]
-    rolled = [grade for point in reached for grade in point]
-    kinds = [_kind(problem) for rail in rails for problem in rail]
-    flat = [hit for row in solved for hit in row]
-    hits = {kind: [hit for k, hit in zip(kinds, flat, strict=True) if k == kind] for kind in KINDS}
+    answers = [[len(point) for point in rail] for rail in grades]
     return {
         "routes": len(rails),
-        "points": len(flat),
-        "route_success": _mean([all(row) for row in solved]),
-        "rolled": _mean([grade.correct for grade in rolled]),
-        "teacher_forced": _mean(flat),
-        **{f"teacher_forced_{kind}": _mean(hits[kind]) for kind in KINDS},
+        "points": sum(map(len, rails)),
+        **route_figures(rails, solved, answers),
         "outcomes": dict(Counter(grade.outcome for rail in grades for point in rail for grade in point)),
     }
 
 
-def _reached(rail: Sequence[Sequence[Grade]], solved: Sequence[bool]) -> Sequence[Sequence[Grade]]:
+def route_figures(
+    rails: Sequence[Sequence[Problem]], solved: Sequence[Sequence[bool]], answers: Sequence[Sequence[int]]
+) -> dict[str, float]:
+    """The shares of `route_report` from what is known of each point: whether it was solved, in how many answers."""
+    reached = [
+        point for row, counts in zip(solved, answers, strict=True) for point in _reached(list(zip(row, counts)), row)
+    ]
+    tried = sum(count for _, count in reached)
+    kinds = [_kind(problem) for rail in rails for problem in rail]
+    flat = [hit for row in solved for hit in row]
+    hits = {kind: [hit for k, hit in zip(kinds, flat, strict=True) if k == kind] for kind in KINDS}
+    return {
+        "route_success": _mean([all(row) for row in solved]),
+        "rolled": sum(hit for hit, _ in reached) / tried if tried else float("nan"),
+        "teacher_forced": _mean(flat),
+        **{f"teacher_forced_{kind}": _mean(hits[kind]) for kind in KINDS},
+    }
+
+
+def whole_routes(problems: Sequence[Problem]) -> list[range]:
+    """The places of each whole route in a row of problems; one that was cut off is left out."""
+    ends = [place for place, problem in enumerate(problems) if problem.params["path"][-1] == "stop"]
+    starts = [end - len(problems[end].params["path"]) + 1 for end in ends]
+    return [range(start, end + 1) for start, end in zip(starts, ends, strict=True)]
+
+
+def _reached(rail: Sequence[tuple[bool, int]], solved: Sequence[bool]) -> Sequence[tuple[bool, int]]:
     return rail[: solved.index(False) + 1] if False in solved else rail
 
 

@@ -12,6 +12,7 @@ from ...types import Grade, Message, Problem
 from ..episode import RETURNS, episode_grade
 from .feedback import LEVELS, feedback_text
 from .folder import load_folder
+from .metrics import route_figures, whole_routes
 from .prompts import expert_answer, question
 from .rail import Rail, build_rail
 from .scene import scene_of
@@ -119,6 +120,16 @@ class Navigation:
         """The expert's answer with another action."""
         right = read_state(problem.params).action(len(problem.params["path"]) - 1)
         return self.demonstrate(problem).replace(right, "stop()" if right == "forward()" else "forward()")
+
+    def group_figures(
+        self, problems: Sequence[Problem], solved: Sequence[bool], attempts: Sequence[int]
+    ) -> dict[str, float]:
+        """Of the whole routes among the problems; see `metrics.route_figures`."""
+        routes = whole_routes(problems)
+        rails = [[problems[i] for i in route] for route in routes]
+        right = [[solved[i] for i in route] for route in routes]
+        tried = [[attempts[i] for i in route] for route in routes]
+        return {"routes": len(routes), **route_figures(rails, right, tried)}
 
     def _rails(self, split: str, seed: int, *, endless: bool) -> Iterator[list[Problem]]:
         """Splits of one pool draw the same rails for a seed, so that they can be compared route by route."""
