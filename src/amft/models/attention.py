@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 from ..errors import ModelError
 
@@ -28,6 +29,18 @@ def attention(model: PreTrainedModel, implementation: str) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(previous)
+
+
+def not_plain(model: PreTrainedModel) -> str | None:
+    """Why this is not a text model whose layers all attend to everything before; None when it is."""
+    config = model.config
+    if config.is_encoder_decoder:
+        return "it is an encoder-decoder"
+    if config.get_text_config(decoder=True) is not config:
+        return "it is not a plain text model"
+    if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=config).layers):
+        return "its cache is not plain keys and values in every layer"
+    return None
 
 
 def _current(config: Any) -> str | dict[str, Any]:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from ..batch import Batch
 from ..tensors import mean_logps, selected_logps, token_entropy
 from .head import by_chunk, is_chunked, remember_scaled, without_head
+from .layout import Packed, Padded, packed
+from .packed import is_packed
 
 Entropy: TypeAlias = Literal["skip", "value", "graph"]
 """`skip`: not computed. `value`: a number to log, without graph. `graph`: to be differentiated."""
@@ -62,8 +64,7 @@ def token_scores(
         accuracy: also compare each token with the model's first choice.
         hidden: also keep what the output layer was given.
     """
-    length = batch.completion_mask.shape[1]
-    assert batch.ids.shape[1] > length, "every row needs a prompt token"
+    assert batch.ids.shape[1] > batch.completion_mask.shape[1], "every row needs a prompt token"
 
     def score(logits: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
         found = [selected_logps(logits, ids, temperature=temperature)]
@@ -76,51 +77,48 @@ def token_scores(
             found.append((logits.argmax(-1) == ids).float())
         return tuple(found)
 
-    results, states = _scored(model, batch, length, score, hidden)
-    found = list(results)
+    layout = packed(batch) if is_packed(_innermost(model)) else Padded(batch)
+    results, states = _scored(model, batch, layout, score, hidden)
+    found = [layout.back(each) for each in results]
     return TokenScores(
         logps=found.pop(0),
         entropy=None if entropy == "skip" else found.pop(0),
         mean_logps=found.pop(0) if smoothing else None,
         correct=found.pop(0) if accuracy else None,
-        hidden=states,
+        hidden=None if states is None else layout.back(states),
     )
 
 
 def _scored(
-    model: nn.Module, batch: Batch, length: int, score: Scores, hidden: bool
+    model: nn.Module, batch: Batch, layout: Padded | Packed, score: Scores, hidden: bool
 ) -> tuple[tuple[Tensor, ...], Tensor | None]:
     """`score` of the logits that predict the completion, which exist all at once only for a narrow vocabulary.
 
     Returns:
-        The scores, and the hidden states if wanted.
+        The scores, and the hidden states if wanted, in the layout.
     """
     inner: Any = _innermost(model)
-    span = slice(-(length + 1), -1)
     if is_chunked(inner):
         with without_head(inner) as passed:
-            states = _last_logits(model, batch, length + 1)
+            states = _logits(model, batch, layout)
         if states is passed[-1]:  # nothing happens after the output layer
-            states = states[:, span]
-            return by_chunk(inner.get_output_embeddings(), score, states, batch.completion_ids), states
+            states = layout.scored(states)
+            return by_chunk(inner.get_output_embeddings(), score, states, layout.ids), states
         remember_scaled(inner)
     with _output_layer_inputs(model, hidden) as given:
-        logits = _last_logits(model, batch, length + 1)[:, span]
-    return score(logits, batch.completion_ids), given[-1][:, span] if hidden else None
+        logits = layout.scored(_logits(model, batch, layout))
+    return score(logits, layout.ids), layout.scored(given[-1]) if hidden else None
 
 
-def _last_logits(model: nn.Module, batch: Batch, length: int) -> Tensor:
-    """Logits of the last `length` columns, [B, length, V], or of all where the model cannot leave out the others."""
-    options: dict[str, Any] = {
-        "position_ids": (batch.attention_mask.cumsum(-1) - 1).clamp(min=0),
-        "logits_to_keep": length,
-        "use_cache": False,
-    }
+def _logits(model: nn.Module, batch: Batch, layout: Padded | Packed) -> Tensor:
+    """Logits of the states that are scored, and of others where the model cannot leave them out."""
+    options: dict[str, Any] = {"use_cache": False}
     if batch.pixel_values is not None:
         options["pixel_values"] = batch.pixel_values
-    taken = inspect.signature(_innermost(model).forward).parameters
-    options = {name: value for name, value in options.items() if name in taken}
-    logits: Tensor = model(input_ids=batch.ids, attention_mask=batch.attention_mask, **options).logits
+    options |= layout.inputs
+    parameters = inspect.signature(_innermost(model).forward).parameters
+    taken = {name: value for name, value in options.items() if name in parameters}
+    logits: Tensor = model(**taken, **layout.of_attention).logits
     return logits
 
 

@@ -17,10 +17,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
 
 from ..errors import ModelError
-from ..models.attention import attention
+from ..models.attention import attention, not_plain
 from ..models.modes import evaluating
 from ..types import Sampling, Trajectory
 from .cache import RowCache
@@ -36,13 +35,9 @@ def undecodable(model: PreTrainedModel) -> str | None:
     It can when every layer keeps plain keys and values (no sliding window, no recurrent state, no encoder) and the
     fused attention kernel can be switched on.
     """
-    config = model.config
-    if config.is_encoder_decoder:
-        return "it is an encoder-decoder"
-    if config.get_text_config(decoder=True) is not config:
-        return "it is not a plain text model"
-    if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=config).layers):
-        return "its cache is not plain keys and values in every layer"
+    reason = not_plain(model)
+    if reason:
+        return reason
     try:
         with attention(model, "sdpa"):
             return None

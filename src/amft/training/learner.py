@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel
@@ -16,7 +16,9 @@ from ..batch import Batch
 from ..meta import MixGrad
 from ..meta.inplace import placed_like
 from ..meta.mixgrad import Mixed
+from ..models.attention import attention
 from ..models.forward import TokenScores, token_scores
+from ..models.packed import PACKED
 from ..schedules import lr_factor
 from .change_map import ChangeMap
 from .config import AMFTConfig
@@ -74,7 +76,8 @@ class Learner:
         """
         ranks, value = self.parallel.ranks, 0.0
         sums: Sums = {}
-        with self.parallel.reducing(self.model), self.critic.reducing() if self.critic else contextlib.nullcontext():
+        critic = self.critic.reducing() if self.critic else contextlib.nullcontext()
+        with self.parallel.reducing(self.model), critic, self._laid_out(self.model):
             for _, part in micro_batches(batch, self.config.micro_batch_size, ranks):
                 with self.autocast():
                     out = loss(self.model, part.to(self.parallel.device), count)
@@ -120,12 +123,17 @@ class Learner:
     ) -> torch.Tensor:
         dtype = torch.float64 if self.config.dtype == "float64" else torch.float32
         out = torch.zeros_like(batch.completion_mask, dtype=dtype)
-        for rows, part in micro_batches(batch, self.config.micro_batch_size, self.parallel.ranks):
-            with self.autocast():
-                at = part.to(self.parallel.device)
-                found = read(token_scores(model, at, temperature=temperature, hidden=hidden))
-            out[rows, : found.shape[1]] = found[: len(rows)].to(out)
+        with self._laid_out(model):
+            for rows, part in micro_batches(batch, self.config.micro_batch_size, self.parallel.ranks):
+                with self.autocast():
+                    at = part.to(self.parallel.device)
+                    found = read(token_scores(model, at, temperature=temperature, hidden=hidden))
+                out[rows, : found.shape[1]] = found[: len(rows)].to(out)
         return self.parallel.ranks.sum_(out)
+
+    def _laid_out(self, model: torch.nn.Module) -> contextlib.AbstractContextManager[None]:
+        """Forward passes inside, and their backward passes, run on rows without padding where that is asked for."""
+        return attention(cast(PreTrainedModel, model), PACKED) if self.config.padding_free else contextlib.nullcontext()
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """bfloat16 arithmetic over float32 master weights, when asked for."""

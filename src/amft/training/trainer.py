@@ -26,6 +26,7 @@ from ..losses.choices import POLICY_LOSSES
 from ..meta import MixGrad
 from ..models.load import load_model, stop_ids, turn_dropout_off
 from ..models.lora import adapter_off, add_lora, has_adapter
+from ..models.packed import check_packable
 from ..rollout.registry import build_sampler
 from ..runs import RunDirectory
 from ..tasks.base import Task
@@ -148,6 +149,8 @@ class AMFTTrainer:
         if self.parallel.device.type == "cpu" and self.config.dtype != "float64":
             # The fused kernel's backward is slow on a CPU. In float64 the eager one turns left padding into NaN.
             self.model.set_attn_implementation("eager")
+        if self.config.padding_free:
+            check_packable(self.model)
         self._adapt()
         wanted = (self.config.beta or self._weighs_reference) and self.config.lora is None
         self.reference = copy.deepcopy(self.model).requires_grad_(False) if wanted else None
