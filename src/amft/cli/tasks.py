@@ -44,13 +44,15 @@ def show(
     png: Annotated[Path | None, typer.Option("--png", metavar="DIR", help="Save the pictures there.")] = None,
 ) -> None:
     """Show a few problems: prompt, the expert's answer and its grade."""
+    from ..tasks.base import demonstration
+
     built = _build(task, settings)
     chosen = built.test_splits[0] if split is None else split
     for number, problem in enumerate(built.problems(chosen, seed=seed, n=n), 1):
         typer.echo(f"{'' if number == 1 else chr(10)}{built.id}  {chosen}  {problem.key}")
-        for message in built.prompt(problem):
+        asked, expert = demonstration(built, problem)
+        for message in asked:
             typer.echo(f"{message['role']}: {_content(message['content'], png, f'{built.id}-{chosen}-{number}.png')}")
-        expert = built.demonstrate(problem)
         grade = built.grade(problem, expert)
         typer.echo(f"expert: {expert}\ngrade: {grade.outcome} {grade.reward:g}")
 

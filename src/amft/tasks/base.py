@@ -109,6 +109,31 @@ class TriesTask(Task, Protocol):
         ...
 
 
+@runtime_checkable
+class Reviser(TriesTask, Protocol):
+    """What a task with several tries has besides if its demonstrations may begin with wrong answers, to be revised."""
+
+    def mistakes(self, problem: Problem) -> list[str]:
+        """Wrong answers, fewer than `max_attempts`, that come before the right one; none: it is right at once."""
+        ...
+
+
+def demonstration(task: Task, problem: Problem) -> tuple[list[Message], str]:
+    """What is shown for imitation: a conversation, and the expert's answer to it.
+
+    Mistakes and what was said to them belong to the conversation, so the answer alone is imitated.
+    """
+    asked: list[Message] = list(task.prompt(problem))
+    if isinstance(task, Reviser):
+        given: list[str] = []
+        for wrong in task.mistakes(problem):
+            given.append(wrong)
+            said = task.feedback(problem, given)
+            assert said is not None, "a mistake is wrong, and tries are left"
+            asked += [{"role": "assistant", "content": wrong}, {"role": "user", "content": said}]
+    return asked, task.demonstrate(problem)
+
+
 def tries(task: Task) -> int:
     """Answers a task accepts at most in one episode."""
     return task.max_attempts if isinstance(task, TriesTask) else 1

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import TaskError
 from ..types import Grade, Message, Problem
-from .base import Task, TriesTask, tries
+from .base import Reviser, Task, TriesTask, tries
 from .hostile import check_hostile
 
 TRAINING = ("train", "meta", "val")
@@ -117,6 +117,10 @@ def _check_episode(task: TriesTask, problem: Problem, expert: str, grade: Grade)
     require(not task.grade_episode(problem, wrong).correct, "an episode of wrong answers is graded as correct")
     if most > 1:
         require(task.grade_episode(problem, ["", expert]).correct, "an episode that ends well is not correct")
+    shown = task.mistakes(problem) if isinstance(task, Reviser) else []
+    require(len(shown) < most, "a demonstration has more mistakes than tries")
+    require(not any(task.grade(problem, wrong).correct for wrong in shown), "a mistake is graded as correct")
+    require(not shown or task.grade_episode(problem, [*shown, expert]).correct, "a revised episode is not correct")
 
 
 def _spoilt(task: Task, problem: Problem, expert: str) -> Iterator[str]:

@@ -15,7 +15,7 @@ from ..data.rewards import FunctionReward, Scorer, TaskReward
 from ..data.streams import RowStream, derive_seed
 from ..errors import ConfigError, DataError
 from ..models.pictures import Pictures
-from ..tasks.base import Demonstrator, Task, demonstrated, tries
+from ..tasks.base import Demonstrator, Task, demonstrated, demonstration, tries
 from ..types import Problem, RewardFunction, Row
 from .config import AMFTConfig
 from .studio import Prompts
@@ -140,20 +140,29 @@ def from_task(task: Task, encoder: Encoder) -> Sources:
     def rows(split: str, purpose: str, n: int | None) -> list[Row]:
         return asked(task.problems(split, seed=seed(purpose), n=n))
 
-    def shown(found: list[Row]) -> list[Row]:
+    def shown(problems: Sequence[Problem]) -> list[Row]:
+        out: list[Row] = []
+        for problem in problems:
+            prompt, answer = demonstration(task, problem)
+            completion = [{"role": "assistant", "content": answer}]
+            out.append({"prompt": prompt, "problem": problem, "completion": completion})
+        return out
+
+    def answered(found: list[Row]) -> list[Row]:
+        """Rows with the expert's answer to their very prompt: mistakes are none of it."""
         return [
             {**row, "completion": [{"role": "assistant", "content": task.demonstrate(row["problem"])}]} for row in found
         ]
 
     steps = config.max_steps
     count = max(1, min(TASK_PROBLEMS, steps * config.num_demos))
-    demos = shown(asked(demonstrated(task, seed=seed("demonstrations"), n=count)))
-    meta_demos = shown(rows("meta", "meta demonstrations", 64))
+    demos = shown(demonstrated(task, seed=seed("demonstrations"), n=count))
+    meta_demos = shown(task.problems("meta", seed=seed("meta demonstrations"), n=64))
     explored = rows("train", "prompts", min(TASK_PROBLEMS, steps * config.num_prompts))
     known = demonstrable(task, explored, demos) if encoder.answers else []
     tests = task.test_splits if config.test_splits is None else config.test_splits
     return Sources(
-        prompts=encoder.answered(explored, "prompts", shown(known)),
+        prompts=encoder.answered(explored, "prompts", answered(known)),
         demonstrations=encoder.demonstrations(demos, "demonstrations") if config.num_demos else None,
         meta=encoder.prompts(rows("meta", "meta", None), "meta"),
         meta_demonstrations=encoder.demonstrations(meta_demos, "meta demonstrations"),

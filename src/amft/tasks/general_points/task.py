@@ -13,6 +13,7 @@ from ...errors import TaskError
 from ...types import Grade, Message, Problem
 from ..episode import RETURNS, episode_grade
 from .feedback import LEVELS, feedback_text
+from .mistakes import wrong_value
 from .prompts import KEYS, expert_answer, question
 from .rules import BASES, OTHER_FACES, VARIED, FaceRule
 from .solver import solutions, solvable
@@ -47,7 +48,7 @@ class GeneralPoints:
     floats; valid JSON is accepted; a right-hand side must equal the target; no credit for a lost bracket; exactly
     `max_attempts` answers, none is drawn and thrown away; feedback never shows a part of a solution.
     History: v1 (2026-11). Later, without a change of the first splits and defaults: several tries, other face rules,
-    the splits rule (the same as rule_ood), faces, cards5 and large_number.
+    the splits rule (the same as rule_ood), faces, cards5 and large_number; demonstrations that revise a mistake.
     """
 
     id: ClassVar[str] = "general_points-v1"
@@ -84,6 +85,9 @@ class GeneralPoints:
     """`none`, `binary`, `outcome` or `detailed`."""
     returns: str = "discounted"
     """Reward of several tries: `final`, `sum`, or `discounted` with 0.9 for each further try."""
+    revisions: float = 0.0
+    """Share of the demonstrations that show a wrong answer and its feedback, which are not imitated, before the right
+    one; needs `max_attempts` above 1."""
 
     def __post_init__(self) -> None:
         for name, allowed in self._choices().items():
@@ -93,6 +97,10 @@ class GeneralPoints:
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
                 raise TaskError(f"task.{name}: {value!r} is not a whole number from {low} to {high}")
+        if type(self.revisions) not in (int, float) or not 0 <= self.revisions <= 1:
+            raise TaskError(f"task.revisions: {self.revisions!r} is not a number from 0 to 1")
+        if self.revisions and self.max_attempts == 1:
+            raise TaskError("task.revisions: with one try nothing is revised; set max_attempts to 2 or more")
 
     def problems(self, split: str, *, seed: int = 0, n: int | None = None) -> list[Problem]:
         """`n` problems (None: every hand once). Hands are shuffled and used evenly; card order is drawn."""
@@ -141,6 +149,16 @@ class GeneralPoints:
         cards, rule = self._read(problem)
         numbers, target = rule.values(cards), problem.params["target"]
         return feedback_text(self.feedback_level, last.outcome, last.info, numbers, target)
+
+    def mistakes(self, problem: Problem) -> list[str]:
+        """A share `revisions` of the problems has one wrong answer that a demonstration then revises."""
+        if not self.revisions:
+            return []
+        rng = random.Random(f"general_points mistake:{json.dumps(problem.params, sort_keys=True)}")
+        if rng.random() >= self.revisions:
+            return []
+        cards, rule = self._read(problem)
+        return [wrong_value(cards, rule.values(cards), problem.params["target"], self.demonstrations, rng)]
 
     def grade_episode(self, problem: Problem, answers: Sequence[str]) -> Grade:
         return episode_grade([self.grade(problem, answer) for answer in answers], self.returns)
