@@ -54,6 +54,10 @@ class RankError(AMFTError, RuntimeError):
         self.told = told
 
 
+class EngineError(AMFTError, RuntimeError):
+    """A rollout engine in another process died or stopped answering, and starting it again did not help."""
+
+
 class RunError(AMFTError, OSError):
     """A run directory is missing, occupied, or does not hold what was asked of it."""
 

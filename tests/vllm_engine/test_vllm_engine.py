@@ -1,4 +1,4 @@
-"""The vLLM engine for real, on a CPU: `make test-vllm`. Not part of the ordinary suite."""
+"""The vLLM engine for real, on a CPU, in this process and in another: `make test-vllm`. Not in the ordinary suite."""
 
 import pytest
 import torch
@@ -23,9 +23,17 @@ def policy(tie, seed=0):
     return model
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+LAYOUTS = [(True, "trainer"), (False, "trainer"), (True, "worker"), (False, "worker")]
+
+
+@pytest.fixture(scope="module", params=LAYOUTS, ids=lambda layout: f"{'tied' if layout[0] else 'untied'}-{layout[1]}")
 def engine(request):
-    return VllmSampler(policy(request.param), pad_id=0, eos_ids=[3])
+    tied, where = request.param
+    sampler = VllmSampler(policy(tied), pad_id=0, eos_ids=[3], where=where, timeout=120)
+    yield sampler
+    if where == "worker":
+        assert sampler.restarts == 0
+        sampler.home.close()
 
 
 @pytest.fixture(autouse=True)
@@ -73,8 +81,9 @@ def test_two_pushes_in_a_row_give_the_new_weights(engine):
 
 def test_without_a_push_the_check_fails(engine, monkeypatch):
     engine.generate(PROMPTS, SAMPLING, seeded())
+    old = [(name, value.clone()) for name, value in engine.weights()]
     learn(engine, 1)
-    monkeypatch.setattr(engine, "sync", lambda: None)
+    monkeypatch.setattr(engine, "weights", lambda: old)
     assert worst_difference(engine.model, engine.generate(PROMPTS, SAMPLING, seeded())) > 0.1
 
 

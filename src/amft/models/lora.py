@@ -125,6 +125,24 @@ def adapter_off(model: PreTrainedModel) -> Iterator[None]:
         model.enable_adapters()
 
 
+@torch.no_grad()
+def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    """The parameters of the model, an adapter added to them, one at a time; the model stays as it is.
+
+    Names are those of the model without an adapter.
+    """
+    layers = dict(model.named_modules())
+    for name, value in model.named_parameters():
+        if "lora_" in name:
+            continue
+        owner, adapted, last = name.rpartition(".base_layer.")
+        if adapted and last == "weight":
+            layer: Any = layers[owner]
+            for adapter in layer.active_adapters:
+                value = (value + layer.get_delta_weight(adapter)).to(value.dtype)
+        yield name.replace(".base_layer.", "."), value.detach()
+
+
 def attach(model: PreTrainedModel, directory: Path) -> None:
     """Put a saved adapter into the model it was trained on, frozen."""
     _peft()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -12,7 +13,7 @@ from .decode import DecodeSampler, undecodable
 from .hf import HFSampler
 from .vllm import VllmSampler
 
-SAMPLERS: dict[str, Callable[[PreTrainedModel, int, Sequence[int], int], Sampler]] = {
+SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "decode": DecodeSampler,
     "hf": HFSampler,
     "vllm": VllmSampler,
@@ -20,7 +21,13 @@ SAMPLERS: dict[str, Callable[[PreTrainedModel, int, Sequence[int], int], Sampler
 
 
 def build_sampler(
-    name: str, model: PreTrainedModel, *, pad_id: int, eos_ids: Sequence[int], max_batch: int = 256
+    name: str,
+    model: PreTrainedModel,
+    *,
+    pad_id: int,
+    eos_ids: Sequence[int],
+    max_batch: int = 256,
+    options: Mapping[str, Any] | None = None,
 ) -> Sampler:
     """The engine called `name`; `auto` is `decode` when the model fits it, else `hf`.
 
@@ -33,13 +40,15 @@ def build_sampler(
         pad_id: token id that fills the gaps of a batch.
         eos_ids: token ids that end a completion.
         max_batch: completions decoded together; bounds the memory of the cache.
+        options: of the engine itself; only `vllm` has any.
 
     Raises:
         ConfigError: the name is unknown, or vLLM is not installed.
         ModelError: the engine asked for does not fit the model.
+        EngineError: a worker or server of vLLM cannot be reached.
     """
     if name == "auto":
         name = "hf" if undecodable(model) else "decode"
     if name not in SAMPLERS:
         raise ConfigError(f"engine: {name!r} is unknown; choose auto, {', '.join(SAMPLERS)}")
-    return SAMPLERS[name](model, pad_id, eos_ids, max_batch)
+    return SAMPLERS[name](model, pad_id, eos_ids, max_batch, **(options or {}))

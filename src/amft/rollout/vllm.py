@@ -1,98 +1,122 @@
-"""vLLM in the trainer's own process: weights are pushed to it before every generation.
-
-The engine holds a copy of the policy. A push goes through `reload_weights`, then the prefix cache is emptied, since
-its keys and values are of the old weights. On a CPU vLLM packs the weights of a layer for its kernels, and a push to a
-model with tied embeddings leaves the packed output head as it was, without a word: the head is packed anew here.
-"""
+"""Rollouts by vLLM, in the trainer's process or in another one: weights are pushed before every generation."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import ConfigError, ModelError
-from ..models.lora import has_adapter
+from ..models.lora import merged_weights
 from ..types import Sampling, Trajectory
 from .draw import check_request
+from .places import place_of
+from .remote import RemoteEngine, Weights
+from .vllm_engine import Drawn, VllmEngine
+from .watchdog import time_limit
+from .wire import DTYPES
 
-DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+RESERVED = {"model", "dtype", "load_format", "skip_tokenizer_init", "generation_config", "logprobs_mode"}
+"""Arguments of `vllm.LLM` that are ours to set."""
 
-GPU_SHARE = 0.3
-"""Of the memory of a GPU; the trainer needs the rest."""
 
-SETTINGS = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_NO_USAGE_STATS": "1",
-}
-"""Environment in which the engine starts, where the user has not set the name: one process, 1 GiB of cache on a CPU."""
+class Home(Protocol):
+    """An engine, wherever it runs."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt with its completion."""
+        ...
+
+    @property
+    def restarts(self) -> int | None:
+        """Times it was started again; None: it cannot be."""
+        ...
+
+    def sample(self, weights: Weights, request: Mapping[str, Any]) -> list[Drawn]:
+        """Push, then complete every row of the request."""
+        ...
+
+
+class Inside:
+    """The engine in the trainer's process. Stuck, it ends the process: nothing else can stop it."""
+
+    restarts = None
+
+    def __init__(self, start: Mapping[str, Any], timeout: float):
+        self.engine, self.timeout = VllmEngine(**start), timeout
+        self.longest = self.engine.longest
+
+    def sample(self, weights: Weights, request: Mapping[str, Any]) -> list[Drawn]:
+        """See `Home`."""
+        with time_limit(self.timeout, f"engine vllm: no answer in {self.timeout:g} s (engine_options.timeout)"):
+            return self.engine.sample(weights(), request)
 
 
 class VllmSampler:
     """Sampling with vLLM; every call first pushes the policy's weights, so no caller can forget to."""
 
-    def __init__(self, model: PreTrainedModel, pad_id: int, eos_ids: Sequence[int], max_batch: int = 256):  # noqa: ARG002
-        """Start the engine on a copy of the policy, in the policy's own dtype.
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        pad_id: int,  # noqa: ARG002
+        eos_ids: Sequence[int],
+        max_batch: int = 256,
+        *,
+        where: str = "trainer",
+        timeout: float = 600.0,
+        start_timeout: float = 600.0,
+        restarts: int = 3,
+        dtype: str | None = None,
+        gpu_memory: float = 0.3,
+        sleep: bool = False,
+        llm: Mapping[str, Any] | None = None,
+    ):
+        """Start the engine with the policy's architecture; its weights come with the first call.
 
         Args:
             pad_id: not used, nothing is padded.
             eos_ids: tokens that end a completion.
             max_batch: rows decoded together.
+            where: `trainer`, `worker` (a process of its own on this machine), or the `host:port` of a running server.
+            timeout, start_timeout: seconds one call and one start may take.
+            restarts: of another process, in a row.
+            dtype: of the engine's weights; None is the policy's.
+            gpu_memory, sleep, llm: see `VllmEngine`.
 
         Raises:
             ConfigError: vLLM is missing, or this layout of processes or dtype is not supported.
-            ModelError: the model has an adapter, or vLLM cannot load it.
+            ModelError: vLLM does not take the model.
+            EngineError: the worker or the server cannot be reached.
         """
-        _check(model)
         self.model, self.eos_ids = model, sorted(eos_ids)
-        for name, value in SETTINGS.items():
-            os.environ.setdefault(name, value)
-        vllm = _vllm()
-        self._params = vllm.SamplingParams
-        on_cpu = model.device.type == "cpu"
-        with tempfile.TemporaryDirectory(prefix="amft-vllm-") as directory, _random_state_kept():
-            model.save_pretrained(directory)
-            try:
-                self.engine = vllm.LLM(
-                    model=directory,
-                    dtype=DTYPES[model.dtype],
-                    skip_tokenizer_init=True,
-                    generation_config="vllm",
-                    logprobs_mode="processed_logprobs",
-                    max_num_seqs=max_batch,
-                    enforce_eager=on_cpu,
-                    **({} if on_cpu else {"gpu_memory_utilization": GPU_SHARE}),
-                )
-            except (ValueError, RuntimeError) as error:
-                raise ModelError(f"engine vllm: the model cannot be loaded ({_first_line(error)})") from None
-        self.longest = int(self.engine.model_config.max_model_len)
+        self.dtype: torch.dtype = model.dtype if dtype is None else DTYPES[dtype]
+        _check(where, self.dtype, llm or {})
+        start = {
+            "config": _config(model),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "max_batch": max_batch,
+            "gpu_memory": gpu_memory,
+            "sleep": sleep,
+            "llm": dict(llm or {}),
+        }
+        self.home: Home
+        if where == "trainer":
+            self.home = Inside(start, timeout)
+        else:
+            place = place_of(where, model.device)
+            self.home = RemoteEngine(place, start, timeout=timeout, start_timeout=start_timeout, patience=restarts)
 
-    def sync(self) -> None:
-        """Push the policy's present weights and forget everything computed with the old ones.
-
-        Raises:
-            ModelError: vLLM refuses the weights.
-        """
-        # A shared tensor comes once, under its first name, as in a saved model.
-        weights = [(name, value.detach()) for name, value in self.model.named_parameters()]
-        try:
-            self.engine.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
-            if self.model.device.type == "cpu":
-                self.engine.apply_model(_repack_head)
-        except (ValueError, KeyError, AttributeError) as error:
-            raise ModelError(f"engine vllm: the weights cannot be pushed ({_first_line(error)})") from error
-        if not self.engine.reset_prefix_cache():
-            raise ModelError("engine vllm: the prefix cache cannot be emptied after a push; restart the run")
+    @property
+    def restarts(self) -> int | None:
+        """Times the engine was started again; None: it is of this process."""
+        return self.home.restarts
 
     def generate(
         self,
@@ -108,92 +132,65 @@ class VllmSampler:
         Raises:
             ConfigError: a prompt and its completion are longer than the model's positions.
             ModelError: there are pictures.
+            EngineError: the engine died or is stuck, and could not be started again.
         """
         if pixels is not None:
             raise ModelError("engine vllm: it is given no pictures; use engine hf")
         check_request(prompts, sampling)
         self._check_lengths(prompts, sampling)
-        rows = [prompt for prompt in prompts for _ in range(sampling.n)]
+        rows = [list(prompt) for prompt in prompts for _ in range(sampling.n)]
         if not rows:
             return []
-        with _random_state_kept():
-            self.sync()
-            found = self.engine.generate(
-                [{"prompt_token_ids": list(row)} for row in rows],
-                [self._request(sampling, seed) for seed in _seeds(len(rows), sampling, generator)],
-                use_tqdm=False,
-            )
-        return [_trajectory(row, each.outputs[0]) for row, each in zip(rows, found, strict=True)]
+        drawn = sampling.temperature > 0
+        request = {
+            "rows": rows,
+            "seeds": _seeds(len(rows), generator) if drawn else [None] * len(rows),
+            "max_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "stop": self.eos_ids,
+            "logps": drawn and sampling.top_p == 1 and sampling.top_k == 0,
+        }
+        found = self.home.sample(self.weights, request)
+        return [
+            Trajectory(tuple(row), tuple(ids), finished, logps=None if logps is None else tuple(logps))
+            for row, (ids, finished, logps) in zip(rows, found, strict=True)
+        ]
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """What is pushed: the policy's present weights, an adapter added to them.
+
+        A shared tensor comes once, under its first name, as in a saved model.
+        """
+        return ((name, value.to(self.dtype)) for name, value in merged_weights(self.model))
 
     def _check_lengths(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
         needed = max(map(len, prompts), default=0) + sampling.max_new_tokens
-        if needed > self.longest:
+        if needed > self.home.longest:
             raise ConfigError(
-                f"max_new_tokens: prompt and completion may take {needed} tokens, the model has {self.longest} "
+                f"max_new_tokens: prompt and completion may take {needed} tokens, the model has {self.home.longest} "
                 "positions; shorten one of them, or use engine decode or hf"
             )
 
-    def _request(self, sampling: Sampling, seed: int | None) -> Any:
-        plain = seed is not None and sampling.top_p == 1 and sampling.top_k == 0
-        return self._params(
-            max_tokens=sampling.max_new_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            seed=seed,
-            ignore_eos=True,
-            stop_token_ids=self.eos_ids,
-            logprobs=0 if plain else None,
-            detokenize=False,
-        )
 
-
-def _check(model: PreTrainedModel) -> None:
+def _check(where: str, dtype: torch.dtype, llm: Mapping[str, Any]) -> None:
     package = importlib.util.find_spec("vllm")
-    if package is None or package.origin is None:  # a folder of that name is found too
+    if where in ("trainer", "worker") and (package is None or package.origin is None):  # a folder is found too
         raise ConfigError("engine: vllm is not installed; `pip install 'amft[vllm]'` on Linux, or use decode or hf")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("engine: vllm runs in a single process only; use decode or hf under torchrun")
-    if model.dtype not in DTYPES:
-        raise ConfigError(f"engine: vllm has no {str(model.dtype).removeprefix('torch.')}; use decode or hf")
-    if has_adapter(model):
-        raise ModelError("engine vllm: adapters are not pushed yet; use decode or hf with lora")
+    if where == "trainer" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("engine_options.where: vllm in the trainer's process is for a single one; use worker")
+    if dtype not in DTYPES.values():
+        raise ConfigError(f"engine: vllm has no {str(dtype).removeprefix('torch.')}; use decode or hf")
+    for name in sorted(RESERVED & llm.keys()):
+        raise ConfigError(f"engine_options.llm.{name}: is set by amft; leave it out")
 
 
-def _vllm() -> Any:
-    try:
-        import vllm
-    except (ImportError, RuntimeError) as error:
-        raise ConfigError(f"engine: vllm is installed but cannot be imported ({_first_line(error)})") from None
-    return vllm
+def _config(model: PreTrainedModel) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
+    # FSDP2 changes a model's class, not what it is.
+    return config | {"architectures": [type(model).__name__.removeprefix("FSDP")]}
 
 
-def _repack_head(model: nn.Module) -> None:
-    from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
-
-    dispatch_cpu_unquantized_gemm(model.lm_head, remove_weight=False)
-
-
-def _seeds(rows: int, sampling: Sampling, generator: torch.Generator) -> list[int | None]:
-    if sampling.temperature == 0:
-        return [None] * rows
+def _seeds(rows: int, generator: torch.Generator) -> list[int]:
     return [*torch.randint(2**62, (rows,), generator=generator, device=generator.device).tolist()]
-
-
-def _trajectory(prompt: Sequence[int], output: Any) -> Trajectory:
-    ids = tuple(output.token_ids)
-    logps = None
-    if output.logprobs is not None:
-        logps = tuple(float(place[token].logprob) for token, place in zip(ids, output.logprobs, strict=True))
-    return Trajectory(tuple(prompt), ids, output.finish_reason == "stop", logps=logps)
-
-
-@contextmanager
-def _random_state_kept() -> Iterator[None]:
-    """vLLM seeds the process's generators when it starts."""
-    with torch.random.fork_rng():
-        yield
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

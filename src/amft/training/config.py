@@ -27,6 +27,21 @@ class LoRASettings(BaseModel):
     load_in_4bit: bool = Field(False, description="QLoRA: frozen weights in nf4; needs bitsandbytes and a GPU")
 
 
+class EngineSettings(BaseModel):
+    """Where `engine: vllm` runs and how long it is waited for (docs/vllm.md)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    where: str = Field("trainer", description="trainer: in its process; worker: in one of its own; or host:port")
+    timeout: float = Field(600.0, gt=0, description="seconds a call may take; then the engine counts as stuck")
+    start_timeout: float = Field(600.0, gt=0, description="seconds a start may take")
+    restarts: int = Field(3, ge=0, description="of a dead or stuck worker or server, in a row")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(None, description="null: as the policy's weights")
+    gpu_memory: float = Field(0.3, gt=0, le=1, description="share of the GPU's memory")
+    sleep: bool = Field(False, description="give the GPU's memory back between generations")
+    llm: dict[str, Any] = Field(default_factory=dict, description="more arguments of vllm.LLM")
+
+
 class AMFTConfig(BaseModel):
     """Settings of one run. Unknown names, wrong types and values out of range are refused.
 
@@ -76,6 +91,7 @@ class AMFTConfig(BaseModel):
 
     # rollouts
     engine: Literal["auto", "hf", "decode", "vllm"] = Field("auto", description="rollout engine")
+    engine_options: EngineSettings | None = Field(None, description="of engine vllm")
     temperature: float = Field(1.0, gt=0, description="sampling temperature of training rollouts")
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0, description="0 keeps the whole vocabulary")
@@ -181,6 +197,8 @@ class AMFTConfig(BaseModel):
             raise ValueError("lora.load_in_4bit: weights in 4 bits cannot be sharded by fsdp2; use parallel: ddp")
         if self.cpu_offload and self.parallel != "fsdp2":
             raise ValueError("cpu_offload needs parallel: fsdp2")
+        if self.engine_options is not None and self.engine != "vllm":
+            raise ValueError(f"engine_options: only engine vllm has any, this is {self.engine}; leave them out")
         if self.sft_warmup_steps > self.max_steps:
             raise ValueError("sft_warmup_steps must not exceed max_steps")
         return self

@@ -32,6 +32,12 @@ class SplitSampler:
     def __init__(self, sampler: Sampler, ranks: Ranks, whole: Callable[[], AbstractContextManager[None]]):
         self.sampler, self.ranks, self.whole = sampler, ranks, whole
 
+    @property
+    def restarts(self) -> int | None:
+        """Times the ranks' engines were started again; None: they cannot be. A collective."""
+        own = getattr(self.sampler, "restarts", None)
+        return None if own is None else int(self.ranks.all_sum([own])[0])
+
     def generate(
         self,
         prompts: Sequence[Sequence[int]],

@@ -121,7 +121,13 @@ class AMFTTrainer:
                 eval_dataset=eval_dataset,
             )
         )
-        sampler = build_sampler(config.engine, self.model, pad_id=self.tokenizer.pad_token_id, eos_ids=stops)
+        sampler = build_sampler(
+            config.engine,
+            self.model,
+            pad_id=self.tokenizer.pad_token_id,
+            eos_ids=stops,
+            options=None if config.engine_options is None else config.engine_options.model_dump(),
+        )
         self.sampler = SplitSampler(sampler, self.ranks, lambda: self.parallel.whole(self.model))
         if self.sources.scorer is not None:
             self.sources.scorer = SplitScorer(self.sources.scorer, self.ranks)
@@ -288,6 +294,8 @@ class AMFTTrainer:
             "grad_norm": norm,
             "learning_rate": self.learner.learning_rate,
         }
+        if (restarts := self.sampler.restarts) is not None:
+            row["sampling/engine_restarts"] = restarts
         seconds = {f"time/{name}": value for name, value in engine.seconds.items()}
         used = time.perf_counter() - begun
         return row | means(made.sums) | made.losses, seconds | {"time/backward": used - sum(seconds.values())}

@@ -1,0 +1,140 @@
+"""An engine for trainers in other processes.
+
+    python -m amft.rollout.vllm_worker --listen 127.0.0.1:5800
+
+One trainer at a time. What arrives is JSON and tensors, nothing of it is run; but it is not encrypted either, so a
+server belongs in a private network. AMFT_ENGINE_KEY, the same on both sides, keeps strangers out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hmac
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, Protocol
+
+from ..errors import ConfigError, ModelError
+from .remote import KEY
+from .vllm_engine import Drawn, VllmEngine
+from .wire import Wire
+
+GREETING = 2**20
+"""Bytes that a stranger may send."""
+
+
+class Engine(Protocol):
+    """What is served."""
+
+    longest: int
+
+    def sample(self, weights: Any, request: Mapping[str, Any]) -> list[Drawn]: ...
+
+
+class Service:
+    """Answers trainers, one after the other, with one engine.
+
+    Args:
+        build: makes the engine from what the first trainer says it needs.
+        key: that a trainer must know.
+    """
+
+    def __init__(self, build: Callable[..., Engine], key: str):
+        self.build, self.key = build, key
+        self.start: dict[str, Any] | None = None
+        self.engine: Engine | None = None
+
+    def serve(self, sock: socket.socket) -> None:
+        """Until the trainer leaves."""
+        wire = Wire(sock)
+        try:
+            if self._greet(wire):
+                while True:
+                    self._sample(wire)
+        except (ConnectionError, TimeoutError):
+            pass  # it left, or said nothing
+        finally:
+            wire.close()
+
+    def _greet(self, wire: Wire) -> bool:
+        wire.within(60)  # a stranger who says nothing must not block the rest
+        hello = wire.receive(GREETING)
+        wire.within(None)
+        if not hmac.compare_digest(str(hello.get("key", "")).encode(), self.key.encode()):
+            wire.send(_error(ConfigError(f"engine_options.where: the server wants another {KEY}")))
+            return False
+        try:
+            self._begin(hello["start"])
+        except (ConfigError, ModelError) as error:
+            wire.send(_error(error))
+            return False
+        assert self.engine is not None
+        wire.send({"longest": self.engine.longest})
+        return True
+
+    def _begin(self, start: dict[str, Any]) -> None:
+        if self.engine is None:
+            self.engine, self.start = self.build(**start), start
+        if start != self.start:
+            raise ModelError("engine_options.where: the server holds another model; start it again for this one")
+
+    def _sample(self, wire: Wire) -> None:
+        assert self.engine is not None
+        request, weights = wire.receive()["request"], wire.receive_tensors()
+        try:
+            answer: dict[str, Any] = {"drawn": self.engine.sample(weights, request)}
+        except ModelError as error:
+            answer = _error(error)
+        for _ in weights:  # an engine that refused them did not take them all
+            pass
+        wire.send(answer)
+
+
+def _error(error: Exception) -> dict[str, Any]:
+    return {"error": str(error), "kind": type(error).__name__}
+
+
+def listen(service: Service, host: str, port: int) -> NoReturn:
+    """Serve for ever.
+
+    Raises:
+        ConfigError: there is no key.
+    """
+    if not service.key:
+        raise ConfigError(f"--listen: set {KEY} to a long random word, here and for the trainer")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as door:
+        print(f"listening on {host}:{door.getsockname()[1]}", flush=True)
+        while True:
+            sock, _ = door.accept()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            service.serve(sock)
+
+
+def run(build: Callable[..., Engine]) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="A rollout engine for trainers in other processes.")
+    way = parser.add_mutually_exclusive_group(required=True)
+    way.add_argument("--listen", metavar="HOST:PORT")
+    way.add_argument("--socket", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    service = Service(build, os.environ.get(KEY, ""))
+    if arguments.listen:
+        host, _, port = arguments.listen.rpartition(":")
+        listen(service, host.strip("[]"), int(port))
+    threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
+    service.serve(socket.socket(fileno=arguments.socket))
+
+
+def _end_with(parent: int) -> None:
+    """A worker that is stuck would outlive a trainer that was killed."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    run(VllmEngine)
