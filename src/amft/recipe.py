@@ -199,11 +199,15 @@ def merge_adapter(source: str, output: str) -> None:
         raise ModelError(f"{source}: no adapter in it (no adapter_config.json), so there is nothing to merge")
     if Path(output).exists():
         raise RunError(f"{output}: exists already; choose another directory")
-    from .models.load import load_model, load_tokenizer
+    from .models.load import load_model, load_pictures, load_tokenizer
     from .models.lora import base_of, merge
 
     merge(load_model(base_of(path)), path).save_pretrained(output)
-    load_tokenizer(str(path)).save_pretrained(output)
+    pictures = load_pictures(str(path))
+    if pictures is None:
+        load_tokenizer(str(path)).save_pretrained(output)
+    else:
+        pictures.save(Path(output))
 
 
 def asked_task(model: str, task: str | None, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

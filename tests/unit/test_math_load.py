@@ -32,6 +32,15 @@ def shown(text: str) -> list[dict[str, str]]:
 CHOICES = "Which is a prime?\n\nA) 4\nB) 7\nC) 9"
 ROWS: dict[str, list[dict[str, Any]]] = {
     "openr1_math": [verl("", "What is 1+1?", "2", target=shown("<think>\nsum\n</think>\n\\boxed{2}"))],
+    "openr1_math_220k": [
+        {
+            "problem": "What is 1+1?", "solution": "Count: $2$", "answer": "2", "problem_type": "Algebra",
+            "question_type": "math-word-problem", "source": "olympiads", "uuid": "0-1",
+            "is_reasoning_complete": [True, True], "generations": ["\\boxed{3}", "<think>sum</think> \\boxed{2}"],
+            "correctness_math_verify": [False, True], "correctness_llama": None, "finish_reasons": None,
+            "correctness_count": 1, "messages": [{"role": "user", "content": "What is 1+1?"}],
+        }
+    ],
     "plain": [{"prompt": "What is 1+1?", "answer": 2, "demonstration": "One more: \\boxed{2}"}],
     "aime24": [
         verl("aime", "What is 1+1?", "2"),
@@ -63,7 +72,10 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     ],
     "mmlu_pro": [
         verl("mmlu_pro", CHOICES, "B"),
-        {"question": "Which is a prime?", "options": ["4", "7", "9"], "answer": "B", "answer_index": 1},
+        {
+            "question_id": 70, "question": "Which is a prime?", "options": ["4", "7", "9"], "answer": "B",
+            "answer_index": 1, "cot_content": "", "category": "math", "src": "ori_mmlu-high_school_mathematics",
+        },
     ],
 }  # fmt: skip
 LAYOUTS = [(name, number) for name in ROWS for number in range(len(ROWS[name]))]
@@ -90,7 +102,13 @@ def test_a_layout_is_read(name: str, number: int) -> None:
         assert question.startswith("What is 1+1?")
         assert question.endswith(BOX_ANSWER) == ("data_source" not in row)
     assert [message["role"] for message in item.messages] == (["system", "user"] if "data_source" in row else ["user"])
-    assert (item.demonstration is not None) == (name in ("openr1_math", "plain"))
+    assert (item.demonstration is not None) == (name in ("openr1_math", "openr1_math_220k", "plain"))
+
+
+def test_the_demonstration_is_the_first_that_was_verified() -> None:
+    row = ROWS["openr1_math_220k"][0]
+    [item] = check_rows("openr1_math_220k", [row], "file").items
+    assert item.demonstration == row["generations"][1]
 
 
 def test_repeats_and_rows_of_other_sets_are_counted() -> None:
@@ -100,6 +118,8 @@ def test_repeats_and_rows_of_other_sets_are_counted() -> None:
 
 
 GOOD = ROWS["openr1_math"][0]
+RAW = ROWS["openr1_math_220k"][0]
+VERIFIED = "correctness_math_verify"
 TARGET = "target"
 GOLD = "reward_model.ground_truth"
 MALFORMED = [
@@ -122,6 +142,16 @@ MALFORMED = [
     ("openr1_math", "a line of text", "row: is of type str, not an object"),
     ("arc_c", verl("arc_c", CHOICES, "D"), f"{GOLD}: 'D' is not the letter of a choice"),
     ("arc_c", verl("arc_c", "No choices.", "A"), f"{GOLD}: 'A' is not the letter of a choice"),
+    ("openr1_math_220k", {**RAW, "generations": None}, "generations: is null, not a list of texts"),
+    ("openr1_math_220k", {**RAW, VERIFIED: None}, f"{VERIFIED}: is not a list of 2 true or false"),
+    ("openr1_math_220k", {**RAW, VERIFIED: [True]}, f"{VERIFIED}: is not a list of 2 true or false"),
+    ("openr1_math_220k", {**RAW, VERIFIED: [0, 1]}, f"{VERIFIED}: is not a list of 2 true or false"),
+    ("openr1_math_220k", {**RAW, VERIFIED: [False, False]}, f"{VERIFIED}: is true for none of the demonstrations"),
+    ("openr1_math_220k", {**RAW, "generations": ["?", "two"]}, "generations: has no final answer in \\boxed{}"),
+    ("openr1_math_220k", {**RAW, "generations": ["?", None]}, "generations: is null, not text"),
+    ("openr1_math_220k", {**RAW, "answer": ""}, "answer: is empty"),
+    ("mmlu_pro", {"question": "?", "options": ["4", "7"], "answer": "B", "answer_index": 0},
+     "answer_index: is 0, and answer 'B' is choice 1"),
     ("mmlu_pro", {"question": "?", "options": ["4"], "answer": "A"}, "options: is of type list, not a list of 2 to 10"),
     ("mmlu_pro", {"question": "?", "options": ["4", None], "answer": "A"}, "options: is null, not text"),
     ("mmlu_pro", {"question": "?", "options": ["4", "7"], "answer": "C"}, "answer: 'C' is not one label of the 2"),
@@ -158,7 +188,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".parquet"])
-@pytest.mark.parametrize("name", ["openr1_math", "arc_c"])
+@pytest.mark.parametrize("name", ["openr1_math", "openr1_math_220k", "arc_c", "mmlu_pro"])
 def test_files_of_each_kind_give_the_same(tmp_path: Path, suffix: str, name: str) -> None:
     rows = ROWS[name][:1] * 2
     loaded = read_set(name, write(tmp_path / f"x{suffix}", rows))

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..types import Message, Trajectory
-from .encoding import render, token_ids
+from .encoding import in_parts, render, token_ids
 
 _STAND_INS = ("kavolimu", "seritopa")
 """Answers of the dummy conversations: words that no template and no system prompt holds."""
@@ -49,18 +49,22 @@ class UserTurns:
         return ids[1:] if ids[:1] == (last,) else ids
 
     def _after_answer(self, content: str) -> str:
-        tails = []
-        for answer in _STAND_INS:
-            dummy: list[Message] = [
-                {"role": "user", "content": "?"},
-                {"role": "assistant", "content": answer},
-                {"role": "user", "content": content},
-            ]
-            _, found, tail = render(self.tokenizer, dummy, add_generation_prompt=True).partition(answer)
-            tails.append(tail if found else "")
-        if tails[0] != tails[1] or content.strip() not in tails[0]:
-            raise DataError("the chat template leaves out or rewrites turns after an answer; use another template")
-        return tails[0]
+        for spelled in (list, in_parts):
+            tails = [self._tail(spelled(_dummy(answer, content)), answer) for answer in _STAND_INS]
+            if tails[0] == tails[1] and content.strip() in tails[0]:
+                return tails[0]
+        raise DataError("the chat template leaves out or rewrites turns after an answer; use another template")
+
+    def _tail(self, dummy: list[Message], answer: str) -> str:
+        try:
+            return render(self.tokenizer, dummy, add_generation_prompt=True).partition(answer)[2]
+        except DataError:  # a template of text may refuse parts
+            return ""
+
+
+def _dummy(answer: str, content: str) -> list[Message]:
+    turns = (("user", "?"), ("assistant", answer), ("user", content))
+    return [{"role": role, "content": text} for role, text in turns]
 
 
 @dataclass

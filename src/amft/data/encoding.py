@@ -208,6 +208,16 @@ def pixels_of(prompts: Sequence[Prompt], pictures: Pictures | None) -> Tensor | 
     return None if pictures is None else pictures.pixels([picture_of(prompt) for prompt in prompts])
 
 
+def in_parts(messages: Sequence[Message]) -> list[Message]:
+    """Every content as a list of parts: templates of vision-language models may read nothing else."""
+    return [
+        {**message, "content": [{"type": "text", "text": message["content"]}]}
+        if isinstance(message["content"], str)
+        else message
+        for message in messages
+    ]
+
+
 def render(
     tokenizer: Any, messages: list[Message], *, add_generation_prompt: bool, pictures: Pictures | None = None
 ) -> str:
@@ -221,6 +231,8 @@ def render(
     picture = picture_of(messages)
     if picture is not None and pictures is None:
         raise DataError("prompt has a picture, and this model reads text only; use a task without pictures")
+    if picture is not None:
+        messages = in_parts(messages)
     try:
         text: str = tokenizer.apply_chat_template(messages, add_generation_prompt=add_generation_prompt, tokenize=False)
     except Exception as error:  # Jinja templates raise what they like

@@ -32,12 +32,13 @@ def evaluate_model(
     from ..data.encoding import encode_prompt, pixels_of
     from ..data.rewards import TaskReward
     from ..data.streams import derive_seed
-    from ..models.load import load_model, load_pictures, load_tokenizer, stop_ids
+    from ..models.load import lend_template, load_model, load_pictures, load_tokenizer, stop_ids
     from ..rollout.registry import build_sampler
     from ..types import Row, Sampling
     from .answers import answer
 
     tokenizer, pictures = load_tokenizer(model), load_pictures(model)
+    lend_template(tokenizer, pictures)
     policy = load_model(model)
     sampler = build_sampler("auto", policy, pad_id=tokenizer.pad_token_id, eos_ids=stop_ids(policy, tokenizer))
     sampling = Sampling(samples, ANSWER_TOKENS, 0.0 if samples == 1 else 1.0)

@@ -59,6 +59,12 @@ def load_pictures(name: str) -> Pictures | None:
         raise ModelError(f"{name}: the processor cannot be loaded ({_first_line(error)})") from None
 
 
+def lend_template(tokenizer: Any, pictures: Pictures | None) -> None:
+    """Some models keep the chat template with the processor alone; the tokenizer gets it where it has none."""
+    if pictures is not None and not tokenizer.chat_template:
+        tokenizer.chat_template = pictures.processor.chat_template
+
+
 def load_model(name: str, dtype: torch.dtype = torch.float32, *, four_bits: bool = False) -> PreTrainedModel:
     """A causal language model, of text or pictures and text, with dropout off: rollouts and training see one policy.
 

@@ -30,8 +30,18 @@ KNOWN: dict[str, dict[str, Any]] = {
         "vocab_size": 152064,
         "tie_word_embeddings": False,
     },
+    "llava-hf/llava-1.5-7b-hf": {
+        "model_type": "llama",
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "vocab_size": 32064,
+        "tie_word_embeddings": False,
+    },
 }
-"""config.json of the hub models in `recipes/`, the keys that matter: a plan needs no network."""
+"""config.json of the hub models in `recipes/`, the keys that matter: a plan needs no network. Of LLaVA the decoder."""
 
 
 @dataclass(frozen=True)

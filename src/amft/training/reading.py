@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ..errors import ConfigError
-from ..models.load import load_pictures, load_tokenizer
+from ..models.load import lend_template, load_pictures, load_tokenizer
 from ..models.pictures import Pictures, sees
 
 
@@ -23,10 +23,14 @@ def reading(model: str | PreTrainedModel, given: Any) -> tuple[Any, Pictures | N
         ModelError: what was saved cannot be loaded.
     """
     if given is not None:
-        return (given.tokenizer, Pictures(given)) if hasattr(given, "image_processor") else (given, None)
+        tokenizer, pictures = (given.tokenizer, Pictures(given)) if hasattr(given, "image_processor") else (given, None)
+        lend_template(tokenizer, pictures)
+        return tokenizer, pictures
     name = model if isinstance(model, str) else model.config._name_or_path
     if not name:
         raise ConfigError("processing_class: give the tokenizer, since the model was not loaded from a directory")
     tokenizer = load_tokenizer(name)
     may_see = isinstance(model, str) or sees(model.config)
-    return tokenizer, load_pictures(name) if may_see else None
+    pictures = load_pictures(name) if may_see else None
+    lend_template(tokenizer, pictures)
+    return tokenizer, pictures

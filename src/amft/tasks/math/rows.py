@@ -72,7 +72,7 @@ def read_row(row: Any, layout: Layout, choice: bool) -> Item:
         answer, letters, hint = *_listed(row, layout, question), ""
     written = isinstance(_column(row, layout.question), str)
     messages[-1] = {"role": "user", "content": f"{question}\n\n{hint}" if written and hint else question}
-    shown = _demonstration(row, layout.demonstration) if layout.demonstration else None
+    shown = _demonstration(row, layout) if layout.demonstration else None
     return Item(question_key(question), tuple(messages), answer, letters, shown)
 
 
@@ -163,7 +163,12 @@ def _choices(row: Mapping[str, Any], layout: Layout, question: str) -> tuple[lis
     answer = _column(row, layout.answer)
     if not isinstance(labels, list) or len(labels) != len(choices) or answer not in labels:
         raise RowError(layout.answer, f"{str(answer)[:20]!r} is not one label of the {len(choices)} choices")
-    return choices, labels.index(answer)
+    right = labels.index(answer)
+    if layout.place and row.get(layout.place, right) != right:
+        raise RowError(
+            layout.place, f"is {str(row[layout.place])[:20]}, and {layout.answer} {answer!r} is choice {right}"
+        )
+    return choices, right
 
 
 def _listed(row: Mapping[str, Any], layout: Layout, question: str) -> tuple[str, str]:
@@ -177,8 +182,9 @@ def _listed(row: Mapping[str, Any], layout: Layout, question: str) -> tuple[str,
     return answer, letters
 
 
-def _demonstration(row: Mapping[str, Any], name: str) -> str:
-    value = _column(row, name)
+def _demonstration(row: Mapping[str, Any], layout: Layout) -> str:
+    name = layout.demonstration
+    value = _column(row, name) if not layout.verified else _first_verified(row, layout)
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], Mapping):
         if value[0].get("role") != "assistant":
             raise RowError(name, "is not one message of the assistant")
@@ -187,3 +193,14 @@ def _demonstration(row: Mapping[str, Any], name: str) -> str:
     if boxed(text) is None:
         raise RowError(name, "has no final answer in \\boxed{}")
     return text
+
+
+def _first_verified(row: Mapping[str, Any], layout: Layout) -> Any:
+    texts, flags = _column(row, layout.demonstration), _column(row, layout.verified)
+    if not isinstance(texts, list):
+        raise RowError(layout.demonstration, f"is {_kind(texts)}, not a list of texts")
+    if not isinstance(flags, list) or len(flags) != len(texts) or not all(isinstance(flag, bool) for flag in flags):
+        raise RowError(layout.verified, f"is not a list of {len(texts)} true or false, one for each demonstration")
+    if not any(flags):
+        raise RowError(layout.verified, "is true for none of the demonstrations")
+    return texts[flags.index(True)]

@@ -27,13 +27,19 @@ class Layout:
     """A list of the choices' labels; empty: A, B, C ..."""
     wrong: tuple[str, ...] = ()
     """Columns of the wrong choices; the right one is `answer`, and the order is drawn from the question."""
+    place: str = ""
+    """Column with the place of the right choice, from 0; where a row has it, it must agree with the answer."""
+    verified: str = ""
+    """A list of flags beside a list of demonstrations: the first one with a true flag is used."""
     source: tuple[str, str] = ("", "")
     """Column and value of the rows that belong to the set; other rows are passed over."""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns a row must have."""
-        named = (self.question, self.answer, self.demonstration, self.choices, self.labels, self.source[0])
+        named = (
+            self.question, self.answer, self.demonstration, self.verified, self.choices, self.labels, self.source[0],
+        )  # fmt: skip
         return tuple(filter(None, (*named, *self.wrong)))
 
 
@@ -57,6 +63,10 @@ TRAINING: Mapping[str, KnownSet] = {
     "openr1_math": KnownSet(
         (Layout("prompt", "reward_model.ground_truth", "target"),),
         ("Elliott/Openr1-Math-46k-8192", None, "train"),
+    ),
+    "openr1_math_220k": KnownSet(
+        (Layout("problem", "answer", "generations", verified="correctness_math_verify"),),
+        ("open-r1/OpenR1-Math-220k", "default", "train"),
     ),
     "plain": KnownSet((Layout("prompt", "answer", "demonstration"),), ("", None, "")),
 }
@@ -92,7 +102,7 @@ EVALUATION: Mapping[str, KnownSet] = {
         choice=True,
     ),
     "mmlu_pro": KnownSet(
-        (_verl("mmlu_pro"), Layout("question", "answer", choices="options")),
+        (_verl("mmlu_pro"), Layout("question", "answer", choices="options", place="answer_index")),
         ("TIGER-Lab/MMLU-Pro", None, "test"),
         choice=True,
     ),

@@ -70,7 +70,8 @@ class MathProblems:
     path: str = ""
     """The training set: a .jsonl, .json or .parquet file, or `hub` to fetch it. Empty: evaluation only."""
     dataset: str = "openr1_math"
-    """What the training set is, and so what its columns mean: `openr1_math`, or `plain` for your own."""
+    """What the training set is, and so what its columns mean: `openr1_math`, `openr1_math_220k`,
+    or `plain` for your own."""
     tests: Mapping[str, str] | None = None
     """Evaluation set -> its file, or `hub`; one file may hold several sets."""
     max_bad_rows: int = 0
