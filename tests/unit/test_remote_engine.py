@@ -167,6 +167,7 @@ def test_tensors_arrive_as_they_were_sent(dtype):
     for (_, before), (_, after) in zip(sent, found, strict=True):
         assert after.dtype == dtype
         assert torch.equal(before, after)
+        assert before.untyped_storage().resizable()  # as FSDP2 needs it
     ours.close()
     theirs.close()
 

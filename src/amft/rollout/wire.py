@@ -61,7 +61,8 @@ class Wire:
         for name, tensor in tensors:
             dtype = str(tensor.dtype).removeprefix("torch.")
             self.send({"name": name, "dtype": dtype, "shape": list(tensor.shape)})
-            self._write(_bytes(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)))
+            copied = tensor.detach().to("cpu", copy=True)  # numpy would take over the storage, which FSDP2 resizes
+            self._write(_bytes(copied.contiguous().reshape(-1).view(torch.uint8)))
         self.send({})
 
     def receive_tensors(self) -> Iterator[tuple[str, Tensor]]:
