@@ -407,3 +407,22 @@ def test_naming_everything_there_is_does_not_pass_for_seeing():
     everything = "red bell on your right front; blue star on your left; nothing; crossing"
     assert judge(answer("forward()", everything), at(2))[0] == "wrong_landmark"
     assert judge(answer("forward()", everything), at(3))[0] == "wrong_landmark"
+
+
+@pytest.mark.parametrize(("turns", "longer"), [(1, {2, 3, 4}), (3, {4, 5, 6})])
+def test_routes_turn_at_so_many_crossings_at_most(turns, longer):
+    task = Navigation(turns=turns)
+
+    def crossings(split):
+        return {[problem.params["path"][-1] for problem in rail].count("turn") for rail in task.rails(split, n=40)}
+
+    for split in ("train", "id", "visual_ood", "layout_ood"):
+        assert crossings(split) == set(range(1, turns + 1)), split
+    assert crossings("length_ood") == longer
+
+
+def test_turns_of_published_routes_are_not_chosen():
+    with pytest.raises(TaskError, match="^task.turns: published routes are as long as they are"):
+        Navigation(routes="somewhere", turns=1)
+    with pytest.raises(TaskError, match="^task.turns: 4 is not one of 1, 2, 3"):
+        Navigation(turns=4)

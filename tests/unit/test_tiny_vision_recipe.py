@@ -1,4 +1,4 @@
-"""A tower in front of a text model leaves its text alone; a task's own tokenizer knows its words."""
+"""A tower in front of a text model leaves its text alone; the words of a task become tokens."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from amft.errors import ModelError
 from amft.models.load import load_model, load_tokenizer
 from amft.models.tiny_vision import tiny_vision_processor, with_eyes
-from amft.models.tiny_vision_recipe import for_task, on_base
+from amft.models.tiny_vision_recipe import on_base
 from amft.tasks.registry import build_task
 
 SMALL = {"image_size": 28, "patch_size": 14, "vision_size": 16, "seed": 0}
@@ -37,16 +37,22 @@ def test_the_seed_draws_the_tower_and_nothing_else():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_model_for_a_task_has_few_tokens_for_its_words():
-    task = build_task("navigation_vl-v1", view_size=56)
-    shape = {"hidden_size": 32, "layers": 1, "words": 300}
-    processor, model = for_task(task, **SMALL, **shape)
+def test_the_words_of_a_task_become_tokens_and_old_tokens_stay():
+    task = build_task("navigation_vl-v1", view_size=56, turns=1)
+    processor, model = on_base("nano", **SMALL, task=task, words=60)
+    tokenizer, old = processor.tokenizer, load_tokenizer("nano")
     [problem] = task.problems("val", n=1)
-    text = task.prompt(problem)[0]["content"][1]["text"]
-    ids = processor.tokenizer(text)["input_ids"]
-    assert processor.tokenizer.decode(ids) == text
-    assert len(ids) < len(load_tokenizer("nano")(text)["input_ids"]) / 2
-    assert model.config.text_config.vocab_size == len(processor.tokenizer)
+    for text in (task.prompt(problem)[0]["content"][1]["text"], task.demonstrate(problem), "Unheard-of words, north!"):
+        ids = tokenizer(text)["input_ids"]
+        assert tokenizer.decode(ids) == text
+        assert len(ids) < len(old(text)["input_ids"])
+    assert len(tokenizer) == len(old) + 60 + 1  # the picture's token comes last
+    base = load_model("nano").get_input_embeddings().weight
+    table = model.get_input_embeddings().weight
+    assert torch.equal(table[: len(old)], base)
+    word = tokenizer.convert_tokens_to_ids("crossing")
+    assert word >= len(old)
+    torch.testing.assert_close(table[word], base[old("crossing")["input_ids"]].mean(0))
 
 
 def test_sizes_that_do_not_fit_are_named():

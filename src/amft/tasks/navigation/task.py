@@ -16,7 +16,7 @@ from .metrics import route_figures, whole_routes
 from .prompts import expert_answer, question
 from .rail import Rail, build_rail
 from .scene import scene_of
-from .splits import POOLS, SPLITS, World, city_worlds, find_split, folder_world
+from .splits import MOST_TURNS, POOLS, SPLITS, World, city_worlds, find_split, folder_world
 from .state import RULES, State, leg_words, read_state
 from .verifier import REWARDS, grade
 
@@ -44,7 +44,7 @@ class Navigation:
     Differences from the original (arXiv 2501.17161): a synthetic city (or published route files); held-out
     destinations; headings are wrapped, and a turn back has a word; landmark and instruction are scored; the
     crossing check reads the crossing; legs of any length have their two instructions; one outcome per answer.
-    History: v1 (2026-11).
+    History: v1 (2026-11). Later, without a change of the defaults: the option turns.
     """
 
     id: ClassVar[str] = "navigation-v1"
@@ -61,6 +61,8 @@ class Navigation:
     """`none`, `binary`, `outcome` or `detailed`."""
     returns: str = "discounted"
     """Reward of several tries: `final`, `sum`, or `discounted` with 0.9 for each further try."""
+    turns: int = MOST_TURNS
+    """Most crossings to turn at, 1 to 3; `length_ood` has one to three more. Not of published routes."""
     routes: str | None = None
     """A folder of published route files in place of city A."""
     other_routes: str | None = None
@@ -72,12 +74,15 @@ class Navigation:
         choices: dict[str, Iterable[Any]] = {
             "actions": RULES, "reward": REWARDS, "feedback_level": LEVELS, "returns": RETURNS,
             "read_pickle": (False, True), "max_attempts": range(1, MOST_ATTEMPTS + 1),
+            "turns": range(1, MOST_TURNS + 1),
         }  # fmt: skip
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise TaskError(f"task.{name}: {getattr(self, name)!r} is not one of {', '.join(map(str, allowed))}")
         if self.other_routes is not None and self.routes is None:
             raise TaskError("task.other_routes: give routes as well")
+        if self.routes is not None and self.turns != MOST_TURNS:
+            raise TaskError("task.turns: published routes are as long as they are; leave it out")
 
     def problems(self, split: str, *, seed: int = 0, n: int | None = None) -> list[Problem]:
         """`n` problems (None: every route once): all points of one route after another."""
@@ -164,7 +169,7 @@ class Navigation:
 
     def _worlds(self, pool: str) -> tuple[World, ...]:
         if self.routes is None:
-            return city_worlds(pool)
+            return city_worlds(pool, self.turns)
         option = "other_routes" if pool == "other cities" else "routes"
         folder = load_folder(getattr(self, option), read_pickle=self.read_pickle)
         return (folder_world(folder, pool, option),)
