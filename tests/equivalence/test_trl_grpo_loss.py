@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from amft.batch import Batch, pad_batch
 from amft.losses.choices import POLICY_LOSSES, clip_range
 from amft.losses.kl import kl_loss
+from amft.losses.mismatch import sampling_weights
 from amft.losses.policy import policy_loss
 from amft.losses.ratio import importance_ratio
 from amft.models.forward import token_scores
@@ -223,3 +224,60 @@ def test_entropy_and_log_probabilities(tmp_path) -> None:
     at = batch.completion_mask == 1
     assert_close(ours.logps.detach()[at], logps[at])
     assert_close(ours.entropy[at], entropy[at])
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [
+        ("token_truncate", "dapo"),
+        ("token_truncate", "gspo"),
+        ("token_truncate", "cispo"),
+        ("token_mask", "dapo"),
+        ("sequence_truncate", "dr_grpo"),
+        ("sequence_mask", "grpo"),
+    ],
+)
+def test_sampling_weights(mode: str, name: str, tmp_path) -> None:
+    """TRL's own path from an engine's log-probabilities to the loss; only the drawing is replaced."""
+    batch, *_, old, _ = rollouts()
+    batch, engine = batch.rows(0, 4), old[:4]
+    mask = batch.completion_mask
+    engine[2, 0] = torch.nan  # vLLM did not say
+    low, high = 0.55, 2.7 if mode.startswith("sequence") else 1.4  # some ratios inside, some outside
+    theirs, ours = tiny_model(), tiny_model()
+    trainer = trl_trainer("GRPO", theirs, str(tmp_path), beta=0.0, **GRPO_SETTINGS[name])
+    trainer.use_vllm, trainer.vllm_importance_sampling_mode = True, mode
+    trainer.vllm_importance_sampling_clip_min, trainer.vllm_importance_sampling_clip_max = low, high
+    said = [[*map(float, row[: len(ids)])] for row, ids in zip(engine, COMPLETIONS, strict=False)]
+    texts = ["w3"] * 4
+    trainer._generate = lambda _: (PROMPTS[:4], COMPLETIONS[:4], None, texts, said, {}, None, None)
+    trainer._calculate_rewards = lambda *_: torch.tensor([[1.0], [0.2], [0.4], [-0.5]])
+    inputs = trainer._generate_and_score_completions([{"prompt": "w3"} for _ in range(4)])
+    inputs["num_items_in_batch"] = mask.sum()
+    their_loss = trainer._compute_loss(theirs, inputs)
+    their_loss.backward()
+
+    choice = POLICY_LOSSES[name]
+    logps = token_scores(ours, batch, temperature=TEMPERATURE).logps
+    weights, sums = sampling_weights(
+        logps.detach(), engine[:, : mask.shape[1]], mask, mode=mode, clip_min=low, clip_max=high
+    )
+    out = policy_loss(
+        logps,
+        inputs["advantages"],
+        mask,
+        count=reduction_count(mask, choice.reduction, MAX_LENGTH),
+        reduction=choice.reduction,
+        ratio=choice.ratio,
+        clip=clip_range(choice.clip, CLIP[0], 1.28 if choice.clip == "ratio" else CLIP[1]),
+        clipped="ratio" if choice.clip == "ratio" else "objective",
+        weights=weights,
+    )
+    out.loss.backward()
+    ratio = inputs["importance_sampling_ratio"].expand(mask.shape)
+    said_there = (mask == 1) & ~engine[:, : mask.shape[1]].isnan()
+    assert_close(weights[said_there], ratio[said_there])
+    assert_close(out.loss.detach(), their_loss.detach())
+    assert_close(gradient(ours), gradient(theirs))
+    clipped, counted = sums["sampling/importance_sampling_ratio/frac_clipped"]
+    assert 0 < clipped < counted

@@ -1,19 +1,131 @@
+"""What the engine said beside what the trainer says, and the weights that follow, worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
 import torch
 
+from amft.batch import pad_batch
 from amft.composing.base import Line
-from amft.training.mismatch import logp_differences
+from amft.errors import ConfigError
+from amft.losses.choices import POLICY_LOSSES, clip_range
+from amft.losses.mismatch import sampling_weights
+from amft.losses.policy import policy_loss
+from amft.training.config import AMFTConfig
+from amft.training.mismatch import compared, engine_logps, logp_differences
+
+LINES = [
+    Line(0, (1,), (5, 6, 7), given=1, logps=(-1.0, -2.0)),
+    Line(0, (1,), (5,), logps=(-0.5,)),
+    Line(0, (1,), (5, 6), given=2),
+]
+TRAINER = torch.tensor([[-9.0, -1.5, -2.25], [-0.5, -7.0, -7.0], [-3.0, -3.0, -7.0]])
+NAN = math.nan
+
+
+def batch():
+    return pad_batch([line.prompt_ids for line in LINES], [line.completion_ids for line in LINES], 0)
 
 
 def test_given_tokens_padding_and_lines_without_log_probs_do_not_count():
-    lines = [
-        Line(0, (1,), (5, 6, 7), given=1, logps=(-1.0, -2.0)),
-        Line(0, (1,), (5,), logps=(-0.5,)),
-        Line(0, (1,), (5, 6), given=2),
-    ]
-    logps = torch.tensor([[-9.0, -1.5, -2.25], [-0.5, -7.0, -7.0], [-3.0, -3.0, -7.0]])
+    engine = engine_logps(LINES, TRAINER)
+    expected = torch.tensor([[NAN, -1.0, -2.0], [-0.5, NAN, NAN], [NAN, NAN, NAN]])
+    torch.testing.assert_close(engine, expected, equal_nan=True)
     # |-1 + 1.5| + |-2 + 2.25| + |-0.5 + 0.5| = 0.75 over 3 tokens
-    assert logp_differences(lines, logps) == {
+    assert logp_differences(engine, TRAINER) == {
         "sampling/logp_difference": (0.75, 3.0),
         "sampling/logp_difference_max": (0.5, 1.0),
     }
-    assert logp_differences(lines[2:], logps[2:]) == {}
+    assert logp_differences(engine[2:], TRAINER[2:]) == {}
+
+
+# log ratios ln 2, ln 1/4, ln 8 | ln 2, unknown (a demonstrator's), ln 1/2
+ENGINE = torch.tensor([[-2.0, -2.0, -9.0], [-2.0, NAN, -2.0]])
+DIFFERENCES = torch.tensor([[2.0, 0.25, 8.0], [2.0, 1.0, 0.5]]).log()
+OURS = ENGINE.nan_to_num(-1.0) + DIFFERENCES
+BY_HAND = {
+    "token_truncate": ([[2, 0.5, 3], [2, 1, 0.5]], (8.0, 5.0), (2.0, 5.0)),
+    "token_mask": ([[2, 0, 0], [2, 1, 0.5]], (4.5, 5.0), (2.0, 5.0)),
+    # rows: 2 * 1/4 * 8 = 4 and 2 * 1/2 = 1; the demonstrator's token keeps 1
+    "sequence_truncate": ([[3, 3, 3], [1, 1, 1]], (4.0, 2.0), (1.0, 2.0)),
+    "sequence_mask": ([[0, 0, 0], [1, 1, 1]], (1.0, 2.0), (1.0, 2.0)),
+}
+"""Weights, sum of the weights and number of clipped ones, for the range [0.5, 3]."""
+
+
+@pytest.mark.parametrize("mode", BY_HAND)
+def test_weights_by_hand(mode):
+    weights, total, clipped = BY_HAND[mode]
+    found, sums = sampling_weights(OURS, ENGINE, torch.ones(2, 3), mode=mode, clip_min=0.5, clip_max=3.0)
+    torch.testing.assert_close(found, torch.tensor(weights).float())
+    assert sums["sampling/importance_sampling_ratio/mean"] == pytest.approx(total)
+    assert sums["sampling/importance_sampling_ratio/frac_clipped"] == clipped
+
+
+def test_tokens_without_loss_count_nowhere():
+    mask = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    found, sums = sampling_weights(OURS, ENGINE, mask, mode="sequence_truncate", clip_max=None)
+    # the first row without its last token: 2 * 1/4
+    torch.testing.assert_close(found, torch.tensor([[0.5, 0.5, 1.0], [1.0, 1.0, 1.0]]))
+    assert sums["sampling/importance_sampling_ratio/mean"] == pytest.approx((0.5, 1.0))
+
+
+def test_a_hopeless_difference_stays_finite():
+    far = torch.tensor([[0.0, -2e4]])
+    for mode in BY_HAND:
+        found, sums = sampling_weights(far, far.flip(1), torch.ones(1, 2), mode=mode, clip_max=3.0)
+        assert found.isfinite().all()
+        assert all(map(math.isfinite, sums["sampling/importance_sampling_ratio/mean"]))
+
+
+def test_the_batch_carries_the_weights_unless_switched_off():
+    made, sums = compared(batch(), LINES, TRAINER, AMFTConfig(vllm_importance_sampling_clip_max=0.7))
+    # e^-0.5 = 0.607, e^-0.25 = 0.779 cut to 0.7, e^0 = 1 cut to 0.7; the rest was not sampled
+    expected = torch.tensor([[1.0, math.exp(-0.5), 0.7], [0.7, 1.0, 1.0], [1.0, 1.0, 1.0]])
+    torch.testing.assert_close(made.sampling_weights, expected)
+    assert sums["sampling/importance_sampling_ratio/frac_clipped"] == (2.0, 3.0)
+    off, sums = compared(batch(), LINES, TRAINER, AMFTConfig(vllm_importance_sampling_correction=False))
+    assert off.sampling_weights is None
+    assert list(sums) == ["sampling/logp_difference", "sampling/logp_difference_max"]
+    silent = [Line(0, line.prompt_ids, line.completion_ids) for line in LINES]
+    unsaid, sums = compared(batch(), silent, TRAINER, AMFTConfig())
+    assert unsaid.sampling_weights is None
+    assert sums == {}
+
+
+@pytest.mark.parametrize("loss_type", POLICY_LOSSES)
+def test_each_token_of_the_gradient_is_multiplied(loss_type):
+    choice, mask = POLICY_LOSSES[loss_type], torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])
+    weights = torch.tensor([[2.0, 0.5, 0.0], [3.0, 1.0, 1.0]])
+
+    def gradient(logps, **given):
+        logps = logps.clone().requires_grad_()
+        out = policy_loss(
+            logps,
+            torch.tensor([1.0, -0.5]),
+            mask,
+            count=4.0,
+            reduction=choice.reduction,
+            ratio=choice.ratio,
+            clip=clip_range(choice.clip, 0.2, None),
+            clipped="ratio" if choice.clip == "ratio" else "objective",
+            **given,
+        )
+        out.loss.backward()
+        return logps.grad
+
+    plain, weighed = gradient(OURS), gradient(OURS, weights=weights)
+    if choice.ratio in ("sequence", "trajectory"):
+        # One ratio a row: its mean weight over the row's loss tokens, 2.5 / 3 and 4 / 2, reaches every token.
+        weights = ((weights * mask).sum(1) / mask.sum(1))[:, None]
+    torch.testing.assert_close(weighed, plain * weights)
+
+
+def test_settings_that_make_no_range_are_refused():
+    with pytest.raises(ConfigError, match="vllm_importance_sampling_clip_min must be less"):
+        AMFTConfig(vllm_importance_sampling_clip_min=3.0)
+    with pytest.raises(ConfigError, match="vllm_importance_sampling_clip_max"):
+        AMFTConfig(vllm_importance_sampling_clip_max=None)
+    AMFTConfig(vllm_importance_sampling_clip_max=None, vllm_importance_sampling_mode="sequence_mask")

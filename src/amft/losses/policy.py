@@ -23,6 +23,7 @@ def policy_loss(
     ratio: Ratio | Literal["none"] = "token",
     clip: tuple[float, float] | None = None,
     clipped: Literal["objective", "ratio"] = "objective",
+    weights: Tensor | None = None,
 ) -> LossOut:
     """Clipped surrogate of minus the expected reward.
 
@@ -41,10 +42,12 @@ def policy_loss(
         ratio: what w is (`losses.ratio`), or `none`.
         clip: (low, high), the range of w around 1; not used by ratio `none`.
         clipped: what the range applies to.
+        weights: [B, C] constants that multiply each token's gain (`losses.mismatch`); None is 1.
     """
     advantage = (advantages if advantages.dim() == 2 else advantages[:, None]).detach()
+    factor = 1.0 if weights is None else weights.detach()
     if ratio == "none":
-        return LossOut(reduce(-advantage * logps, mask, reduction, count), {})
+        return LossOut(reduce(-advantage * logps * factor, mask, reduction, count), {})
     weight = importance_ratio(logps, old_logps, mask, ratio)
     low, high = clip if clip is not None else (torch.inf, torch.inf)
     inside = weight.clamp(1.0 - low, 1.0 + high)
@@ -52,7 +55,9 @@ def policy_loss(
         gain = inside.detach() * advantage * logps
     else:
         gain = torch.minimum(weight * advantage, inside * advantage)
-    return LossOut(reduce(-gain, mask, reduction, count), _ratio_sums(weight.detach(), advantage, mask, low, high))
+    return LossOut(
+        reduce(-gain * factor, mask, reduction, count), _ratio_sums(weight.detach(), advantage, mask, low, high)
+    )
 
 
 def _ratio_sums(

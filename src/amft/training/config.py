@@ -139,6 +139,14 @@ class AMFTConfig(BaseModel):
         0, ge=0, description="times other prompts are drawn for those whose rewards do not differ (DAPO); 0 never"
     )
     mask_truncated_completions: bool = Field(False, description="cut completions carry no RL loss")
+    vllm_importance_sampling_correction: bool = Field(
+        True, description="weigh rollouts by trainer / engine where the engine gives log-probabilities (vllm)"
+    )
+    vllm_importance_sampling_mode: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = (
+        Field("token_truncate", description="of each token or row; outside the range: its end (truncate) or 0 (mask)")
+    )
+    vllm_importance_sampling_clip_max: float | None = Field(3.0, gt=0, description="upper end; null has none")
+    vllm_importance_sampling_clip_min: float | None = Field(None, gt=0, description="lower end; null has none")
     reward_weights: list[float] | None = Field(None, description="one per reward function; default all 1")
 
     # optimizer
@@ -191,6 +199,7 @@ class AMFTConfig(BaseModel):
             raise ValueError(f"epsilon_high: the largest ratio of {self.loss_type}, so at least 1; null means 5")
         if self.dynamic_sampling_rounds and not choice.grouped:
             raise ValueError(f"dynamic_sampling_rounds: {self.loss_type} learns from equal rewards too; leave it at 0")
+        self._check_sampling_range()
         if self.soft_punish_cache > self.max_completion_length:
             raise ValueError("soft_punish_cache must not exceed max_completion_length")
         if self.lora is not None and self.lora.load_in_4bit and self.parallel == "fsdp2":
@@ -202,6 +211,13 @@ class AMFTConfig(BaseModel):
         if self.sft_warmup_steps > self.max_steps:
             raise ValueError("sft_warmup_steps must not exceed max_steps")
         return self
+
+    def _check_sampling_range(self) -> None:
+        low, high = self.vllm_importance_sampling_clip_min, self.vllm_importance_sampling_clip_max
+        if low is not None and high is not None and low >= high:
+            raise ValueError("vllm_importance_sampling_clip_min must be less than vllm_importance_sampling_clip_max")
+        if self.vllm_importance_sampling_mode.endswith("_truncate") and low is None and high is None:
+            raise ValueError("vllm_importance_sampling_clip_max: a truncate mode needs it or clip_min")
 
     def _refuse_changes(self, names: Sequence[str], why: str) -> None:
         for name in names:

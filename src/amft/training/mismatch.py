@@ -1,29 +1,70 @@
-"""How far the engine's log-probabilities are from the trainer's: two programs compute one policy."""
+"""Two programs compute one policy: how far the engine is from the trainer, and weights of the rollouts for it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import torch
 from torch import Tensor
 
+from ..batch import Batch
 from ..composing.base import Line
+from ..losses.mismatch import sampling_weights
+from .config import AMFTConfig
+
+Sums = dict[str, tuple[float, float]]
 
 
-def logp_differences(lines: Sequence[Line], logps: Tensor) -> dict[str, tuple[float, float]]:
-    """Metric sums of |engine - trainer| over the tokens whose engine log-probability is known; empty when none is.
+def engine_logps(lines: Sequence[Line], like: Tensor) -> Tensor:
+    """[B, C] what the engine said of each token; NaN on given tokens, on padding and where it said nothing.
 
     Args:
         lines: B sequences; `Line.logps` belongs to the tokens after the given ones.
-        logps: [B, C] of the policy that sampled, by the trainer's forward.
+        like: [B, C] the trainer's.
     """
-    found = [
-        abs(engine - float(trainer))
-        for line, row in zip(lines, logps.cpu(), strict=True)
-        for engine, trainer in zip(line.logps, row[line.given : line.given + len(line.logps)], strict=True)
-    ]
-    if not found:
+    found = torch.full_like(like, torch.nan)
+    for row, line in zip(found, lines, strict=True):
+        row[line.given : line.given + len(line.logps)] = torch.tensor(line.logps, dtype=like.dtype)
+    return found
+
+
+def logp_differences(engine: Tensor, trainer: Tensor) -> Sums:
+    """Metric sums of |engine - trainer| over the tokens whose engine log-probability is known; empty when none is.
+
+    Args:
+        engine: [B, C] of `engine_logps`.
+        trainer: [B, C] of the policy that sampled, by the trainer's forward.
+    """
+    apart = (engine - trainer).abs()
+    apart = apart[~apart.isnan()]
+    if not len(apart):
         return {}
     return {
-        "sampling/logp_difference": (sum(found), float(len(found))),
-        "sampling/logp_difference_max": (max(found), 1.0),
+        "sampling/logp_difference": (float(apart.sum()), float(len(apart))),
+        "sampling/logp_difference_max": (float(apart.max()), 1.0),
     }
+
+
+def compared(batch: Batch, lines: Sequence[Line], trainer: Tensor, config: AMFTConfig) -> tuple[Batch, Sums]:
+    """The batch with the weights of its rollouts, and metric sums; as it was where the engine says nothing.
+
+    Args:
+        batch: one row per line.
+        lines: what was sampled.
+        trainer: [B, C] log-probabilities of the policy that sampled, by the trainer's forward.
+        config: settings.
+    """
+    engine = engine_logps(lines, trainer.cpu())
+    sums = logp_differences(engine, trainer.cpu())
+    if not sums or not config.vllm_importance_sampling_correction:
+        return batch, sums
+    weights, found = sampling_weights(
+        trainer.cpu(),
+        engine,
+        batch.completion_mask,
+        mode=config.vllm_importance_sampling_mode,
+        clip_min=config.vllm_importance_sampling_clip_min,
+        clip_max=config.vllm_importance_sampling_clip_max,
+    )
+    return replace(batch, sampling_weights=weights), sums | found

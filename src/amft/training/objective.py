@@ -86,6 +86,7 @@ class Objective:
             ratio=choice.ratio,
             clip=clip_range(choice.clip, config.epsilon, config.epsilon_high),
             clipped="ratio" if choice.clip == "ratio" else "objective",
+            weights=batch.sampling_weights,
         )
         sampled = mask if batch.demo is None else mask * (1.0 - batch.demo)
         entropy = float((masked(scores.entropy.detach(), sampled) * sampled).sum())
@@ -162,6 +163,7 @@ class Objective:
             count=count,
             reduction=self.choice.reduction,
             ratio=self.choice.ratio,
+            weights=batch.sampling_weights,
         )
         return LossOut(out.loss, {})
 

@@ -20,7 +20,7 @@ from .config import AMFTConfig
 from .credit import Credit
 from .dynamic_sampling import replace_flat_groups
 from .generation import Generation, Sums
-from .mismatch import logp_differences
+from .mismatch import compared
 from .studio import Engine, LiveStudio, Prompts
 
 
@@ -85,7 +85,10 @@ class Collector:
     def collect(self, prompts: Prompts, n: int, generator: torch.Generator) -> Batch:
         """Plain rollouts for `n` prompts from the stream, outside the window, whatever the composer."""
         found = self._generate(Apart(), prompts, n, generator, (0, 1), random.Random(0))
-        return self._explored(found, Apart.pool)[0]
+        batch, lines = self._explored(found, Apart.pool)[0], [line for group in found.explore for line in group]
+        if self.config.vllm_importance_sampling_correction and any(line.logps for line in lines):
+            batch, _ = compared(batch, lines, self.score_old(batch), self.config)
+        return batch
 
     def _varied(self, prompts: Prompts, n: int, progress: tuple[int, int]) -> tuple[Generation, Sums]:
         """`n` groups to train on, by dynamic sampling where it is asked for."""
@@ -129,12 +132,12 @@ class Collector:
         batch, found = self._explored(made, self.composer.pool)
         sums = made.sums() | found | sums
         lines = [line for group in made.explore for line in group]
-        old_logps = None
-        if steps * config.num_iterations > 1 or any(line.logps for line in lines):
+        is_reused = steps * config.num_iterations > 1
+        if is_reused or any(line.logps for line in lines):
             old_logps = self.score_old(batch)
-            sums |= logp_differences(lines, old_logps)
-        if steps * config.num_iterations > 1:
-            batch = replace(batch, old_logps=old_logps)
+            batch, found = compared(batch, lines, old_logps, config)
+            sums |= found
+            batch = replace(batch, old_logps=old_logps if is_reused else None)
         if self.score_reference is not None and self.credit.choice.penalty != "k1":
             batch = replace(batch, ref_logps=self.score_reference(batch))
         imitate = None if made.imitate is None else self._imitated(made.imitate)
