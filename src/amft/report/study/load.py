@@ -34,6 +34,9 @@ class StudyRun:
     """Test split -> answers of the trained model."""
     base: dict[str, Answers]
     """The same of the model the run began with."""
+    measured: dict[str, dict[str, float]]
+    """Test split -> what the task measures besides success, of the trained model: name -> mean over answers."""
+    measured_base: dict[str, dict[str, float]]
     steps: Floats
     """(E,) steps with a validation."""
     validation: Floats
@@ -153,7 +156,8 @@ def _read(place: Path, regime: str, rule: str, seed: int) -> StudyRun | None:
     mu_steps, mu = run.measured("mix/mu")
     spent = np.nancumsum(_metric(run, "tokens/rollout") + _metric(run, "tokens/demo"))
     return StudyRun(
-        regime, rule, seed, rule, answers, base, steps.astype(np.float64), validation,
+        regime, rule, seed, rule, answers, base, _measured(run, "policy"), _measured(run, "base"),
+        steps.astype(np.float64), validation,
         spent[np.searchsorted(run.steps, steps)], mu_steps.astype(np.float64), mu, _costs(run, validation),
     )  # fmt: skip
 
@@ -169,6 +173,19 @@ def _answers(run: Run, model: str) -> dict[str, Answers]:
     for (split, key, problem, _), correct in sorted(rows.items(), key=lambda item: item[0][3]):
         found.setdefault(split, {}).setdefault((key, problem), []).append(correct)
     return found
+
+
+def _measured(run: Run, model: str) -> dict[str, dict[str, float]]:
+    rows = {
+        (str(row["split"]), str(row["key"]), row["problem"], row["sample"]): row.get("metrics") or {}
+        for row in run.scores
+        if row.get("model") == model
+    }
+    values: dict[str, dict[str, list[float]]] = {}
+    for (split, *_), metrics in rows.items():
+        for name, value in metrics.items():
+            values.setdefault(split, {}).setdefault(name, []).append(float(value))
+    return {split: {name: fmean(found) for name, found in names.items()} for split, names in values.items()}
 
 
 def _metric(run: Run, name: str) -> Floats:

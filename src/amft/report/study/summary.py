@@ -32,12 +32,13 @@ def summarize(study: Study) -> dict[str, Any]:
     """Everything the table and the page show, from the run directories alone.
 
     Keys: `runs` one row per run; `scores` per regime, rule and split; `against` differences to the baseline, the same
-    way and over all regimes; `regret`; `curves`; `costs`.
+    way and over all regimes; `measured` what the tasks measure besides success; `regret`; `curves`; `costs`.
     """
     return clean(
         {
             "runs": list(_runs(study)),
             "scores": list(_scores(study)),
+            "measured": list(_measured(study)),
             "against": [row for split in study.splits for row in against(study, split)],
             "regret": regrets(study),
             "curves": list(_curves(study)),
@@ -99,6 +100,25 @@ def _scores(study: Study) -> Iterator[dict[str, Any]]:
                     "by_seed": [float(score) for score in table.by_run],
                     **_pass_at(study, regime, rule, split),
                 }
+
+
+def _measured(study: Study) -> Iterator[dict[str, Any]]:
+    """Per regime, rule, split and name: the mean over seeds, of the models before (`base`) and after (`value`)."""
+    for split in study.splits:
+        for rule in everyone(study):
+            for regime in study.regimes:
+                runs = [run for run in study.of(regime, rule) if run.measured.get(split)]
+                for name in sorted({name for run in runs for name in run.measured[split]}):
+                    means = [
+                        float(
+                            np.mean([found[split][name] for found in some if name in found.get(split, {})] or [np.nan])
+                        )
+                        for some in ([run.measured_base for run in runs], [run.measured for run in runs])
+                    ]
+                    yield {
+                        "split": split, "regime": regime, "rule": rule, "name": name,
+                        "base": means[0], "value": means[1], "seeds": len(runs),
+                    }  # fmt: skip
 
 
 def _pass_at(study: Study, regime: str, rule: str, split: str) -> dict[str, float]:

@@ -21,7 +21,7 @@ def write_table(study: Study, summary: Mapping[str, Any]) -> str:
 
 
 def lines(study: Study, summary: Mapping[str, Any]) -> Iterator[str]:
-    """The text table: a row per regime, rule and split; then regret; then what is missing."""
+    """The text table: a row per regime, rule and split; then regret, other measures, what is missing."""
     spent = {(row["regime"], row["rule"]): row for row in summary["costs"]}
     gaps = {(row["split"], row["regime"], row["rule"]): row for row in summary["against"]}
     regret = {(row["regime"], row["rule"]): row for row in summary["regret"].get("by_regime", ())}
@@ -49,6 +49,11 @@ def lines(study: Study, summary: Mapping[str, Any]) -> Iterator[str]:
             [row["rule"], _signed(row["mean"]["value"]), _bounds(row["mean"], _signed), _signed(row["worst"]["value"]),
              _bounds(row["worst"], _signed), row["worst_regime"], _signed(row["mean_crossed"]),
              _signed(row["worst_crossed"])] for row in summary["regret"]["rules"])])  # fmt: skip
+    if summary["measured"]:
+        yield ""
+        yield from _aligned([["regime", "rule", "split", "measured", "before", "after", "seeds"], *(
+            [row["regime"], row["rule"], row["split"], row["name"], _number(row["base"]), _number(row["value"]),
+             str(row["seeds"])] for row in summary["measured"])])  # fmt: skip
     for row in summary["chosen"]:
         yield f"{row['regime']}: {row['rule']} is {row['picked']}, picked on validation"
     if summary["unfinished"]:
