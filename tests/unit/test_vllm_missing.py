@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from amft.errors import ConfigError
+from amft.errors import ConfigError, ModelError
 from amft.models.lora import add_lora, merged_weights
 from amft.models.tiny import tiny_model
 from amft.rollout.registry import build_sampler
@@ -50,6 +50,15 @@ def test_what_it_does_not_do_is_said(monkeypatch, dtype, ranks, options, said):
     monkeypatch.setenv("WORLD_SIZE", ranks)
     with pytest.raises(ConfigError, match=said):
         build(dtype, **options)
+
+
+def test_quantized_weights_are_refused(monkeypatch):
+    package = importlib.util.spec_from_loader("vllm", None, origin="somewhere")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: package)
+    model = tiny_model(vocab_size=7, hidden_size=16)
+    model.config.quantization_config = {"load_in_4bit": True}
+    with pytest.raises(ModelError, match="few bits"):
+        build_sampler("vllm", model, pad_id=0, eos_ids=[])
 
 
 def test_options_of_another_engine_are_refused():

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_vllm_engine import PROMPTS, SAMPLING, learn, policy, seeded, worst_difference
 
 from amft.errors import EngineError
+from amft.rollout.remote import KEY
 from amft.rollout.vllm import VllmSampler
 from amft.tasks.registry import build_task
 from amft.training.config import AMFTConfig
@@ -159,3 +161,38 @@ def test_two_ranks_have_a_worker_each(tmp_path, layout):
     restarts, rows = metrics(tmp_path / "run")
     assert restarts == [0, 0]
     assert max(row["sampling/logp_difference_max"] for row in rows) < 1e-4
+
+
+def serve(port):
+    """A server of vLLM on this machine, and its port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "amft.rollout.vllm_worker", "--listen", f"127.0.0.1:{port}"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")},
+    )
+    assert process.stdout is not None
+    return process, int(process.stdout.readline().rpartition(":")[2])
+
+
+def test_a_server_that_comes_back_gives_the_same_tokens(monkeypatch):
+    monkeypatch.setenv(KEY, "a word")
+    process, port = serve(0)
+    try:
+        where = f"127.0.0.1:{port}"
+        first = VllmSampler(policy(True), 0, [3], where=where, timeout=120, start_timeout=300, restarts=1)
+        found = first.generate(PROMPTS, SAMPLING, seeded())
+        assert worst_difference(first.model, found) < 1e-4
+        first.home.close()
+        second = VllmSampler(policy(True, seed=1), 0, [3], where=where, timeout=120, start_timeout=300, restarts=1)
+        assert worst_difference(second.model, second.generate(PROMPTS, SAMPLING, seeded())) < 1e-4
+        process.kill()
+        process.wait()
+        learn(second, 0)
+        process, _ = serve(port)
+        assert second.generate(PROMPTS, SAMPLING, seeded()) == found
+        assert second.restarts == 1
+        second.home.close()
+    finally:
+        process.kill()
+        process.wait()

@@ -98,6 +98,7 @@ class VllmSampler:
         self.model, self.eos_ids = model, sorted(eos_ids)
         self.dtype: torch.dtype = model.dtype if dtype is None else DTYPES[dtype]
         _check(where, self.dtype, llm or {})
+        _check_model(model)
         start = {
             "config": _config(model),
             "dtype": str(self.dtype).removeprefix("torch."),
@@ -184,6 +185,11 @@ def _check(where: str, dtype: torch.dtype, llm: Mapping[str, Any]) -> None:
         raise ConfigError(f"engine: vllm has no {str(dtype).removeprefix('torch.')}; use decode or hf")
     for name in sorted(RESERVED & llm.keys()):
         raise ConfigError(f"engine_options.llm.{name}: is set by amft; leave it out")
+
+
+def _check_model(model: PreTrainedModel) -> None:
+    if getattr(model.config, "quantization_config", None) is not None:
+        raise ModelError("engine vllm: weights in few bits cannot be pushed; use hf, or lora.load_in_4bit: false")
 
 
 def _config(model: PreTrainedModel) -> dict[str, Any]:
