@@ -1,7 +1,11 @@
-"""What the nano base is pretrained on: generic arithmetic, countdown problems and card reading.
+"""What the nano base is pretrained on: arithmetic, card reading, countdown problems, a few streets and word problems.
 
-No problem asks for a target from four values that a held-out GeneralPoints prompt can show, whatever the target, and
-none asks for 24 from four values at all. Reading exercises, which ask for no target, draw their cards freely.
+No problem asks for a target from four values that a held-out GeneralPoints prompt can show, whatever the target;
+streets and word problems are the training ones of their tasks. Reading exercises and single looks, which ask for no
+target or show three numbers, draw freely.
+
+Four plain numbers are searched by trial and error (`search.trail`); four cards are nearly always answered at the first
+attempt. So the base can do more than it does when it is asked in cards, and that is what is left to learn.
 """
 
 from __future__ import annotations
@@ -11,25 +15,33 @@ import random
 from collections.abc import Iterator
 from functools import cache
 
-from ..tasks.general_points.prompts import KEYS, expert_answer, question
-from ..tasks.general_points.rules import RANKS, FaceRule
-from ..tasks.general_points.solver import Expr, difficulty, expressions
+from ..tasks.base import Task
+from ..tasks.general_points.prompts import KEYS, question, written
+from ..tasks.general_points.rules import LARGE, RANKS, TEN, FaceRule
+from ..tasks.general_points.search import trail, tries
+from ..tasks.general_points.solver import Expr, number, steps
 from ..tasks.general_points.splits import held_out_values
+from ..tasks.navigation.task import Navigation
+from ..tasks.word_problems.task import WordProblems
 from ..types import Message
 
-MAX_NUMBER, MAX_TARGET, MAX_VALUE = 13, 40, 144
-"""Numbers and targets of the problems, and the largest value on the way to a target."""
+MAX_NUMBER, MAX_VALUE = 13, 144
+TARGET, TARGETS = 24, range(10, 41)
+"""The target of most problems, and those of the others."""
 
-FACTS = 8
-"""Operations in one arithmetic exercise."""
+PER_SIZE = (15, 6, 6)
+"""How often two, three and four numbers are drawn; most twos and many threes reach no target and are drawn again."""
+
+FACTS, LOOKS = 8, 8
+"""Operations in one arithmetic exercise, and hands in one exercise of looking."""
 
 
 def conversations(seed: int) -> Iterator[list[Message]]:
     """An endless, seeded stream of question and answer."""
     rng = random.Random(f"nano corpus {seed}")
-    kinds = (arithmetic, reading, countdown, points)
+    kinds = (arithmetic, reading, looking, countdown, points, streets, words)
     while True:
-        (kind,) = rng.choices(kinds, weights=(20, 5, 30, 45))
+        (kind,) = rng.choices(kinds, weights=(8, 4, 32, 30, 16, 4, 6))
         asked, answer = kind(rng)
         yield [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
 
@@ -65,68 +77,117 @@ def reading(rng: random.Random) -> tuple[str, str]:
     return asked, json.dumps({"cards": cards, "number": rule.values(cards)}, separators=(",", ":"))
 
 
-def countdown(rng: random.Random) -> tuple[str, str]:
-    """Plain numbers to a target."""
+def looking(rng: random.Random) -> tuple[str, str]:
+    """Three numbers at a time: the way to the target, or `no`."""
+    target = _target(rng)
+    shown, said = [], []
+    for _ in range(LOOKS):
+        hand, way = _look(rng, target)
+        shown.append(hand)
+        said += [f"{hand}:no"] if way is None else [hand, *way]
+    return f"Make {target}: {'; '.join(shown)}", json.dumps(said, separators=(",", ":"))
+
+
+def _look(rng: random.Random, target: int) -> tuple[str, list[str] | None]:
+    """What an operation leaves of four numbers, and the way on; as many hopeless ones as others."""
+    wanted = rng.random() < 0.5
     while True:
-        numbers = [rng.randint(1, MAX_NUMBER) for _ in range(_size(rng))]
-        solution = _solution(rng, numbers)
-        if solution is None:
-            continue
-        style = _style(rng)
-        asked = (
-            f"Make {solution.value} from the numbers, each used once, with + - * / ( ). "
-            f"Reply in JSON: {KEYS[style].removeprefix('cards, ')}.\nNumbers: {', '.join(map(str, numbers))}"
-        )
-        answer = json.loads(expert_answer([], numbers, solution, style))
-        del answer["cards"]
-        return asked, json.dumps(answer, separators=(",", ":"))
+        some = rng.choice(tries([number(n) for n in _numbers(rng, 4)]))
+        if some.leads_to(target) == wanted:
+            left = [int(part.value) for part in some.left]
+            found = trail(left, target, rng)
+            return ",".join(map(str, left)), found and found[0]
+
+
+def countdown(rng: random.Random) -> tuple[str, str]:
+    """Plain numbers to a target; four of them are nearly always searched."""
+    numbers, target = _problem(rng, lambda size: _numbers(rng, size))
+    style, way, solution = _solved(rng, numbers, target, searched=0.9)
+    asked = (
+        f"Make {target} from the numbers, each used once, with + - * / ( ). "
+        f"Reply in JSON: {KEYS[style].removeprefix('cards, ')}.\nNumbers: {', '.join(map(str, numbers))}"
+    )
+    answer = json.loads(written([], numbers, way, solution))
+    del answer["cards"]
+    return asked, json.dumps(answer, separators=(",", ":"))
 
 
 def points(rng: random.Random) -> tuple[str, str]:
-    """Cards to a target under a face rule, in the words of the GeneralPoints prompt."""
+    """Cards to a target under a face rule, in the words of the GeneralPoints prompt; seldom searched."""
+    hand: list[tuple[list[str], FaceRule]] = []
+
+    def deal(size: int) -> list[int]:
+        hand[:] = [_cards(rng, size)]
+        return list(hand[0][1].values(hand[0][0]))
+
+    numbers, target = _problem(rng, deal)
+    cards, rule = hand[0]
+    style, way, solution = _solved(rng, numbers, target, searched=0.1)
+    return question(cards, rule, target, style), written(cards, numbers, way, solution)
+
+
+def streets(rng: random.Random) -> tuple[str, str]:
+    """One step of a training route."""
+    return _task(Navigation(), rng)
+
+
+def words(rng: random.Random) -> tuple[str, str]:
+    """A training word problem."""
+    return _task(WordProblems(), rng)
+
+
+def _task(task: Task, rng: random.Random) -> tuple[str, str]:
+    problem = rng.choice(_problems(task))
+    return task.prompt(problem)[-1]["content"], task.demonstrate(problem)
+
+
+@cache
+def _problems(task: Task) -> list:
+    return task.problems("train", seed=0, n=4000)
+
+
+def allowed(numbers: list[int]) -> bool:
+    """Whether a problem with these numbers may be trained on."""
+    return len(numbers) < 4 or tuple(sorted(numbers)) not in held_out_values(len(numbers))
+
+
+def _problem(rng: random.Random, deal) -> tuple[list[int], int]:
+    """Numbers from which whole values lead to the target."""
     while True:
-        cards, rule = _cards(rng, _size(rng))
-        numbers = list(rule.values(cards))
-        solution = _solution(rng, numbers)
-        if solution is None:
-            continue
-        style = _style(rng)
-        return question(cards, rule, int(solution.value), style), expert_answer(cards, numbers, solution, style)
+        target = _target(rng)
+        numbers = deal(rng.choices((2, 3, 4), weights=PER_SIZE)[0])
+        if allowed(numbers) and trail(numbers, target, rng):
+            return numbers, target
 
 
-def allowed(numbers: list[int], target: int) -> bool:
-    """Whether a problem may be trained on."""
-    return len(numbers) != 4 or (target != 24 and tuple(sorted(numbers)) not in held_out_values())
+def _solved(
+    rng: random.Random, numbers: list[int], target: int, searched: float
+) -> tuple[str, list[str] | None, Expr]:
+    found = trail(numbers, target, rng)
+    assert found
+    way, solution = found
+    if rng.random() < 0.12:
+        return "answer", None, solution
+    if len(numbers) < 4 or rng.random() < searched:
+        return "search", way, solution
+    return "worked", steps(solution), solution
+
+
+def _target(rng: random.Random) -> int:
+    return TARGET if rng.random() < 0.85 else rng.choice(TARGETS)
+
+
+def _numbers(rng: random.Random, size: int) -> list[int]:
+    """Numbers as hands have them: 10 comes often, a number above 13 seldom."""
+    if rng.random() < 0.4:
+        return list(TEN.values([rng.choice(RANKS) for _ in range(size)]))
+    numbers = [rng.randint(1, MAX_NUMBER) for _ in range(size)]
+    if rng.random() < 0.1:
+        numbers[rng.randrange(size)] = int(rng.choice(LARGE))
+    return numbers
 
 
 def _cards(rng: random.Random, size: int) -> tuple[list[str], FaceRule]:
     faces = [rng.randint(1, MAX_NUMBER) for _ in range(3)]
-    rule = FaceRule("", *faces) if rng.random() < 0.5 else FaceRule("", *faces[:1] * 3)
+    rule = rng.choice([TEN, FaceRule("", *faces), FaceRule("", *faces[:1] * 3)])
     return [rng.choice(RANKS) for _ in range(size)], rule
-
-
-def _size(rng: random.Random) -> int:
-    return rng.choices((2, 3, 4), weights=(1, 4, 5))[0]
-
-
-def _style(rng: random.Random) -> str:
-    return "worked" if rng.random() < 0.8 else "answer"
-
-
-def _solution(rng: random.Random, numbers: list[int]) -> Expr | None:
-    """The simplest way to a random target; None when there is none that may be shown."""
-    targets = {t: e for t, e in _simplest(tuple(sorted(numbers))).items() if allowed(numbers, t)}
-    return targets[rng.choice(list(targets))] if targets else None
-
-
-@cache
-def _simplest(numbers: tuple[int, ...]) -> dict[int, Expr]:
-    """Target -> its simplest solution, for the targets that whole numbers of moderate size reach."""
-    found = {}
-    for target, ways in sorted(expressions(numbers).items()):
-        if target.denominator == 1 and 1 <= target <= MAX_TARGET:
-            best = min(ways, key=lambda e: (difficulty(e), str(e)))
-            fractions, _, largest = difficulty(best)
-            if not fractions and largest <= MAX_VALUE:
-                found[int(target)] = best
-    return found

@@ -24,7 +24,7 @@ POOL = 32
 """Batches drawn ahead and sorted by length, so that little is padding."""
 
 
-def nano_model(vocab: int, pad_id: int, eos_id: int, *, hidden: int = 192, layers: int = 4) -> LlamaForCausalLM:
+def nano_model(vocab: int, pad_id: int, eos_id: int, *, hidden: int = 256, layers: int = 4) -> LlamaForCausalLM:
     """A Llama-type model with random weights from the current torch generator."""
     config = LlamaConfig(
         vocab_size=vocab,
@@ -33,7 +33,7 @@ def nano_model(vocab: int, pad_id: int, eos_id: int, *, hidden: int = 192, layer
         num_hidden_layers=layers,
         num_attention_heads=hidden // 64,
         num_key_value_heads=max(1, hidden // 128),
-        max_position_embeddings=512,
+        max_position_embeddings=1024,
         tie_word_embeddings=True,
         pad_token_id=pad_id,
         bos_token_id=None,
@@ -48,9 +48,9 @@ def pretrain(
     steps: int,
     decay_steps: int | None = None,
     batch_size: int = 32,
-    learning_rate: float = 2e-3,
+    learning_rate: float = 3e-3,
     seed: int = 0,
-    hidden: int = 192,
+    hidden: int = 256,
     layers: int = 4,
     tokenizer_sample: int = 4000,
     progress: bool = True,
@@ -62,7 +62,7 @@ def pretrain(
         steps: optimizer steps of `batch_size` conversations.
         decay_steps: length of the learning rate's cosine; more than `steps` stops before the rate has decayed, which
             leaves the base weak but ready to learn. Default: `steps`.
-        learning_rate: peak of the cosine with 3 % warm-up; AdamW betas 0.9, 0.95, weight decay 0.05.
+        learning_rate: peak of the cosine with 3 % warm-up.
         tokenizer_sample: conversations the tokenizer is learned from.
         on_step: called with the step just done and the model, for snapshots and tests.
     """
@@ -71,10 +71,7 @@ def pretrain(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = nano_model(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id, hidden=hidden, layers=layers)
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.dim() == 1]
-    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.95))
+    optimizers = _optimizers(model, learning_rate)
     decay_steps = decay_steps or steps
     warmup = max(1, decay_steps * 3 // 100)
     bar = tqdm(_batches(tokenizer, seed + 1, batch_size, steps), total=steps, disable=not progress, unit="step")
@@ -84,7 +81,7 @@ def pretrain(
             if step < warmup
             else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (decay_steps - warmup)))
         )
-        for group in optimizer.param_groups:
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = learning_rate * max(rate, 0.02)
         wanted = labels[:, 1:]
         with torch.autocast("cpu", torch.bfloat16):
@@ -93,13 +90,25 @@ def pretrain(
         loss = functional.cross_entropy(logits.float(), wanted[wanted >= 0])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.step()
+        model.zero_grad()
         if step % 20 == 0:
             bar.set_postfix(loss=f"{loss.item():.3f}")
         if on_step:
             on_step(step + 1, model)
     return model, tokenizer
+
+
+def _optimizers(model: LlamaForCausalLM, learning_rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, which needs half of AdamW's steps here; AdamW for the rest."""
+    blocks = [p for p in model.model.layers.parameters() if p.dim() > 1]
+    taken = {id(p) for p in blocks}
+    others = [p for p in model.parameters() if id(p) not in taken]
+    return [
+        torch.optim.Muon(blocks, lr=learning_rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
@@ -145,8 +154,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--decay-steps", type=int, default=4000)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--hidden", type=int, default=192)
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     arguments = vars(parser.parse_args())

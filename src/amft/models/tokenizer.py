@@ -33,7 +33,7 @@ def number_merges() -> list[tuple[str, str]]:
     return two + three
 
 
-def train_tokenizer(corpus: Iterable[str], *, words: int = 160) -> PreTrainedTokenizerFast:
+def train_tokenizer(corpus: Iterable[str], *, words: int = 600) -> PreTrainedTokenizerFast:
     """Learn word pieces from a corpus and put the numbers in by hand.
 
     Args:
@@ -60,7 +60,7 @@ def train_tokenizer(corpus: Iterable[str], *, words: int = 160) -> PreTrainedTok
         eos_token=END,
         additional_special_tokens=[USER, ASSISTANT, SYSTEM],
         padding_side="left",
-        model_max_length=512,
+        model_max_length=1024,
         clean_up_tokenization_spaces=False,
     )
     fast.chat_template = CHAT_TEMPLATE

@@ -8,8 +8,12 @@ from collections.abc import Sequence
 from .rules import FaceRule
 from .solver import Expr, steps
 
-KEYS = {"answer": "cards, number, formula", "worked": "cards, number, steps, formula"}
-"""Demonstration style -> keys of the JSON answer."""
+KEYS = {
+    "answer": "cards, number, formula",
+    "worked": "cards, number, steps, formula",
+    "search": "cards, number, steps, formula",
+}
+"""Demonstration style -> keys of the JSON answer. `worked` and `search` are two ways to answer one prompt."""
 
 
 def question(cards: Sequence[str], rule: FaceRule, target: int, style: str) -> str:
@@ -33,8 +37,13 @@ def expert_answer(cards: Sequence[str], numbers: Sequence[int], solution: Expr, 
 
     `answer` is the original's form (cards, number, formula). `worked` puts the binary steps before the formula.
     """
+    return written(cards, numbers, None if style == "answer" else steps(solution), solution)
+
+
+def written(cards: Sequence[str], numbers: Sequence[int], way: Sequence[str] | None, solution: Expr) -> str:
+    """The JSON of an answer; `way` are its steps, None for an answer without any."""
     fields: dict[str, object] = {"cards": list(cards), "number": list(numbers)}
-    if style == "worked":
-        fields["steps"] = steps(solution)
+    if way is not None:
+        fields["steps"] = list(way)
     fields["formula"] = f"{solution}={solution.value}"
     return json.dumps(fields, separators=(",", ":"))

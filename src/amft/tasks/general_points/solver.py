@@ -53,7 +53,12 @@ class Expr:
         return parts[0] + "".join(sign + part for sign, part in zip(signs[1:], parts[1:], strict=True))
 
 
-def _join(kind: str, a: Expr, b: Expr, invert: bool) -> Expr:
+def number(value: int) -> Expr:
+    """A number by itself."""
+    return Expr("n", Fraction(value))
+
+
+def join(kind: str, a: Expr, b: Expr, invert: bool) -> Expr:
     """`a (kind) b`, or with `invert` `a - b` / `a / b`, flattened into normal form."""
     plus, minus = (a.plus, a.minus) if a.kind == kind else ((a,), ())
     b_plus, b_minus = (b.plus, b.minus) if b.kind == kind else ((b,), ())
@@ -144,11 +149,11 @@ def expressions(numbers: Numbers) -> dict[Fraction, frozenset[Expr]]:
 
 def _combine(a: Expr, b: Expr) -> list[Expr]:
     big, small = (a, b) if a.value >= b.value else (b, a)
-    out = [_join("+", a, b, False), _join("+", big, small, True), _join("*", a, b, False)]
+    out = [join("+", a, b, False), join("+", big, small, True), join("*", a, b, False)]
     if b.value:
-        out.append(_join("*", a, b, True))
+        out.append(join("*", a, b, True))
     if a.value:
-        out.append(_join("*", b, a, True))
+        out.append(join("*", b, a, True))
     return out
 
 

@@ -14,8 +14,9 @@ from ...types import Grade, Message, Problem
 from ..episode import RETURNS, episode_grade
 from .feedback import LEVELS, feedback_text
 from .mistakes import wrong_value
-from .prompts import KEYS, expert_answer, question
+from .prompts import KEYS, expert_answer, question, written
 from .rules import BASES, OTHER_FACES, VARIED, FaceRule
+from .search import trail
 from .solver import solutions, solvable
 from .splits import hands_of, key, large_hands_of
 from .verifier import REWARDS, grade
@@ -48,7 +49,8 @@ class GeneralPoints:
     floats; valid JSON is accepted; a right-hand side must equal the target; no credit for a lost bracket; exactly
     `max_attempts` answers, none is drawn and thrown away; feedback never shows a part of a solution.
     History: v1 (2026-11). Later, without a change of the first splits and defaults: several tries, other face rules,
-    the splits rule (the same as rule_ood), faces, cards5 and large_number; demonstrations that revise a mistake.
+    the splits rule (the same as rule_ood), faces, cards5 and large_number; demonstrations that revise a mistake, and
+    demonstrations that search.
     """
 
     id: ClassVar[str] = "general_points-v1"
@@ -70,7 +72,8 @@ class GeneralPoints:
     target: int = 24
     cards: int = 4
     demonstrations: str = "worked"
-    """`worked`: binary steps before the formula; `answer`: the original's form."""
+    """`answer`: the original's form; `worked`: binary steps before the formula; `search`: the same prompt, but the steps
+    are trial and error. A search knows whole values only; hands that need a fraction are worked instead."""
     reward: str = "outcome"
     """`outcome`: the table above; `binary`: 0/1."""
     train_rules: str = "ten"
@@ -126,11 +129,14 @@ class GeneralPoints:
         return grade(answer, cards, rule.values(cards), problem.params["target"], self.reward)
 
     def demonstrate(self, problem: Problem) -> str:
-        """The simplest solution, the same one for every order of a hand."""
+        """The simplest solution, the same one for every order of a hand; or a search, drawn for each order."""
         cards, rule = self._read(problem)
-        numbers = rule.values(cards)
-        best = solutions(numbers, problem.params["target"])[0]
-        return expert_answer(cards, numbers, best, self.demonstrations)
+        numbers, target = rule.values(cards), problem.params["target"]
+        if self.demonstrations == "search":
+            found = trail(numbers, target, random.Random(f"search:{cards}:{numbers}:{target}"))
+            if found:
+                return written(cards, numbers, *found)
+        return expert_answer(cards, numbers, solutions(numbers, target)[0], self.demonstrations)
 
     def spoil(self, problem: Problem) -> str:
         """The expert's answer with a legal formula of the right numbers that makes another value."""

@@ -1,0 +1,90 @@
+"""Trial and error on a hand: every step is true, the search ends at the target, and no way is missed."""
+
+import itertools
+import json
+import random
+from fractions import Fraction
+
+import pytest
+
+from amft.tasks.general_points import GeneralPoints
+from amft.tasks.general_points.search import MAX_WRONG, reaches, trail, tries
+from amft.tasks.general_points.solver import difficulty, number, solutions
+from amft.tasks.general_points.verifier import evaluate, tokenize
+
+
+def replay(numbers, steps):
+    """Follow a trail by hand: what is left at its end."""
+    left = list(numbers)
+    for step in steps:
+        operation, *listed = step.removesuffix(":no").split(":")
+        formula, result = operation.split("=")
+        a, b = (int(token) for token in tokenize(formula) if token.isdigit())
+        assert evaluate(tokenize(formula)) == int(result)
+        rest = list(left)
+        rest.remove(a)
+        rest.remove(b)
+        rest.insert(0, int(result))
+        if listed:
+            assert listed == [",".join(map(str, rest))]
+        if step.endswith(":no"):
+            assert not reaches(tuple(sorted(rest)), 24)
+        else:
+            left = rest
+    return left
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_trail_is_true_and_ends_at_the_target(seed):
+    rng = random.Random(seed)
+    wrong = set()
+    for _ in range(150):
+        numbers = [rng.randint(1, 13) for _ in range(rng.choice((2, 3, 4, 4, 5)))]
+        found = trail(numbers, 24, rng)
+        if found:
+            steps, formula = found
+            assert replay(numbers, steps) == [24]
+            assert formula.value == 24
+            assert sorted(int(t) for t in tokenize(str(formula)) if t.isdigit()) == sorted(numbers)
+            wrong.add(sum(step.endswith(":no") for step in steps) if len(numbers) == 4 else 0)
+    assert {0, MAX_WRONG} <= wrong <= set(range(MAX_WRONG + 1))
+
+
+def test_reaches_agrees_with_the_exact_solver():
+    for numbers in itertools.combinations_with_replacement(range(1, 14, 2), 4):
+        whole = any(difficulty(e)[0] == 0 for e in solutions(numbers))
+        assert reaches(numbers, 24) == whole, numbers
+
+
+def test_what_fractions_alone_reach_has_no_trail():
+    assert trail([3, 3, 8, 8], 24, random.Random(0)) is None
+    shown = json.loads(demonstrated(["3", "3", "8", "8"]))
+    assert shown["steps"] == ["8/3=8/3", "3-(8/3)=1/3", "8/(1/3)=24"]
+
+
+def test_tries_are_every_operation_once():
+    # 2 and 6 and 6: two pairs that differ, the second one of equal numbers.
+    assert sorted(t.step for t in tries([number(6), number(2), number(6)])) == sorted(
+        ["6+2=8", "6-2=4", "6*2=12", "6/2=3", "6+6=12", "6-6=0", "6*6=36", "6/6=1"]
+    )
+    (division,) = (t for t in tries([number(8), number(5), number(4)]) if "/" in t.step)
+    assert str(division) == "8/4=2:2,5"
+    assert division.left[0].value == Fraction(2)
+
+
+def demonstrated(cards):
+    task = GeneralPoints(demonstrations="search")
+    (found,) = (p for p in task.problems("train") + task.problems("id") if sorted(p.params["cards"]) == sorted(cards))
+    return task.demonstrate(found)
+
+
+@pytest.mark.parametrize("split", ["train", "id", "rule_ood", "cards5"])
+def test_demonstrations_are_right_and_drawn_from_the_problem_alone(split):
+    task = GeneralPoints(demonstrations="search")
+    problems = task.problems(split, seed=1, n=40)
+    answers = [task.demonstrate(problem) for problem in problems]
+    assert all(task.grade(p, a).correct for p, a in zip(problems, answers, strict=True))
+    assert answers == [GeneralPoints(demonstrations="search").demonstrate(p) for p in problems]
+    assert sum(":no" in answer for answer in answers) > 15
+    worked = GeneralPoints()
+    assert all(task.prompt(p) == worked.prompt(p) for p in problems)
