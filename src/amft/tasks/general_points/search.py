@@ -15,7 +15,10 @@ from itertools import combinations
 from .solver import Expr, join, number
 
 MAX_WRONG = 6
-"""Wrong operations a trail shows before it hits on a right one."""
+"""Attempts that fail before the one that does not."""
+
+SEEN, OVERSIGHT = 0.7, 0.2
+"""How often a hopeless operation is seen to be so at once, and how often one that leads to the target is missed."""
 
 SIGHT = 3
 """As many numbers are seen through without trying."""
@@ -66,30 +69,54 @@ def reaches(numbers: tuple[int, ...], target: int) -> bool:
 def trail(numbers: Sequence[int], target: int, rng: random.Random) -> tuple[list[str], Expr] | None:
     """The steps of a search that ends at the target, and its formula; None where only fractions lead there.
 
-    Operations are tried in a drawn order, until one is right or `MAX_WRONG` were wrong; then a right one follows.
+    The first operation is drawn, from there on they are tried in order, around. An attempt is given up at sight, or
+    when it has missed the target.
 
     Example:
         >>> trail([1, 2, 12], 24, random.Random(0))[0]
         ['12*2=24', '24*1=24']
     """
-    hand = tuple(number(value) for value in numbers)
-    steps: list[str] = []
-    while len(hand) > 1:
-        options = tries(hand)
-        right = [option for option in options if option.leads_to(target)]
-        if not right:
-            return None
-        if len(hand) <= SIGHT:
-            chosen = right[0]
+    return _trail(tuple(number(value) for value in numbers), target, rng)
+
+
+def _trail(hand: tuple[Expr, ...], target: int, rng: random.Random) -> tuple[list[str], Expr] | None:
+    if len(hand) == 1:
+        return ([], hand[0]) if hand[0].value == target else None
+    options = tries(hand)
+    right = [option for option in options if option.leads_to(target)]
+    if not right:
+        return None
+    missed, chosen = ([], right[0]) if len(hand) <= SIGHT else _attempts(options, right, rng)
+    steps = [step for option in missed for step in _miss(option, target, rng)]
+    steps.append(chosen.step if len(hand) <= SIGHT else str(chosen))
+    rest = _trail(chosen.left, target, rng)
+    assert rest
+    return steps + rest[0], rest[1]
+
+
+def _attempts(options: list[Try], right: list[Try], rng: random.Random) -> tuple[list[Try], Try]:
+    """Options in order from a drawn one on, up to a right one: the first, or now and then the second that comes."""
+    while True:
+        start = rng.randrange(len(options))
+        row = (options[start:] + options[:start])[: MAX_WRONG + 1]
+        places = [place for place, option in enumerate(row) if option in right]
+        if places:
+            place = places[1] if len(places) > 1 and rng.random() < OVERSIGHT else places[0]
+            return row[:place], row[place]
+
+
+def _miss(option: Try, target: int, rng: random.Random) -> list[str]:
+    """An attempt that fails: given up at sight, or after operations that lead elsewhere."""
+    if not option.leads_to(target) and rng.random() < SEEN:
+        return [f"{option}:no"]
+    while True:
+        steps, left = [str(option)], option.left
+        while len(left) > 1:
+            chosen = rng.choice(tries(left))
             steps.append(chosen.step)
-        else:
-            order = rng.sample(options, len(options))
-            first = next(place for place, option in enumerate(order) if option in right)
-            chosen = order[first]
-            steps += [f"{option}:no" for option in order[: min(first, MAX_WRONG)]]
-            steps.append(str(chosen))
-        hand = chosen.left
-    return (steps, hand[0]) if hand[0].value == target else None
+            left = chosen.left
+        if left[0].value != target:
+            return [*steps[:-1], f"{steps[-1]}:no"]
 
 
 def _whole(big: int, small: int) -> Iterator[tuple[str, int]]:
