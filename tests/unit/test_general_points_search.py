@@ -8,29 +8,31 @@ from fractions import Fraction
 import pytest
 
 from amft.tasks.general_points import GeneralPoints
-from amft.tasks.general_points.search import MAX_WRONG, reaches, trail, tries
+from amft.tasks.general_points.search import MAX_VALUE, MAX_WRONG, reaches, trail, tries
 from amft.tasks.general_points.solver import difficulty, number, solutions
 from amft.tasks.general_points.verifier import evaluate, tokenize
 
 
 def replay(numbers, steps):
-    """Follow a trail by hand: what is left at its end."""
-    left = list(numbers)
+    """Follow a trail by hand: what is left at its end. An attempt that fails goes back to where it began."""
+    began = left = list(numbers)
     for step in steps:
         operation, *listed = step.removesuffix(":no").split(":")
         formula, result = operation.split("=")
         a, b = (int(token) for token in tokenize(formula) if token.isdigit())
-        assert evaluate(tokenize(formula)) == int(result)
+        assert evaluate(tokenize(formula)) == int(result) <= MAX_VALUE
+        if listed:
+            began = left
         rest = list(left)
         rest.remove(a)
         rest.remove(b)
-        rest.insert(0, int(result))
+        left = [int(result), *rest]
         if listed:
-            assert listed == [",".join(map(str, rest))]
+            assert listed == [",".join(map(str, left))]
         if step.endswith(":no"):
-            assert not reaches(tuple(sorted(rest)), 24)
-        else:
-            left = rest
+            assert left != [24]
+            assert not (listed and reaches(tuple(sorted(left)), 24))
+            left = began
     return left
 
 

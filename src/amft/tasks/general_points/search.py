@@ -20,6 +20,9 @@ MAX_WRONG = 6
 SEEN, OVERSIGHT = 0.7, 0.2
 """How often a hopeless operation is seen to be so at once, and how often one that leads to the target is missed."""
 
+MAX_VALUE = 999
+"""The largest value of a failed attempt."""
+
 SIGHT = 3
 """As many numbers are seen through without trying."""
 
@@ -112,7 +115,7 @@ def _miss(option: Try, target: int, rng: random.Random) -> list[str]:
     while True:
         steps, left = [str(option)], option.left
         while len(left) > 1:
-            chosen = rng.choice(tries(left))
+            chosen = rng.choice([option for option in tries(left) if option.left[0].value <= MAX_VALUE])
             steps.append(chosen.step)
             left = chosen.left
         if left[0].value != target:
