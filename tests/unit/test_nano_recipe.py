@@ -18,7 +18,9 @@ from amft.tasks.general_points.verifier import evaluate, tokenize
 CARDS = re.compile(r"Make (\d+) from the cards.* J=(\d+), Q=(\d+), K=(\d+)\..*\nCards: (.*)")
 NUMBERS = re.compile(r"Make (\d+) from the numbers.*\nNumbers: (.*)")
 LOOKS = re.compile(r"Make (\d+): ([\d,; ]+)")
-OTHERS = re.compile(r"Compute: [-+*/\d, ]+|Read the cards.*\n.*|Walk the route[^$]*|[^$]*\nWrite the steps, then Answer: n")
+OTHERS = re.compile(
+    r"Compute: [-+*/\d, ]+|Read the cards.*\n.*|Walk the route[^$]*|[^$]*\nWrite the steps, then Answer: n"
+)
 
 
 def shown(prompt):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 
 from ..tasks.base import Task
@@ -23,7 +23,7 @@ from ..tasks.general_points.solver import Expr, number, steps
 from ..tasks.general_points.splits import held_out_values
 from ..tasks.navigation.task import Navigation
 from ..tasks.word_problems.task import WordProblems
-from ..types import Message
+from ..types import Message, Problem
 
 MAX_NUMBER, MAX_VALUE = 13, 144
 TARGET, TARGETS = 24, range(10, 41)
@@ -142,7 +142,7 @@ def _task(task: Task, rng: random.Random) -> tuple[str, str]:
 
 
 @cache
-def _problems(task: Task) -> list:
+def _problems(task: Task) -> list[Problem]:
     return task.problems("train", seed=0, n=1000)
 
 
@@ -151,7 +151,7 @@ def allowed(numbers: list[int]) -> bool:
     return len(numbers) < 4 or tuple(sorted(numbers)) not in held_out_values(len(numbers))
 
 
-def _problem(rng: random.Random, deal) -> tuple[list[int], int]:
+def _problem(rng: random.Random, deal: Callable[[int], list[int]]) -> tuple[list[int], int]:
     """Numbers from which whole values lead to the target."""
     while True:
         target = _target(rng)
@@ -160,9 +160,7 @@ def _problem(rng: random.Random, deal) -> tuple[list[int], int]:
             return numbers, target
 
 
-def _solved(
-    rng: random.Random, numbers: list[int], target: int, searched: float
-) -> tuple[str, list[str] | None, Expr]:
+def _solved(rng: random.Random, numbers: list[int], target: int, searched: float) -> tuple[str, list[str] | None, Expr]:
     found = trail(numbers, target, rng)
     assert found
     way, solution = found

@@ -20,6 +20,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from .nano_corpus import conversations
 from .tokenizer import train_tokenizer
 
+STAGES = ((2000, 2400, 3e-3), (800, 800, 2e-3))
+"""Steps, length of the learning rate's cosine and its peak, of one training after the other."""
+
 POOL = 32
 """Batches drawn ahead and sorted by length, so that little is padding."""
 
@@ -55,22 +58,20 @@ def pretrain(
     tokenizer_sample: int = 4000,
     progress: bool = True,
     on_step: Callable[[int, LlamaForCausalLM], None] | None = None,
+    start: tuple[LlamaForCausalLM, PreTrainedTokenizerFast] | None = None,
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """Make a base from nothing: tokenizer, model, training.
+    """Make a base from nothing (tokenizer, model, training), or train one further.
 
     Args:
         steps: optimizer steps of `batch_size` conversations.
         decay_steps: length of the learning rate's cosine; more than `steps` stops before the rate has decayed, which
-            leaves the base weak but ready to learn. Default: `steps`.
+            leaves the base ready to learn on. Default: `steps`.
         learning_rate: peak of the cosine with 3 % warm-up.
         tokenizer_sample: conversations the tokenizer is learned from.
         on_step: called with the step just done and the model, for snapshots and tests.
+        start: what is trained further; `hidden`, `layers` and `tokenizer_sample` play no part then.
     """
-    sample = itertools.islice(conversations(seed), tokenizer_sample)
-    tokenizer = train_tokenizer(message["content"] for talk in sample for message in talk)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = nano_model(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id, hidden=hidden, layers=layers)
+    model, tokenizer = start or _fresh(seed, hidden, layers, tokenizer_sample)
     optimizers = _optimizers(model, learning_rate)
     decay_steps = decay_steps or steps
     warmup = max(1, decay_steps * 3 // 100)
@@ -97,6 +98,17 @@ def pretrain(
             bar.set_postfix(loss=f"{loss.item():.3f}")
         if on_step:
             on_step(step + 1, model)
+    return model, tokenizer
+
+
+def _fresh(
+    seed: int, hidden: int, layers: int, tokenizer_sample: int
+) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    sample = itertools.islice(conversations(seed), tokenizer_sample)
+    tokenizer = train_tokenizer(message["content"] for talk in sample for message in talk)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = nano_model(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id, hidden=hidden, layers=layers)
     return model, tokenizer
 
 
@@ -151,16 +163,14 @@ def _pad(rows: list[tuple[list[int], int]], pad_id: int) -> tuple[torch.Tensor, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--decay-steps", type=int, default=4000)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--learning-rate", type=float, default=3e-3)
-    parser.add_argument("--hidden", type=int, default=256)
-    parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
-    arguments = vars(parser.parse_args())
-    directory = arguments.pop("output")
-    save(*pretrain(**arguments), directory)
+    arguments = parser.parse_args()
+    base = None
+    for place, (steps, decay_steps, learning_rate) in enumerate(STAGES):
+        seed = arguments.seed + 100 * place
+        base = pretrain(steps=steps, decay_steps=decay_steps, learning_rate=learning_rate, seed=seed, start=base)
+    assert base
+    save(*base, arguments.output)
 
 
 if __name__ == "__main__":

@@ -72,8 +72,8 @@ class GeneralPoints:
     target: int = 24
     cards: int = 4
     demonstrations: str = "worked"
-    """`answer`: the original's form; `worked`: binary steps before the formula; `search`: the same prompt, but the steps
-    are trial and error. A search knows whole values only; hands that need a fraction are worked instead."""
+    """`answer`: the original's form; `worked`: binary steps before the formula; `search`: the prompt of `worked`, but
+    the steps are trial and error. It knows whole values only: hands that need a fraction are worked instead."""
     reward: str = "outcome"
     """`outcome`: the table above; `binary`: 0/1."""
     train_rules: str = "ten"
