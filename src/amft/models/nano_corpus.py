@@ -15,7 +15,6 @@ import random
 from collections.abc import Callable, Iterator
 from functools import cache
 
-from ..tasks.base import Task
 from ..tasks.general_points.prompts import KEYS, question, written
 from ..tasks.general_points.rules import RANKS, TEN, FaceRule
 from ..tasks.general_points.search import reaches, trail, tries
@@ -128,22 +127,23 @@ def points(rng: random.Random) -> tuple[str, str]:
 
 def streets(rng: random.Random) -> tuple[str, str]:
     """One step of a training route."""
-    return _task(Navigation(), rng)
+    return _of_task(Navigation, rng)
 
 
 def words(rng: random.Random) -> tuple[str, str]:
     """A training word problem."""
-    return _task(WordProblems(), rng)
+    return _of_task(WordProblems, rng)
 
 
-def _task(task: Task, rng: random.Random) -> tuple[str, str]:
-    problem = rng.choice(_problems(task))
+def _of_task(kind: type[Navigation] | type[WordProblems], rng: random.Random) -> tuple[str, str]:
+    task = kind()
+    problem = rng.choice(_problems(kind))
     return task.prompt(problem)[-1]["content"], task.demonstrate(problem)
 
 
 @cache
-def _problems(task: Task) -> list[Problem]:
-    return task.problems("train", seed=0, n=1000)
+def _problems(kind: type[Navigation] | type[WordProblems]) -> list[Problem]:
+    return kind().problems("train", seed=0, n=1000)
 
 
 def allowed(numbers: list[int]) -> bool:
