@@ -15,13 +15,13 @@ import random
 from collections.abc import Callable, Iterator
 from functools import cache
 
+from ..tasks.base import Task
 from ..tasks.general_points.prompts import KEYS, question, written
 from ..tasks.general_points.rules import RANKS, TEN, FaceRule
 from ..tasks.general_points.search import reaches, trail, tries
 from ..tasks.general_points.solver import Expr, number, steps
 from ..tasks.general_points.splits import held_out_values
-from ..tasks.navigation.task import Navigation
-from ..tasks.word_problems.task import WordProblems
+from ..tasks.registry import build_task
 from ..types import Message, Problem
 
 MAX_NUMBER, MAX_VALUE = 13, 144
@@ -127,23 +127,28 @@ def points(rng: random.Random) -> tuple[str, str]:
 
 def streets(rng: random.Random) -> tuple[str, str]:
     """One step of a training route."""
-    return _of_task(Navigation, rng)
+    return _of_task("navigation-v1", rng)
 
 
 def words(rng: random.Random) -> tuple[str, str]:
     """A training word problem."""
-    return _of_task(WordProblems, rng)
+    return _of_task("word_problems-v1", rng)
 
 
-def _of_task(kind: type[Navigation] | type[WordProblems], rng: random.Random) -> tuple[str, str]:
-    task = kind()
-    problem = rng.choice(_problems(kind))
+def _of_task(name: str, rng: random.Random) -> tuple[str, str]:
+    task = _task(name)
+    problem = rng.choice(_problems(name))
     return task.prompt(problem)[-1]["content"], task.demonstrate(problem)
 
 
 @cache
-def _problems(kind: type[Navigation] | type[WordProblems]) -> list[Problem]:
-    return kind().problems("train", seed=0, n=1000)
+def _task(name: str) -> Task:
+    return build_task(name)
+
+
+@cache
+def _problems(name: str) -> list[Problem]:
+    return _task(name).problems("train", seed=0, n=1000)
 
 
 def allowed(numbers: list[int]) -> bool:
