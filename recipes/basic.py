@@ -15,11 +15,14 @@ from amft.report.page import write_report
 SETTINGS = {
     "output_dir": "runs/basic",
     "balance": {"rule": "amft"},
-    "max_steps": 150,
-    "sft_warmup_steps": 20,
-    "learning_rate": 3e-4,
+    "max_steps": 50,
+    "sft_warmup_steps": 5,
+    "num_prompts": 4,
+    "num_demos": 16,
+    "max_completion_length": 224,
+    "learning_rate": 5e-4,
+    "lr_scheduler_type": "linear",
     "lr_warmup_steps": 5,
-    "max_completion_length": 128,
 }
 
 
@@ -31,7 +34,7 @@ def main() -> None:
     given = dict(setting.split("=", 1) for setting in arguments.settings)
     config = AMFTConfig(**SETTINGS | {name: json.loads(value) for name, value in given.items()})
 
-    trainer = AMFTTrainer(arguments.model, config, task=build_task("general_points"))
+    trainer = AMFTTrainer(arguments.model, config, task=build_task("general_points", demonstrations="search"))
     result = trainer.train()
 
     for row in result.table:

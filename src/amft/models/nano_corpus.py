@@ -148,7 +148,7 @@ def _task(name: str) -> Task:
 
 @cache
 def _problems(name: str) -> list[Problem]:
-    return _task(name).problems("train", seed=0, n=1000)
+    return _task(name).problems("train", seed=0, n=400)
 
 
 def allowed(numbers: list[int]) -> bool:
