@@ -1,7 +1,7 @@
 """How the nano base is made: `python -m amft.models.nano_recipe --output DIR`.
 
 A Llama-type model of under 5 M parameters, pretrained by plain next-token prediction on the answers of
-`nano_corpus`, saved in the ordinary Hugging Face layout with bfloat16 weights (under 10 MB).
+`nano_corpus`, saved in the ordinary Hugging Face layout with bfloat16 weights (under 10 MB). Needs torch 2.9 (Muon).
 """
 
 from __future__ import annotations
