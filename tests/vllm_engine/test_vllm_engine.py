@@ -29,7 +29,7 @@ LAYOUTS = [(True, "trainer"), (False, "trainer"), (True, "worker"), (False, "wor
 @pytest.fixture(scope="module", params=LAYOUTS, ids=lambda layout: f"{'tied' if layout[0] else 'untied'}-{layout[1]}")
 def engine(request):
     tied, where = request.param
-    sampler = VllmSampler(policy(tied), pad_id=0, eos_ids=[3], where=where, timeout=120)
+    sampler = VllmSampler(policy(tied), pad_id=0, eos_ids=[3], where=where)
     yield sampler
     if where == "worker":
         assert sampler.restarts == 0
