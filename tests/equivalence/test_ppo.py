@@ -133,7 +133,9 @@ def test_the_head_learns_the_return(tiny_base, tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert rows[0]["value/mean"] == 0.0
     assert rows[0]["value/explained_variance"] == 0.0
-    assert rows[-1]["value/loss"] < 0.5 * rows[0]["value/loss"]
+    # Six answers a step: the loss of a single one depends on their returns.
+    losses = [row["value/loss"] for row in rows]
+    assert sum(losses[-4:]) < 0.5 * sum(losses[:4])
 
 
 def test_the_head_is_in_no_export_and_not_in_the_mix(tiny_base, tmp_path):

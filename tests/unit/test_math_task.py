@@ -176,7 +176,7 @@ def test_bad_rows_stop_the_task_unless_they_are_allowed(tmp_path: Path) -> None:
     [
         ({}, "path: give the training set's file, or evaluation sets in tests"),
         ({"path": "nowhere.jsonl"}, "path: no file nowhere.jsonl"),
-        ({"path": "hub", "dataset": "mine"}, "dataset: 'mine' is not one of openr1_math, plain"),
+        ({"path": "hub", "dataset": "mine"}, "dataset: 'mine' is not one of openr1_math, openr1_math_220k, plain"),
         ({"tests": {"aime": "x"}}, "tests: 'aime' is not one of aime24, amc"),
         ({"tests": {"amc": "x.jsonl"}}, "tests.amc: no file x.jsonl"),
         ({"tests": ["amc"]}, "tests: give a mapping"),
