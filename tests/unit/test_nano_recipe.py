@@ -166,6 +166,15 @@ def test_on_step_sees_every_step():
     assert [step for step, _ in steps] == [1, 2]
 
 
+def test_a_base_is_trained_further():
+    fresh, tokenizer = small(2)
+    before = [p.clone() for p in fresh.parameters()]
+    model, same = pretrain(steps=1, batch_size=4, progress=False, start=(fresh, tokenizer))
+    assert same is tokenizer
+    assert model is fresh
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
 def test_save_and_reload(trained, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

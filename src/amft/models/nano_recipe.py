@@ -69,7 +69,7 @@ def pretrain(
         learning_rate: peak of the cosine with 3 % warm-up.
         tokenizer_sample: conversations the tokenizer is learned from.
         on_step: called with the step just done and the model, for snapshots and tests.
-        start: what is trained further; `hidden`, `layers` and `tokenizer_sample` play no part then.
+        start: what is trained further, in place; `hidden`, `layers` and `tokenizer_sample` play no part then.
     """
     model, tokenizer = start or _fresh(seed, hidden, layers, tokenizer_sample)
     optimizers = _optimizers(model, learning_rate)
