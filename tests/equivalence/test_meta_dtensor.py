@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import socket
-import time
+from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+from rank_team import join, start
 from torch.nn.functional import mse_loss
 
 from amft.balance.base import Weights
 from amft.meta import MixGrad
-
-TIMEOUT = 120  # seconds; the two ranks need about 10 s of processor time to import torch
 
 
 def _model():
@@ -61,42 +58,25 @@ def _run(model) -> dict:
     return {"numbers": record, "effect": {name: t.tolist() for name, t in full.items()}}
 
 
-def _rank(rank: int, port: int, path: str) -> None:
+def _rank(rank: int, out: Path) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    join(rank, 2, out)
     mesh = init_device_mesh("cpu", (2,))
     model = _model()
     for layer in model:
         fully_shard(layer, mesh=mesh)
     result = _run(fully_shard(model, mesh=mesh))
-    with open(f"{path}/{rank}.json", "w") as file:
-        json.dump(result, file)
+    (out / f"{rank}.json").write_text(json.dumps(result))
+    dist.barrier()
     dist.destroy_process_group()
 
 
-def _spawn(path) -> list[dict]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
-    ranks = [context.Process(target=_rank, args=(rank, port, str(path))) for rank in range(2)]
-    for process in ranks:
-        process.start()
-    deadline = time.monotonic() + TIMEOUT
-    for process in ranks:
-        process.join(max(0.0, deadline - time.monotonic()))
-    for process in ranks:
-        if process.is_alive():
-            process.kill()
-    assert [process.exitcode for process in ranks] == [0, 0]
-    return [json.loads((path / f"{rank}.json").read_text()) for rank in range(2)]
-
-
 def test_two_sharded_ranks_equal_one(tmp_path):
-    alone, (first, second) = _run(_model()), _spawn(tmp_path)
+    assert start(2, _rank, tmp_path) == [0, 0]
+    alone = _run(_model())
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first == second
     assert first["numbers"] == pytest.approx(alone["numbers"], rel=1e-6, abs=1e-12)
     for name, effect in alone["effect"].items():
