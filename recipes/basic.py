@@ -15,12 +15,13 @@ from amft.report.page import write_report
 SETTINGS = {
     "output_dir": "runs/basic",
     "balance": {"rule": "amft"},
-    "max_steps": 50,
+    "max_steps": 70,
     "sft_warmup_steps": 5,
     "num_prompts": 4,
     "num_demos": 16,
-    "max_completion_length": 224,
-    "learning_rate": 5e-4,
+    "max_completion_length": 320,
+    "padding_free": True,
+    "learning_rate": 3e-4,
     "lr_scheduler_type": "linear",
     "lr_warmup_steps": 5,
 }
