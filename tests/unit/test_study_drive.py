@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from study_dirs import study_file, write_one
@@ -37,14 +38,15 @@ def runs(tmp_path):
 
 
 @pytest.fixture
-def script(monkeypatch):
+def script(monkeypatch, tmp_path_factory):
     """Let runs be made by a script; `act` sees `place`, the run directory."""
+    monkeypatch.syspath_prepend(str(tmp_path_factory.mktemp("script")))
 
     def use(act):
         text = SCRIPT.format(tests=os.path.dirname(__file__), act=textwrap.dedent(act))
-        monkeypatch.setattr(
-            drive, "command", lambda run, resume=False: [sys.executable, "-c", text, str(run.path), str(resume)]
-        )
+        Path(sys.path[0], "run_script.py").write_text(text)
+        words = [sys.executable, "-m", "run_script"]
+        monkeypatch.setattr(drive, "command", lambda run, resume=False: [*words, str(run.path), str(resume)])
 
     return use
 

@@ -10,19 +10,20 @@ import fcntl
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from queue import Queue
 from typing import IO
 
 from ..errors import RunError
 from ..runs import read_json, write_json
+from . import forks
 from .plan import PlannedRun
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -82,7 +83,7 @@ class Driver:
     def __init__(self, places: Sequence[Place], tell: Callable[[str], None]):
         self.places, self.tell = places, tell
         self.stop = threading.Event()
-        self.running: set[subprocess.Popen[bytes]] = set()
+        self.running: set[ForkServerProcess] = set()
         self.guard = threading.Lock()
 
     def run(self, runs: Sequence[PlannedRun]) -> dict[PlannedRun, str]:
@@ -95,6 +96,8 @@ class Driver:
         for place in self.places:
             free.put(place)
         outcomes: dict[PlannedRun, str] = {}
+        if runs:
+            forks.serve(_threads(runs[0]))
         previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
         with ThreadPoolExecutor(len(self.places)) as pool:
             jobs = {pool.submit(self._make, run, free): run for run in runs}
@@ -140,27 +143,22 @@ class Driver:
         if not started and run.path.exists():
             shutil.rmtree(run.path)  # killed before it had written what it is
         run.beside("failed.json").unlink(missing_ok=True)
-        if place.cores is not None:
-            os.sched_setaffinity(0, place.cores)  # of this thread; its child inherits it
-        with open(run.beside("log"), "ab") as log:
-            with self.guard:
-                if self.stop.is_set():
-                    return "stopped"
-                process = subprocess.Popen(
-                    command(run, resume=started),
-                    env=_environment(run, place),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    pass_fds=[lock.fileno()],
-                )
-                self.running.add(process)
-            lock.truncate(0)
-            lock.write(str(process.pid))
-            lock.flush()
-            code = process.wait()
-            self.running.discard(process)
+        with self.guard:
+            if self.stop.is_set():
+                return "stopped"
+            process = forks.start(
+                command(run, resume=started)[2:],
+                environment=_environment(run, place),
+                cores=place.cores,
+                log=run.beside("log"),
+                kept=lock.fileno(),
+            )
+            self.running.add(process)
+        lock.truncate(0)
+        lock.write(str(process.pid))
+        lock.flush()
+        code = forks.wait(process)
+        self.running.discard(process)
         if code == 0 and run.state == "finished":
             return "finished"
         if self.stop.is_set() and code in STOPPED:
@@ -179,7 +177,7 @@ class Driver:
 
 
 def command(run: PlannedRun, *, resume: bool = False) -> list[str]:
-    """The command line that makes a run."""
+    """The command line that makes a run: `python -m amft ...`."""
     words = [sys.executable, "-m", "amft", "train", run.recipe]
     for setting in run.settings:
         words += ["--set", setting]
@@ -194,10 +192,14 @@ def failure(run: PlannedRun) -> str:
     return f"{reason} (log: {run.beside('log')})"
 
 
-def _environment(run: PlannedRun, place: Place) -> dict[str, str]:
+def _threads(run: PlannedRun) -> dict[str, str]:
     threads = next(setting.partition("=")[2] for setting in run.settings if setting.startswith("threads="))
-    extra = dict.fromkeys(THREAD_VARIABLES, threads) | {"TOKENIZERS_PARALLELISM": "false"}
-    return {**os.environ, **extra, **({} if place.gpu is None else {"CUDA_VISIBLE_DEVICES": place.gpu})}
+    return dict.fromkeys(THREAD_VARIABLES, threads)
+
+
+def _environment(run: PlannedRun, place: Place) -> dict[str, str]:
+    gpu = {} if place.gpu is None else {"CUDA_VISIBLE_DEVICES": place.gpu}
+    return {**os.environ, **_threads(run), "TOKENIZERS_PARALLELISM": "false", **gpu}
 
 
 def _locked(file: IO[str]) -> bool:
