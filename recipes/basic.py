@@ -3,7 +3,7 @@
     python recipes/basic.py                                   # the demonstration
     python recipes/basic.py max_steps=60 'balance={"rule": "sft"}'    # any setting of AMFTConfig, values in JSON
 
-Expect: success on `id` from 16 % to about 40 %, in three to five minutes on 2 CPU cores (docs/results.md).
+Expect: success on `id` from 16 % to about 50 %, in about five minutes on 2 CPU cores (docs/results.md).
 """
 
 import argparse
