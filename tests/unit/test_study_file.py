@@ -111,5 +111,5 @@ def test_a_run_of_other_settings_is_refused_not_mixed_in(tmp_path):
     kept.write("config", run.load().model_dump())
     assert [found.state for found in plan(study, tmp_path)].count("started") == 1
     other = study_file(regimes={"many": {}}, grid=[], tuned={}, seeds=[0, 1], settings={"learning_rate": 0.5})
-    with pytest.raises(RunError, match="learning_rate 0.0005, the study says 0.5"):
+    with pytest.raises(RunError, match="learning_rate 0.0003, the study says 0.5"):
         plan(other, tmp_path)
