@@ -185,3 +185,13 @@ def test_lists_name_everything_in_text_and_json(arguments: list[str], capsys: py
     names = [entry.get("id") or entry.get("rule") for entry in described]
     assert names
     assert all(name in text for name in names)
+
+
+@pytest.mark.parametrize(("words", "code", "said"), [(["rules"], 0, "amft-paper"), (["eval", "nowhere"], 2, "nowhere")])
+def test_one_of_several_ranks_ends_with_its_words_and_its_exit_code(words: list[str], code: int, said: str) -> None:
+    """It ends without taking the interpreter down, which would flush and pass the code on."""
+    environment = os.environ | {"WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "amft", *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert said in done.stdout + done.stderr
