@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .errors import CheckpointError, ConfigError, DataError, ModelError, RunError, TaskError
+from .errors import ConfigError, DataError, ModelError, RunError, TaskError
 from .recipe_file import find_recipe, override, preset_recipes, read_mapping, spelled_out
-from .runs import RunDirectory, read_json
+from .runs import RunDirectory
 from .training.config import AMFTConfig
 from .training.explain import nearest
 
@@ -242,14 +242,9 @@ def _trained_model(path: Path) -> str | None:
     """The model a run ended with (its newest checkpoint, or the best one with `keep_best`), if `path` is a run."""
     if not (path / "checkpoints").is_dir():
         return None
-    from .training.checkpoint import newest_checkpoint
+    from .training.upkeep import final_checkpoint
 
-    run = RunDirectory.open(path)
-    newest = newest_checkpoint(run.checkpoints).path
-    if newest is None:
-        raise CheckpointError(f"{path}: the run has no complete checkpoint yet")
-    best = read_json(newest / "state.json").get("best") if run.read("config").get("keep_best") else None
-    return str((run.checkpoints / f"step-{best['step']}" if best else newest) / "model")
+    return str(final_checkpoint(RunDirectory.open(path)) / "model")
 
 
 def _load_data(data: DataSpec) -> dict[str, Any]:

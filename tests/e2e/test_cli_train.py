@@ -80,6 +80,15 @@ def test_a_saved_interruption_says_how_to_resume(
     assert "report:" not in captured.out
 
 
+def test_an_interruption_with_save_only_model_offers_no_resume(
+    trained: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained(interrupted="SIGTERM")
+    assert main(["train", "general_points", "--set", "save_only_model=true"]) == 143
+    error = capsys.readouterr().err
+    assert error == "amft: stopped by SIGTERM; the model is saved. With save_only_model there is no going on\n"
+
+
 def test_resume_reaches_the_trainer(trained: Any) -> None:
     asked = trained()
     assert main(["train", "general_points", "--resume"]) == 0

@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 
 from amft.cli import main
+from amft.runs import RunDirectory
 from amft.study.file import read_study
 from amft.study.plan import plan
+from amft.training.checkpoint import load_checkpoint
+from amft.training.upkeep import final_checkpoint
 
 STUDY = """
 recipe: general_points
@@ -50,7 +53,19 @@ def straight(folder: str) -> None:
     for run in plan(read_study("study.yaml"), Path(folder)):
         settings = [word for setting in run.settings for word in ("--set", setting)]
         assert main(["train", run.recipe, *settings, "--output-dir", str(run.path)]) == 0
+    whole = {run.path: (size(run.path), kept_model(run.path)) for run in plan(read_study("study.yaml"), Path(folder))}
     assert main(["compare", "study.yaml", "--output", folder]) == 0
+    for path, (before, model) in whole.items():
+        assert size(path) < before / 3  # three models and their optimizers were there
+        assert kept_model(path) == model
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def kept_model(run: Path) -> bytes:
+    return (final_checkpoint(RunDirectory(run)) / "model" / "model.safetensors").read_bytes()
 
 
 def wait_for(path: Path) -> None:
@@ -82,6 +97,13 @@ def test_kill_9_of_driver_and_run_changes_nothing(
         for stream in ("metrics", "scores"):
             one, other = (Path(f, "runs", "all", rule, "seed-0", f"{stream}.jsonl") for f in ("killed", "whole"))
             assert one.read_bytes() == other.read_bytes()
+
+        run = Path("killed", "runs", "all", rule, "seed-0")
+        (kept,) = (run / "checkpoints").iterdir()
+        assert load_checkpoint(kept)[0] == {}
+        assert kept_model(run) == kept_model(Path("whole", "runs", "all", rule, "seed-0"))
+    assert main(["report", str(run)]) == 0
+    assert main(["eval", str(run), "--split", "id", "--problems", "2"]) == 0
 
     first = [
         Path("whole", "runs", "all", rule, "seed-0", "metrics.jsonl").read_text().splitlines()[0] for rule in RULES

@@ -5,9 +5,11 @@ import shutil
 import pytest
 
 from amft.errors import CheckpointError
+from amft.runs import RunDirectory
 from amft.tasks.registry import build_task
 from amft.training.config import AMFTConfig
 from amft.training.trainer import AMFTTrainer
+from amft.training.upkeep import final_checkpoint, keep_model
 
 STEPS = 7
 
@@ -92,3 +94,34 @@ def test_a_damaged_checkpoint_is_passed_over(straight, tiny_base, tmp_path):
     run(tiny_base, settings(cut), resume=True)
     assert produced(cut) == produced(straight)
     assert "model.safetensors" in (cut / "events.jsonl").read_text()
+
+
+def refused(base, directory):
+    """A resume is refused and has changed nothing."""
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    with pytest.raises(CheckpointError, match=r"holds the model only \(save_only_model, .*nothing to resume"):
+        run(base, settings(directory), resume=True)
+    assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
+
+
+def test_save_only_model_leaves_out_the_rest_and_changes_no_number(straight, tiny_base, tmp_path):
+    cut = tmp_path / "run"
+    shutil.copytree(straight, cut)
+    for later in (5, 6, 7):
+        shutil.rmtree(cut / "checkpoints" / f"step-{later}")
+    run(tiny_base, settings(cut, save_only_model=True), resume=True)
+    last = cut / "checkpoints" / f"step-{STEPS}"
+    assert sorted(path.name for path in last.iterdir()) == ["manifest.json", "model", "state.json"]
+    for name in ("metrics.jsonl", "scores.jsonl", f"checkpoints/step-{STEPS}/model/model.safetensors"):
+        assert (cut / name).read_bytes() == (straight / name).read_bytes()
+    refused(tiny_base, cut)
+
+
+def test_a_finished_run_of_a_study_is_not_resumed_and_keeps_its_scores(straight, tiny_base, tmp_path):
+    cut = tmp_path / "run"
+    shutil.copytree(straight, cut)
+    model = final_checkpoint(RunDirectory(cut)) / "model" / "model.safetensors"
+    before = model.read_bytes()
+    keep_model(RunDirectory(cut))
+    assert model.read_bytes() == before
+    refused(tiny_base, cut)

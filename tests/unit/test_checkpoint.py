@@ -13,14 +13,8 @@ import torch
 from torch import Tensor
 
 from amft.errors import CheckpointError
-from amft.training.checkpoint import (
-    clean_leftovers,
-    list_checkpoints,
-    load_checkpoint,
-    newest_checkpoint,
-    prune,
-    save_checkpoint,
-)
+from amft.training.checkpoint import load_checkpoint, save_checkpoint
+from amft.training.upkeep import clean_leftovers, list_checkpoints, newest_checkpoint, prune
 
 FLOATS = [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn]
 DTYPES = [*FLOATS, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool]

@@ -16,7 +16,8 @@ import torch
 
 from amft.errors import CheckpointError
 from amft.training import checkpoint, manifest
-from amft.training.checkpoint import clean_leftovers, load_checkpoint, newest_checkpoint, prune, save_checkpoint
+from amft.training.checkpoint import load_checkpoint, save_checkpoint
+from amft.training.upkeep import clean_leftovers, newest_checkpoint, prune
 
 
 def save(checkpoints: Path, step: int, size: int = 64) -> None:
@@ -42,7 +43,7 @@ KILLER = """
     import os, random, signal, sys, time
     from pathlib import Path
     from test_checkpoint_faults import save
-    from amft.training.checkpoint import prune
+    from amft.training.upkeep import prune
 
     root, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     draw = random.Random(seed)

@@ -69,6 +69,38 @@ def test_each_run_is_a_process_with_its_threads_and_is_told(runs, script):
     assert sorted(line.split("] ")[1] for line in said) == [f"many/sft seed {i}: finished" for i in range(3)]
 
 
+CHECKPOINT = """
+from amft.training.checkpoint import save_checkpoint
+write_one(place, 0.5, 0, dict(rule='sft'))
+save_checkpoint(place / "checkpoints" / "step-40", {"optimizer": {}}, {}, lambda folder: (folder / "w").touch())
+"""
+
+
+def names(run):
+    return sorted(path.name for path in (run.path / "checkpoints" / "step-40").iterdir())
+
+
+def test_a_finished_run_keeps_its_model_and_an_unfinished_one_everything(runs, script):
+    stops = "(place / 'scores.jsonl').unlink(); sys.exit(3)"
+    script(f"{CHECKPOINT}\nif place.name == 'seed-1':\n    {stops}")
+    assert set(driver([]).run(runs[:2]).values()) == {"finished", "failed"}
+    assert names(runs[0]) == ["manifest.json", "model", "state.json"]
+    assert names(runs[1]) == ["manifest.json", "model", "optimizer.safetensors", "state.json"]
+
+
+def test_a_study_that_wants_all_checkpoints_keeps_them_and_one_that_does_not_tidies_old_runs(runs, script):
+    script(CHECKPOINT)
+    assert Driver([Place(None)], print, "all").run(runs[:1]) == {runs[0]: "finished"}
+    assert "optimizer.safetensors" in names(runs[0])
+    said = []
+    driver(said).tidy(runs[0])
+    assert names(runs[0]) == ["manifest.json", "model", "state.json"]
+    assert said == []
+    (runs[0].path / "checkpoints" / "step-40" / "manifest.json").unlink()
+    driver(said).tidy(runs[0])  # is no reason to stop a study
+    assert said[0].startswith("many/sft seed 0: its checkpoints stay as they are: ")
+
+
 def test_a_failing_run_is_reported_and_the_others_go_on(runs, script):
     script(f"if place.name == 'seed-1':\n    print('no room left'); sys.exit(3)\n{WRITE}")
     said = []

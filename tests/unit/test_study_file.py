@@ -88,6 +88,7 @@ def test_a_wrong_study_is_one_line(changes, message):
         ({"recipe": "general_pionts"}, "general_points"),
         ({"metrics": {"splits": []}}, "no test split is scored"),
         ({"settings": {"eval_steps": 0}}, "eval_steps is 0"),
+        ({"settings": {"save_only_model": True}}, "save_only_model: a run that is cut off could not be resumed"),
     ],
 )
 def test_a_run_that_cannot_be_made_is_refused_before_anything_starts(changes, message, tmp_path):

@@ -37,14 +37,17 @@ def compare(
     folder = Path(output or f"runs/{Path(study).stem}")
     runs = plan(spec, folder)
     first = start_run(spec, folder)
-    states = ("missing", "started", *(["failed"] if retry else []))
-    start, due = ([run for run in some if run.state in states] for some in ([first] if first else [], runs))
+    states = {run: run.state for run in [*([first] if first else []), *runs]}
+    open_states = ("missing", "started", *(["failed"] if retry else []))
+    start, due = ([run for run in some if states[run] in open_states] for some in ([first] if first else [], runs))
     if dry_run:
         _foresee([*start, *runs], [*start, *due], jobs, spec.threads)
         return
     write_study(spec, folder)
     with sole_driver(folder):
-        driver = Driver(places(jobs, spec.threads), lambda line: typer.echo(line, err=True))
+        driver = Driver(places(jobs, spec.threads), lambda line: typer.echo(line, err=True), spec.checkpoints)
+        for run in (run for run, state in states.items() if state == "finished"):
+            driver.tidy(run)
         outcomes = driver.run(start)
         if first is None or first.state == "finished":
             outcomes |= driver.run(due)

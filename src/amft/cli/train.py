@@ -49,8 +49,8 @@ def train(
     result = build_trainer(loaded).train(resume=resume)
     if result.interrupted:
         if is_main():
-            typer.echo(f"amft: stopped by {result.interrupted}; the run is saved. Continue with:", err=True)
-            typer.echo(f"  {_resume_command(recipe, settings, output_dir)}", err=True)
+            command = _resume_command(recipe, settings, output_dir)
+            typer.echo(f"amft: stopped by {result.interrupted}; {_how_to_go_on(loaded, command)}", err=True)
         raise typer.Exit(_SIGNALS.get(result.interrupted, 130))
 
     if not is_main():
@@ -91,6 +91,12 @@ def _outcome(rows: Sequence[Mapping[str, Any]]) -> str:
         for row in rows
     ]
     return f"\nheld-out success [95 % interval]\n{table(lines, columns)}\n"
+
+
+def _how_to_go_on(recipe: Recipe, command: str) -> str:
+    if recipe.save_only_model:
+        return "the model is saved. With save_only_model there is no going on"
+    return f"the run is saved. Continue with:\n  {command}"
 
 
 def _resume_command(recipe: str, settings: Sequence[str], output_dir: str | None) -> str:

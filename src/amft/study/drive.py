@@ -21,8 +21,10 @@ from pathlib import Path
 from queue import Queue
 from typing import IO
 
-from ..errors import RunError
-from ..runs import read_json, write_json
+from ..errors import CheckpointError, RunError
+from ..runs import RunDirectory, read_json, write_json
+from ..training.manifest import fsync
+from ..training.upkeep import keep_model
 from . import forks
 from .plan import PlannedRun
 
@@ -78,10 +80,11 @@ class Driver:
     Args:
         places: see `places`.
         tell: called with one line per run that ends.
+        checkpoints: what a finished run keeps, see `StudyFile`.
     """
 
-    def __init__(self, places: Sequence[Place], tell: Callable[[str], None]):
-        self.places, self.tell = places, tell
+    def __init__(self, places: Sequence[Place], tell: Callable[[str], None], checkpoints: str = "model"):
+        self.places, self.tell, self.checkpoints = places, tell, checkpoints
         self.stop = threading.Event()
         self.running: set[ForkServerProcess] = set()
         self.guard = threading.Lock()
@@ -115,6 +118,16 @@ class Driver:
                 signal.signal(signal.SIGTERM, previous)
         return outcomes
 
+    def tidy(self, run: PlannedRun) -> None:
+        """Let a finished run keep the model it ended with alone, unless the study keeps all."""
+        if self.checkpoints == "all":
+            return
+        try:
+            fsync(run.path / "scores.jsonl")  # which make it a finished one: on the disk before the rest is off it
+            keep_model(RunDirectory(run.path))
+        except CheckpointError as error:
+            self.tell(f"{run.name}: its checkpoints stay as they are: {error}")
+
     def _make(self, run: PlannedRun, free: Queue[Place]) -> str:
         if self.stop.is_set():
             return "stopped"
@@ -124,7 +137,10 @@ class Driver:
             with open(run.beside("lock"), "a+", encoding="utf-8") as lock:
                 if not self._acquire(lock, run):
                     return "stopped"
-                return run.state if run.state == "finished" else self._train(run, place, lock)
+                outcome = run.state if run.state == "finished" else self._train(run, place, lock)
+                if outcome == "finished":
+                    self.tidy(run)
+                return outcome
         finally:
             free.put(place)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -70,6 +70,9 @@ class StudyFile(_Strict):
     seeds: list[int] = Field(min_length=1, description="each a run of every regime and rule")
     metrics: Metrics = Field(default_factory=Metrics)
     threads: int = Field(1, ge=1, description="CPU threads of a run")
+    checkpoints: Literal["model", "all"] = Field(
+        "model", description="of a finished run: the model it ended with and nothing to resume from, or all"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> StudyFile:

@@ -70,7 +70,7 @@ def start_run(study: StudyFile, output: Path) -> PlannedRun | None:
     chosen = {**_common(study), **study.start}
     run = PlannedRun("start", "all", 0, study.recipe, _settings(chosen), output / "start")
     recipe = run.load()
-    _measured(run, recipe)
+    _allowed(run, recipe)
     if (run.path / "config.json").exists():
         _same(run, recipe)
     return run
@@ -89,7 +89,7 @@ def plan(study: StudyFile, output: Path) -> list[PlannedRun]:
         cell = run.regime, run.rule
         if cell not in recipes:
             recipes[cell] = run.load()
-            _measured(run, recipes[cell])
+            _allowed(run, recipes[cell])
         if (run.path / "config.json").exists():
             _same(run, recipes[cell])
     return runs
@@ -140,11 +140,16 @@ def _settings(chosen: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(f"{key}={json.dumps(value)}" for key, value in chosen.items())
 
 
-def _measured(run: PlannedRun, recipe: Recipe) -> None:
+def _allowed(run: PlannedRun, recipe: Recipe) -> None:
     if recipe.test_splits == [] or (recipe.data is not None and recipe.data.test is None):
         raise ConfigError(f"{run.regime}/{run.rule}: no test split is scored, so there is nothing to compare")
     if not recipe.eval_steps and recipe.keep_best:
         raise ConfigError(f"{run.regime}/{run.rule}: eval_steps is 0, so validation cannot pick a checkpoint")
+    if recipe.save_only_model:
+        raise ConfigError(
+            f"{run.regime}/{run.rule}: save_only_model: a run that is cut off could not be resumed; leave it out, "
+            "finished runs keep only the model"
+        )
 
 
 def _same(run: PlannedRun, recipe: Recipe) -> None:

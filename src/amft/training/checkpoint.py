@@ -1,6 +1,6 @@
 """Checkpoints that are whole or are not there: safetensors and JSON, written aside, hashed, then renamed.
 
-    step-N/NAME.safetensors   one file per group of tensors
+    step-N/NAME.safetensors   one file per group of tensors; `optimizer` is in all that can be resumed, see `upkeep`
     step-N/state.json         everything that is not a tensor
     step-N/model/             a Hugging Face model folder, when an exporter was given
     step-N/shards/            safetensors files of a model in shards, see `shards`
@@ -12,37 +12,20 @@ No pickle is ever written or read. One process writes; readers need no lock.
 from __future__ import annotations
 
 import json
-import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import CheckpointError
-from .manifest import MANIFEST, fsync, verify, write_manifest
-
-STATE = "state.json"
-SAVING, REPLACED, DELETING = ".saving-", ".replaced-", ".deleting-"
+from .manifest import fsync, verify, write_manifest
+from .upkeep import REPLACED, SAVING, STATE, clean_leftovers
 
 Tensors = dict[str, dict[str, Tensor]]
-
-
-class Skipped(NamedTuple):
-    """A checkpoint that was passed over."""
-
-    path: Path
-    reason: str
-
-
-class Newest(NamedTuple):
-    """The newest sound checkpoint, or None, and the newer ones that are not sound."""
-
-    path: Path | None
-    skipped: list[Skipped]
 
 
 def save_checkpoint(
@@ -105,61 +88,6 @@ def load_checkpoint(directory: Path) -> tuple[Tensors, dict[str, Any]]:
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{directory}: cannot be read ({error})") from error
     return tensors, state
-
-
-def newest_checkpoint(checkpoints: Path) -> Newest:
-    """The newest complete and undamaged `step-N`, with the newer ones passed over and why. Changes nothing."""
-    skipped = []
-    for path in reversed(list_checkpoints(checkpoints)):
-        try:
-            verify(path)
-        except CheckpointError as error:
-            skipped.append(Skipped(path, str(error)))
-        else:
-            return Newest(path, skipped)
-    return Newest(None, skipped)
-
-
-def list_checkpoints(checkpoints: Path) -> list[Path]:
-    """Every `step-N` directory, sound or not, in order of N."""
-    if not checkpoints.is_dir():
-        return []
-    found = [path for path in checkpoints.iterdir() if re.fullmatch(r"step-\d+", path.name) and path.is_dir()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
-
-
-def prune(checkpoints: Path, keep: int, protect: Iterable[Path] = ()) -> list[Path]:
-    """Delete all but the `keep` newest checkpoints; protected ones and ones without a manifest are not counted.
-
-    Returns:
-        The paths that were deleted.
-
-    Raises:
-        CheckpointError: one cannot be deleted.
-    """
-    protected = {Path(path).resolve() for path in protect}
-    complete = [path for path in list_checkpoints(checkpoints) if (path / MANIFEST).is_file()]
-    free = [path for path in complete if path.resolve() not in protected]
-    removed = free[: max(len(free) - keep, 0)]
-    for path in removed:
-        try:
-            doomed = path.rename(path.parent / f"{DELETING}{path.name}")
-            shutil.rmtree(doomed)
-        except OSError as error:
-            raise CheckpointError(f"{path}: cannot be deleted ({error.strerror})") from error
-    return removed
-
-
-def clean_leftovers(checkpoints: Path) -> None:
-    """Finish or undo what a killed process left half done. Only the process that writes may call it."""
-    for path in sorted(checkpoints.glob(".*-step-*")):
-        if path.name.startswith(REPLACED):
-            original = path.parent / path.name.removeprefix(REPLACED)
-            if not original.exists():  # killed between the two renames of `_swap_in`
-                path.rename(original)
-                continue
-        if path.name.startswith((SAVING, REPLACED, DELETING)):
-            shutil.rmtree(path)
 
 
 def _write_contents(

@@ -174,6 +174,7 @@ class AMFTConfig(BaseModel):
     sample_steps: int = Field(10, ge=0, description="write sample rollouts every n steps; 0 never")
     save_steps: int = Field(50, ge=0, description="checkpoint every n steps; 0 only at the end")
     save_total_limit: int = Field(3, ge=1, description="checkpoints kept, the best one apart")
+    save_only_model: bool = Field(False, description="leave out what only --resume needs, such as the optimizer")
     max_bad_steps: int = Field(5, ge=1, description="stop after this many non-finite steps in a row")
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(default_factory=list)
     threads: int | None = Field(None, ge=1, description="CPU threads; null leaves torch's own")

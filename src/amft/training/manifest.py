@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def verify(directory: Path) -> list[str]:
     Raises:
         CheckpointError: naming the first file that is missing, damaged or not allowed.
     """
-    files = _read(directory)
+    files = read_manifest(directory)
     for name, expected in files.items():
         path = directory / name
         _refuse_pickle(path)
@@ -55,22 +55,12 @@ def verify(directory: Path) -> list[str]:
     return list(files)
 
 
-def fsync(path: Path) -> None:
-    """Push one file or directory to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def read_manifest(directory: Path) -> dict[str, dict[str, Any]]:
+    """Name of every file -> its size and SHA-256, which are not compared with the files here.
 
-
-def _text(files: Mapping[str, Mapping[str, Any]]) -> str:
-    """The manifest's only spelling; it carries its own hash, so that no flipped bit in it goes unseen."""
-    own = hashlib.sha256(json.dumps([FORMAT, files], sort_keys=True).encode()).hexdigest()
-    return json.dumps({"format": FORMAT, "files": files, "sha256": own}, indent=1, sort_keys=True) + "\n"
-
-
-def _read(directory: Path) -> dict[str, dict[str, Any]]:
+    Raises:
+        CheckpointError: the manifest is missing or damaged, or of another format.
+    """
     path = directory / MANIFEST
     if not directory.is_dir():
         raise CheckpointError(f"{directory}: no such checkpoint")
@@ -88,6 +78,49 @@ def _read(directory: Path) -> dict[str, dict[str, Any]]:
     if not whole:
         raise CheckpointError(f"{path}: damaged (it differs from its own SHA-256); use an older checkpoint")
     return files
+
+
+def drop_files(directory: Path, keep: Callable[[str], bool]) -> None:
+    """Delete files, out of the manifest first, so that the directory is whole at every moment; it can be repeated.
+
+    Args:
+        keep: told a file's name in the manifest, whether it stays.
+
+    Raises:
+        CheckpointError: the manifest is missing or damaged, or the disk refuses.
+    """
+    files = read_manifest(directory)
+    kept = {name: facts for name, facts in files.items() if keep(name)}
+    try:
+        if kept != files:
+            aside = directory / f".{MANIFEST}"
+            aside.write_text(_text(kept), encoding="utf-8")
+            fsync(aside)
+            aside.replace(directory / MANIFEST)
+            fsync(directory)
+        for path in sorted(directory.rglob("*"), reverse=True):  # what is in a folder before the folder
+            if path.is_dir():
+                if not any(path.iterdir()):
+                    path.rmdir()
+            elif path.relative_to(directory).as_posix() not in {*kept, MANIFEST}:
+                path.unlink()
+    except OSError as error:
+        raise CheckpointError(f"{directory}: files in it cannot be deleted ({error.strerror})") from error
+
+
+def fsync(path: Path) -> None:
+    """Push one file or directory to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _text(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """The manifest's only spelling; it carries its own hash, so that no flipped bit in it goes unseen."""
+    own = hashlib.sha256(json.dumps([FORMAT, files], sort_keys=True).encode()).hexdigest()
+    return json.dumps({"format": FORMAT, "files": files, "sha256": own}, indent=1, sort_keys=True) + "\n"
 
 
 def _refuse_pickle(path: Path) -> None:

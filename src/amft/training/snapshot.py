@@ -10,10 +10,11 @@ from ..errors import CheckpointError
 from ..models.load import load_model
 from ..models.lora import adapter_state, has_adapter, save_adapter
 from ..runs import RunDirectory
-from .checkpoint import load_checkpoint, newest_checkpoint, prune, save_checkpoint
+from .checkpoint import load_checkpoint, save_checkpoint
 from .guard import NonFiniteGuard
 from .parallel import full_state, load_full_state
 from .shards import Groups, apart, load_shards, save_shards
+from .upkeep import is_resumable, newest_checkpoint, prune
 
 if TYPE_CHECKING:
     from .trainer import AMFTTrainer
@@ -23,7 +24,7 @@ SHARDS = "shards"
 LAYOUT = {"parallel", "cpu_offload", "gradient_checkpointing", "rank_timeout"}
 """How the work lies on the machine; the numbers stay."""
 
-FREE_TO_CHANGE = {"output_dir", "report_to", "save_total_limit", "threads", "max_seconds"} | LAYOUT
+FREE_TO_CHANGE = {"output_dir", "report_to", "save_total_limit", "save_only_model", "threads", "max_seconds"} | LAYOUT
 """Settings that may differ on resume; another difference would make another run."""
 
 
@@ -47,7 +48,8 @@ class Snapshots:
             "streams": {name: stream.state_dict() for name, stream in self._streams().items()},
             **window,
         }
-        tensors, shards = apart({**trainer.learner.state_dict(), "rollouts": rollouts})
+        groups = {} if trainer.config.save_only_model else {**trainer.learner.state_dict(), "rollouts": rollouts}
+        tensors, shards = apart(groups)
         folders = self._write_shards(shards) if shards else {}
         weights = full_state(trainer.model, self.ranks, self._adapter_names())
 
@@ -70,7 +72,7 @@ class Snapshots:
         """Continue from the newest sound checkpoint; without one, start over from step 0.
 
         Raises:
-            CheckpointError: the recipe differs, or every checkpoint is damaged.
+            CheckpointError: the recipe differs, every checkpoint is damaged, or the newest holds the model only.
         """
         step, skipped = self.ranks.from_main(self._find)
         if step is None:
@@ -119,6 +121,11 @@ class Snapshots:
         newest = newest_checkpoint(self.run.checkpoints)
         if newest.path is None and newest.skipped:
             raise CheckpointError(f"no checkpoint can be read; the newest: {newest.skipped[0].reason}")
+        if newest.path is not None and not is_resumable(newest.path):
+            raise CheckpointError(
+                f"{newest.path}: holds the model only (save_only_model, or a finished run of a study), so there is "
+                f"nothing to resume; begin a new run, with model: {self.run.path} or from scratch"
+            )
         step = None if newest.path is None else int(newest.path.name.removeprefix("step-"))
         self.run.truncate(-1 if step is None else step)
         return step, [skipped.reason for skipped in newest.skipped]
