@@ -124,7 +124,9 @@ def test_seconds_by_hand() -> None:
     """Training: 6 N tokens / (0.4 flops). Decoding few rows: the weights are read once per token."""
     device, load = DEVICES["h100"], replace(LOAD, completion=100)
     big = read_shape("Qwen/Qwen2.5-Math-1.5B")
-    found = seconds_of(big, replace(load, trained=big.parameters), Work(sampled=4, demos=2, passes=1), device, 1)
+    found = seconds_of(
+        big, replace(load, trained=big.parameters), Work(sampled=4, demos=2, passes=1, length=103), device, 1
+    )
     assert found.sft == pytest.approx(6 * big.parameters * 2 * 103 / (0.4 * 989e12))
     assert found.rl == pytest.approx(2 * found.sft)
     assert found.generate == pytest.approx(100 * 4 * big.parameters / (0.6 * 3.35e12), rel=0.01)

@@ -28,6 +28,13 @@ def plan(
     model_config: Annotated[
         str | None, typer.Option("--model-config", metavar="FILE", help="The model's config.json, if it is elsewhere.")
     ] = None,
+    mean_prompt: Annotated[
+        float | None,
+        typer.Option("--mean-prompt", metavar="TOKENS", help="With padding_free: of a prompt, on average."),
+    ] = None,
+    mean_completion: Annotated[
+        float | None, typer.Option("--mean-completion", metavar="TOKENS", help="The same of a completion.")
+    ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key; repeatable.")
     ] = None,
@@ -45,7 +52,12 @@ def plan(
     if memory is not None:
         device = replace(device, memory=memory * GIB)
     loaded = load_recipe(recipe, changes or [])
-    found = make(loaded, read_shape(loaded.model, model_config), device, gpus)
+    mean = (
+        loaded.max_prompt_length if mean_prompt is None else mean_prompt,
+        loaded.max_completion_length if mean_completion is None else mean_completion,
+    )
+    lengths = None if mean_prompt is None and mean_completion is None else mean
+    found = make(loaded, read_shape(loaded.model, model_config), device, gpus, lengths)
     typer.echo(json.dumps(_record(found), indent=2) if as_json else _text(found, gpu))
 
 

@@ -23,8 +23,8 @@ class Device:
     """Bytes per second between two devices of one machine, one way."""
     runtime: float
     """Bytes that are gone before the first tensor: driver context, libraries."""
-    fused_attention: bool = True
-    """Attention probabilities are never stored."""
+    host: bool = False
+    """The machine's own processor: attention on padded rows is not fused, and batches are not moved."""
 
 
 DEVICES: dict[str, Device] = {
@@ -34,7 +34,7 @@ DEVICES: dict[str, Device] = {
     "a100-40": Device(40e9, 1.55e12, 312e12, 300e9, 2 * GIB),
     "l40s": Device(48e9, 0.86e12, 362e12, 32e9, 1.5 * GIB),
     "rtx4090": Device(24e9, 1.0e12, 165e12, 32e9, 1.5 * GIB),
-    "cpu": Device(16e9, 3e10, 1e11, 1e10, 0.45 * GIB, fused_attention=False),
+    "cpu": Device(16e9, 3e10, 1e11, 1e10, 0.45 * GIB, host=True),
 }
 """`cpu` is a small one of two cores; its memory is what `--memory` says."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .packing import Packing
 from .shape import Shape
 
 SAMPLED_TOGETHER = 256
@@ -50,6 +51,18 @@ class Load:
     """A second, frozen copy of the model."""
     fused: bool = True
     """Attention probabilities are never stored."""
+    packing: Packing | None = None
+    """Rows lie end to end; None: they are padded to the longest."""
+
+    @property
+    def tokens(self) -> float:
+        """That the layers compute on in one micro-batch."""
+        return self.rows * (self.prompt + self.completion) if self.packing is None else self.packing.tokens
+
+    @property
+    def scored(self) -> float:
+        """States of one micro-batch that the output layer computes on."""
+        return self.rows * (self.completion + 1) if self.packing is None else self.packing.scored
 
 
 @dataclass(frozen=True)
@@ -129,26 +142,43 @@ def activations(shape: Shape, load: Load) -> float:
     """Bytes that a forward pass keeps for its backward pass, and the gradients of one layer in between.
 
     Per token and layer, from the modules of transformers: two norms keep their input and their output before the
-    weight (4 H, float32); linear modules keep their inputs (2 H, and Q before the output projection); attention keeps
-    queries, keys and values, the last two as wide as the queries (3 Q); the gated layer keeps 4 I; a norm of queries
-    and keys keeps 2 (Q + K); attention that is not fused keeps one probability per head and position.
+    weight (4 H, float32); linear modules keep their inputs (2 H, and Q before the output projection); the gated layer
+    keeps 4 I; a norm of queries and keys keeps 2 (Q + K); attention keeps what `_attention` says.
     """
-    length = load.prompt + load.completion
-    tokens = load.rows * length
     size = 2.0 if load.half else 4.0
     wide = 4.0 * shape.hidden + (2.0 * (shape.q + shape.kv) if shape.qk_norm else 0.0)
-    narrow = 2.0 * shape.hidden + 4.0 * shape.q + 4.0 * shape.intermediate
-    probabilities = 0.0 if load.fused else float(shape.heads * length)
-    layer = 4.0 * wide + size * (narrow + probabilities)
+    narrow = 2.0 * shape.hidden + shape.q + 4.0 * shape.intermediate
+    layer = load.tokens * (4.0 * wide + size * narrow) + size * _attention(shape, load)
     # Backward through one layer holds the gradients of the gated layer, or of the probabilities.
-    passing = size * max(3.0 * shape.intermediate, 2.0 * probabilities)
-    kept = shape.layers * 4.0 * shape.hidden + layer if load.recompute else shape.layers * layer
-    return tokens * (kept + passing + 3 * 4.0 * shape.hidden)
+    passing = size * max(3.0 * load.tokens * shape.intermediate, 2.0 * _probabilities(shape, load))
+    edges = 4.0 * load.tokens * shape.hidden
+    kept = shape.layers * edges + layer if load.recompute else shape.layers * layer
+    return kept + passing + 3 * edges
+
+
+def _attention(shape: Shape, load: Load) -> float:
+    """Numbers that attention keeps in one layer.
+
+    Padded: queries, keys and values, the last two as wide as the queries (3 Q per token), and the probabilities unless
+    the kernel is fused. End to end the kernel is fused and takes grouped heads: queries, keys, values and what comes
+    out (2 Q + 2 K per token), in rows padded to the longest where it runs in blocks.
+    """
+    if load.packing is None:
+        return 3.0 * load.tokens * shape.q + _probabilities(shape, load)
+    blocks = load.rows * (load.prompt + load.completion) if load.packing.in_blocks else load.tokens
+    return blocks * 2.0 * (shape.q + shape.kv)
+
+
+def _probabilities(shape: Shape, load: Load) -> float:
+    """One per head, token and position, where attention is not fused."""
+    if load.fused or load.packing is not None:
+        return 0.0
+    return load.tokens * shape.heads * (load.prompt + load.completion)
 
 
 def logits(shape: Shape, load: Load) -> float:
     """Bytes of the [tokens x vocabulary] tensors of one micro-batch, scored on completions only."""
-    full = load.rows * (load.completion + 1) * shape.vocab
+    full = load.scored * shape.vocab
     if shape.vocab >= WIDE:
         full = min(full, CHUNK)
     return full * (2.0 if load.half else 4.0) * LOGIT_COPIES + min(SLICE, 3 * 4.0 * full)

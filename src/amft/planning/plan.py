@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from ..training.config import AMFTConfig
 from .devices import Device
 from .memory import Load, Memory, memory_of
+from .packing import fullest
 from .seconds import Seconds, Work, seconds_of
 from .shape import Shape
 
@@ -36,7 +37,9 @@ class Plan:
     """When it does not fit: settings to change, `peak` bytes with each one alone, and with all up to it."""
 
 
-def plan(config: AMFTConfig, shape: Shape, device: Device, devices: int, prompt: int | None = None) -> Plan:
+def plan(
+    config: AMFTConfig, shape: Shape, device: Device, devices: int, mean: tuple[float, float] | None = None
+) -> Plan:
     """The plan of a recipe.
 
     Args:
@@ -44,35 +47,43 @@ def plan(config: AMFTConfig, shape: Shape, device: Device, devices: int, prompt:
         shape: the model.
         device: one of them.
         devices: how many.
-        prompt: tokens of the longest prompt; None is `max_prompt_length`.
+        mean: tokens of a prompt and of a completion, for rows laid end to end; None: as many as are allowed.
 
     Raises:
-        ConfigError: the layout does not fit the number of devices, or the type is float64.
+        ConfigError: the layout does not fit the number of devices, the type is float64, or mean lengths are out of
+            range or given for rows that are padded.
     """
     if config.dtype == "float64":
         raise ConfigError("dtype: float64 is for tests; a plan knows float32 and bfloat16")
     if config.parallel == "single" and devices > 1:
         raise ConfigError(f"parallel: single, but --gpus {devices}; use auto, ddp or fsdp2")
+    _check_mean(config, mean)
     settings = config.model_dump(include=set(AMFTConfig.model_fields))
-    memory, seconds = _measure(settings, shape, device, devices, prompt)
+    memory, seconds = _measure(settings, shape, device, devices, mean)
     fits = memory.peak <= HEADROOM * device.memory
-    changes = [] if fits else list(_changes(settings, shape, device, devices, prompt))
+    changes = [] if fits else list(_changes(settings, shape, device, devices, mean))
     return Plan(shape, device, devices, memory, seconds, fits, changes)
 
 
-def load_of(settings: Mapping[str, Any], shape: Shape, device: Device, devices: int, prompt: int | None) -> Load:
+def load_of(
+    settings: Mapping[str, Any], shape: Shape, device: Device, devices: int, mean: tuple[float, float] | None
+) -> Load:
     """What a step of these settings asks of one device."""
     lora, method = settings["lora"], build_method(dict(settings["balance"]))
     half, sharded = settings["dtype"] == "bfloat16", settings["parallel"] == "fsdp2"
     rule = method.rule
     buffers = (2 if getattr(rule, "horizon", 0.0) else 1) if rule.needs & GRADIENTS else 0
+    longest = (settings["max_prompt_length"], settings["max_completion_length"])
     sampled = -(-settings["num_prompts"] * settings["num_generations"] // devices)
     demos = -(-settings["num_demos"] // devices)
     moments = {"adamw": 2, "adam": 2, "sgd": 1 if settings["sgd_momentum"] else 0}[settings["optim"]]
+    share = max(sampled, demos)
+    rows = min(settings["micro_batch_size"], share)
+    packing = fullest(rows, share, *(mean or longest), longest=longest, dealt=devices > 1, in_blocks=not device.host)
     return Load(
-        rows=min(settings["micro_batch_size"], max(sampled, demos)),
-        prompt=settings["max_prompt_length"] if prompt is None else prompt,
-        completion=settings["max_completion_length"],
+        rows=rows,
+        prompt=longest[0],
+        completion=longest[1],
         sampled=sampled,
         trained=shape.parameters if lora is None else shape.adapter(lora["r"]),
         width=2 if lora is not None and half and not sharded else 4,
@@ -84,32 +95,45 @@ def load_of(settings: Mapping[str, Any], shape: Shape, device: Device, devices: 
         offload=settings["cpu_offload"],
         recompute=settings["gradient_checkpointing"],
         reference=lora is None and bool(settings["beta"] or "reference" in method.needs),
-        fused=device.fused_attention,
+        fused=not device.host,
+        packing=packing if settings["padding_free"] else None,
     )
 
 
+def _check_mean(config: AMFTConfig, mean: tuple[float, float] | None) -> None:
+    if mean is None:
+        return
+    if not config.padding_free:
+        raise ConfigError("mean lengths: rows are padded to the longest; set padding_free: true, or leave them out")
+    for name, value in zip(("prompt", "completion"), mean, strict=True):
+        limit = getattr(config, f"max_{name}_length")
+        if not 0 < value <= limit:
+            raise ConfigError(f"--mean-{name} {value:g}: must be above 0 and at most max_{name}_length = {limit}")
+
+
 def _measure(
-    settings: Mapping[str, Any], shape: Shape, device: Device, devices: int, prompt: int | None
+    settings: Mapping[str, Any], shape: Shape, device: Device, devices: int, mean: tuple[float, float] | None
 ) -> tuple[Memory, Seconds]:
-    load = load_of(settings, shape, device, devices, prompt)
+    load = load_of(settings, shape, device, devices, mean)
     needs = build_method(dict(settings["balance"])).needs
     work = Work(
         sampled=settings["num_prompts"] * settings["num_generations"],
         demos=settings["num_demos"],
         passes=2 if "entropy_grad" in needs else 1,
+        length=sum(mean or (load.prompt, load.completion)),
     )
     return memory_of(shape, load, device.runtime), seconds_of(shape, load, work, device, devices)
 
 
 def _changes(
-    settings: dict[str, Any], shape: Shape, device: Device, devices: int, prompt: int | None
+    settings: dict[str, Any], shape: Shape, device: Device, devices: int, mean: tuple[float, float] | None
 ) -> Iterator[dict[str, Any]]:
     """Settings in the order of what they cost; ends with the first set that fits."""
     together = dict(settings)
-    before = _measure(settings, shape, device, devices, prompt)[0].peak
+    before = _measure(settings, shape, device, devices, mean)[0].peak
     for change in _options(settings, devices):
-        alone, _ = _measure({**settings, **change}, shape, device, devices, prompt)
-        joined, _ = _measure({**together, **change}, shape, device, devices, prompt)
+        alone, _ = _measure({**settings, **change}, shape, device, devices, mean)
+        joined, _ = _measure({**together, **change}, shape, device, devices, mean)
         if joined.peak >= before:
             continue
         together, before = {**together, **change}, joined.peak

@@ -14,13 +14,15 @@ REACHED_FLOPS, REACHED_BANDWIDTH = 0.4, 0.6
 
 @dataclass(frozen=True)
 class Work:
-    """Tokens of one step over all devices, at the full length of every answer."""
+    """Rows of one step over all devices."""
 
     sampled: int
     """Completions."""
     demos: int
     passes: int
     """Backward passes over the completions, times one: the RL loss and what the rule asks for."""
+    length: float
+    """Tokens of a row in training: of the longest, or on average where rows lie end to end."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,6 @@ def seconds_of(shape: Shape, load: Load, work: Work, device: Device, devices: in
     """
     matrices = shape.parameters - (0 if shape.tied else shape.embedding)
     flops, bandwidth = device.flops * REACHED_FLOPS, device.bandwidth * REACHED_BANDWIDTH
-    length = load.prompt + load.completion
     per_device = work.sampled / devices
     rows = min(per_device, SAMPLED_TOGETHER)
     cache = 2.0 * shape.layers * shape.kv * load.width * (load.prompt + load.completion / 2) * rows
@@ -64,8 +65,8 @@ def seconds_of(shape: Shape, load: Load, work: Work, device: Device, devices: in
         cost *= 2.0 / 3.0  # no gradient of the frozen weights
     return Seconds(
         generate=generate,
-        rl=cost * work.sampled * length * work.passes,
-        sft=cost * work.demos * length,
+        rl=cost * work.sampled * work.length * work.passes,
+        sft=cost * work.demos * work.length,
         exchange=_exchange(shape, load, device, devices, work),
     )
 
