@@ -17,6 +17,7 @@ from trl import GRPOConfig, GRPOTrainer
 from amft.balance.base import Signals
 from amft.balance.registry import build_method
 from amft.batch import Batch
+from amft.errors import CheckpointError
 from amft.integrations.trl import AMFTGRPOTrainer
 from amft.meta import MixGrad
 from amft.models.load import load_model, load_tokenizer
@@ -201,3 +202,15 @@ def test_resume_gives_back_weight_buffer_and_demonstrations(tmp_path: Path) -> N
     assert second.entropy_target == whole.entropy_target
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name]), name
+
+
+def test_save_only_model_saves_no_buffer_and_a_resume_says_so(tmp_path: Path) -> None:
+    saves = {"save_strategy": "steps", "save_steps": 1, "max_steps": 1, "save_only_model": True}
+    extra = {"demonstrations": DEMOS, "balance": "amft", "meta_skip": 0, "num_demos": 3}
+    build(AMFTGRPOTrainer, arguments(tmp_path, **saves), **extra).train()
+    names = {path.name for path in (tmp_path / "checkpoint-1").iterdir()}
+    assert "model.safetensors" in names
+    assert not {"amft", "optimizer.pt"} & names
+    again = build(AMFTGRPOTrainer, arguments(tmp_path, **{**saves, "max_steps": 2}), **extra)
+    with pytest.raises(CheckpointError, match="amft: missing .save_only_model leaves it out"):
+        again.train(resume_from_checkpoint=True)

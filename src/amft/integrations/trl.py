@@ -13,7 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 from ..balance.base import Balance, Signals
 from ..balance.method import Method
 from ..balance.registry import build_method
-from ..errors import ConfigError, IntegrationError
+from ..errors import CheckpointError, ConfigError, IntegrationError
 from ..meta import MixGrad
 from ..models.load import stop_ids
 from ..training.checkpoint import load_checkpoint, save_checkpoint
@@ -175,6 +175,11 @@ class _Steps(TrainerCallback):
             jacobian=getattr(rule, "jacobian", "exact"),
         )
         if trainer._resumed_from is not None:
+            if not trainer._resumed_from.is_dir():
+                raise CheckpointError(
+                    f"{trainer._resumed_from}: missing (save_only_model leaves it out), so the weight and its buffer "
+                    "cannot be resumed; begin a new run"
+                )
             tensors, saved = load_checkpoint(trainer._resumed_from)
             trainer.mix.load_state_dict(tensors["meta"])
             trainer.imitation.stream.load_state_dict(saved["demonstrations"])
@@ -185,6 +190,8 @@ class _Steps(TrainerCallback):
         self.trainer.mix.after_step()
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        if args.save_only_model:
+            return
         trainer = self.trainer
         assert trainer.mix is not None
         whole = {
