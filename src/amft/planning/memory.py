@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .packing import Packing
 from .shape import Shape
+from .tower import kept_of_picture
 
 SAMPLED_TOGETHER = 256
 """Completions that the sampler decodes at once (`rollout.registry.build_sampler`)."""
@@ -53,6 +54,12 @@ class Load:
     """Attention probabilities are never stored."""
     packing: Packing | None = None
     """Rows lie end to end; None: they are padded to the longest."""
+    prefilled: int = 1
+    """Prompts that the sampler runs at once, before it draws."""
+    pictures: int = 0
+    """Whose pixels are in memory at once."""
+    trains_tower: bool = True
+    """Something in the tower has a gradient."""
 
     @property
     def tokens(self) -> float:
@@ -83,12 +90,16 @@ class Memory:
     kv_cache: float
     choices: float
     """[rows x vocabulary] tensors of one drawn token."""
+    prefill: float
+    """Before the first token is drawn: keys and values of the prompts, and what one layer computes on them."""
+    pictures: float
+    """Pixels."""
     runtime: float
 
     @property
     def kept(self) -> float:
         """At every moment."""
-        return self.weights + self.reference + self.optimizer + self.meta + self.runtime
+        return self.weights + self.reference + self.optimizer + self.meta + self.pictures + self.runtime
 
     @property
     def training(self) -> float:
@@ -98,7 +109,7 @@ class Memory:
     @property
     def sampling(self) -> float:
         """While completions are drawn."""
-        return self.kept + self.gathered + self.kv_cache + self.choices
+        return self.kept + self.gathered + max(self.kv_cache + self.choices, self.prefill)
 
     @property
     def peak(self) -> float:
@@ -134,6 +145,8 @@ def memory_of(shape: Shape, load: Load, runtime: float) -> Memory:
         gathered=float(shape.parameters * _sampled_width(load)) if load.sharded else 0.0,
         kv_cache=kv_cache(shape, load),
         choices=3 * 4.0 * min(load.sampled, SAMPLED_TOGETHER) * shape.vocab,
+        prefill=prefill(shape, load),
+        pictures=0.0 if shape.tower is None else 4.0 * load.pictures * shape.tower.pixels,
         runtime=runtime,
     )
 
@@ -153,7 +166,16 @@ def activations(shape: Shape, load: Load) -> float:
     passing = size * max(3.0 * load.tokens * shape.intermediate, 2.0 * _probabilities(shape, load))
     edges = 4.0 * load.tokens * shape.hidden
     kept = shape.layers * edges + layer if load.recompute else shape.layers * layer
-    return kept + passing + 3 * edges
+    return kept + passing + 3 * edges + _seen(shape, load)
+
+
+def _seen(shape: Shape, load: Load) -> float:
+    """Every row of a micro-batch has its picture run."""
+    if shape.tower is None:
+        return 0.0
+    return load.rows * kept_of_picture(
+        shape.tower, trained=load.trains_tower, half=load.half, fused=load.fused, recompute=load.recompute
+    )
 
 
 def _attention(shape: Shape, load: Load) -> float:
@@ -188,6 +210,23 @@ def kv_cache(shape: Shape, load: Load) -> float:
     """Bytes of keys and values of the completions decoded together, at their longest."""
     rows = min(load.sampled, SAMPLED_TOGETHER)
     return 2.0 * shape.layers * shape.kv * rows * (load.prompt + load.completion) * _sampled_width(load)
+
+
+def prefill(shape: Shape, load: Load) -> float:
+    """Bytes while the prompts run before the first token is drawn, without a graph.
+
+    Keys and values so far, and the widest moment of one layer of the decoder or the tower: the gated layer (3 I; 2 I in
+    a tower), or two sets of probabilities where attention is not fused (engine `hf` on a CPU), and three hidden states.
+    """
+    width, tower = _sampled_width(load), shape.tower
+    fused = load.fused or tower is None
+    widest = width * max(3.0 * shape.intermediate, 0.0 if fused else 2.0 * shape.heads * load.prompt)
+    prompt = load.prompt * (widest + 3 * 4.0 * shape.hidden)
+    if tower is not None:
+        seen = width * max(2.0 * tower.intermediate, 0.0 if fused else 2.0 * tower.heads * tower.positions)
+        prompt = max(prompt, tower.positions * (seen + 3 * 4.0 * tower.hidden))
+    stored = kv_cache(shape, load) * load.prompt / (load.prompt + load.completion)
+    return stored + load.prefilled * prompt
 
 
 def _sampled_width(load: Load) -> int:

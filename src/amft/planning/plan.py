@@ -11,7 +11,7 @@ from ..balance.registry import build_method
 from ..errors import ConfigError
 from ..training.config import AMFTConfig
 from .devices import Device
-from .memory import Load, Memory, memory_of
+from .memory import SAMPLED_TOGETHER, Load, Memory, memory_of
 from .packing import fullest
 from .seconds import Seconds, Work, seconds_of
 from .shape import Shape
@@ -51,13 +51,14 @@ def plan(
 
     Raises:
         ConfigError: the layout does not fit the number of devices, the type is float64, or mean lengths are out of
-            range or given for rows that are padded.
+            range or given for rows that are padded, or a prompt has no room for a picture.
     """
     if config.dtype == "float64":
         raise ConfigError("dtype: float64 is for tests; a plan knows float32 and bfloat16")
     if config.parallel == "single" and devices > 1:
         raise ConfigError(f"parallel: single, but --gpus {devices}; use auto, ddp or fsdp2")
     _check_mean(config, mean)
+    _check_pictures(config, shape)
     settings = config.model_dump(include=set(AMFTConfig.model_fields))
     memory, seconds = _measure(settings, shape, device, devices, mean)
     fits = memory.peak <= HEADROOM * device.memory
@@ -77,7 +78,10 @@ def load_of(
     sampled = -(-settings["num_prompts"] * settings["num_generations"] // devices)
     demos = -(-settings["num_demos"] // devices)
     moments = {"adamw": 2, "adam": 2, "sgd": 1 if settings["sgd_momentum"] else 0}[settings["optim"]]
-    share = max(sampled, demos)
+    share, together = max(sampled, demos), min(sampled, SAMPLED_TOGETHER)
+    # Engine `decode`, which reads no pictures, runs the prompt of a group once.
+    groups = -(-together // settings["num_generations"])
+    names = None if lora is None or lora["target_modules"] == "all-linear" else lora["target_modules"]
     rows = min(settings["micro_batch_size"], share)
     packing = fullest(rows, share, *(mean or longest), longest=longest, dealt=devices > 1, in_blocks=not device.host)
     return Load(
@@ -85,7 +89,7 @@ def load_of(
         prompt=longest[0],
         completion=longest[1],
         sampled=sampled,
-        trained=shape.parameters if lora is None else shape.adapter(lora["r"]),
+        trained=shape.parameters if lora is None else shape.adapter(lora["r"], names),
         width=2 if lora is not None and half and not sharded else 4,
         half=half,
         moments=moments,
@@ -97,6 +101,9 @@ def load_of(
         reference=lora is None and bool(settings["beta"] or "reference" in method.needs),
         fused=not device.host,
         packing=packing if settings["padding_free"] else None,
+        prefilled=groups if shape.tower is None and settings["engine"] != "hf" else together,
+        pictures=sampled + demos if device.host else max(rows, together),
+        trains_tower=names is None or shape.tower is None or bool({*names} & {*shape.tower.linears}),
     )
 
 
@@ -109,6 +116,18 @@ def _check_mean(config: AMFTConfig, mean: tuple[float, float] | None) -> None:
         limit = getattr(config, f"max_{name}_length")
         if not 0 < value <= limit:
             raise ConfigError(f"--mean-{name} {value:g}: must be above 0 and at most max_{name}_length = {limit}")
+
+
+def _check_pictures(config: AMFTConfig, shape: Shape) -> None:
+    tower = shape.tower
+    if tower is None:
+        return
+    if config.padding_free:
+        raise ConfigError("padding_free: not for a model with pictures; leave it out")
+    if tower.tokens >= config.max_prompt_length:
+        raise ConfigError(
+            f"max_prompt_length: {config.max_prompt_length}, but a picture alone takes {tower.tokens} tokens"
+        )
 
 
 def _measure(

@@ -1,13 +1,18 @@
-"""Sizes of a decoder with gated feed-forward layers (Llama, Qwen2, Qwen3 and their like), read from config.json."""
+"""Sizes of a decoder with gated feed-forward layers (Llama, Qwen2, Qwen3 and their like), read from config.json.
+
+It may stand behind a tower that sees, as in LLaVA.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
+from .tower import Linears, Tower, adapter_size, tower_of
 
 KNOWN: dict[str, dict[str, Any]] = {
     "Qwen/Qwen2.5-Math-1.5B": {
@@ -31,17 +36,26 @@ KNOWN: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": False,
     },
     "llava-hf/llava-1.5-7b-hf": {
-        "model_type": "llama",
-        "hidden_size": 4096,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 32,
-        "vocab_size": 32064,
+        "model_type": "llava",
+        "text_config": {"model_type": "llama", "vocab_size": 32064},
+        "vision_config": {
+            "model_type": "clip_vision_model",
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "image_size": 336,
+            "patch_size": 14,
+        },
+        "vision_feature_layer": -2,
+        "vision_feature_select_strategy": "default",
         "tie_word_embeddings": False,
     },
 }
-"""config.json of the hub models in `recipes/`, the keys that matter: a plan needs no network. Of LLaVA the decoder."""
+"""config.json of the hub models in `recipes/`, the keys that matter: a plan needs no network."""
+
+LLAMA = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
+"""What a `text_config` leaves out when it is Llama's own default."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,8 @@ class Shape:
     tied: bool
     qkv_bias: bool
     qk_norm: bool
+    tower: Tower | None = None
+    """What sees, before the decoder; None: a model of text."""
 
     @property
     def q(self) -> int:
@@ -70,16 +86,17 @@ class Shape:
         return self.kv_heads * self.head_dim
 
     @property
-    def linears(self) -> tuple[tuple[int, int], ...]:
-        """(output, input) of the linear modules of one layer."""
+    def linears(self) -> Linears:
+        """Of one layer."""
         h, i, q, kv = self.hidden, self.intermediate, self.q, self.kv
-        return ((q, h), (kv, h), (kv, h), (h, q), (i, h), (i, h), (h, i))
+        attention = {"q_proj": (q, h), "k_proj": (kv, h), "v_proj": (kv, h), "o_proj": (h, q)}
+        return {**attention, "gate_proj": (i, h), "up_proj": (i, h), "down_proj": (h, i)}
 
     @property
     def layer(self) -> int:
         """Parameters of one layer."""
         vectors = 2 * self.hidden + (self.q + 2 * self.kv) * self.qkv_bias + 2 * self.head_dim * self.qk_norm
-        return sum(rows * columns for rows, columns in self.linears) + vectors
+        return sum(rows * columns for rows, columns in self.linears.values()) + vectors
 
     @property
     def embedding(self) -> int:
@@ -87,13 +104,19 @@ class Shape:
         return self.vocab * self.hidden
 
     @property
-    def parameters(self) -> int:
-        """All parameters."""
+    def decoder(self) -> int:
+        """Parameters, tower and projector apart."""
         return self.layers * self.layer + self.embedding * (1 if self.tied else 2) + self.hidden
 
-    def adapter(self, r: int) -> int:
-        """Parameters of an adapter of rank r on every linear module of the layers."""
-        return self.layers * sum(r * (rows + columns) for rows, columns in self.linears)
+    @property
+    def parameters(self) -> int:
+        """All parameters."""
+        return self.decoder + (0 if self.tower is None else self.tower.parameters)
+
+    def adapter(self, r: int, names: Collection[str] | None = None) -> int:
+        """Parameters of an adapter of rank r on linear modules of these names; None: on all but the output layer."""
+        sees = 0 if self.tower is None else self.tower.adapter(r, names)
+        return self.layers * adapter_size(self.linears, r, names) + sees
 
 
 def read_shape(model: str, config_file: str | None = None) -> Shape:
@@ -126,8 +149,10 @@ def shape_of(config: dict[str, Any], source: str) -> Shape:
         ModelError: a size is missing, or the layers are not of the known kind.
     """
     kind = str(config.get("model_type", ""))
+    if kind == "llava":
+        return _with_tower(config, source)
     if kind not in ("llama", "qwen2", "qwen3", "mistral"):
-        raise ModelError(f"{source}: model_type {kind!r} is not one a plan knows: llama, mistral, qwen2, qwen3")
+        raise ModelError(f"{source}: model_type {kind!r} is not one a plan knows: llama, llava, mistral, qwen2, qwen3")
     names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
     missing = [name for name in names if not isinstance(config.get(name), int)]
     if missing:
@@ -145,3 +170,11 @@ def shape_of(config: dict[str, Any], source: str) -> Shape:
         qkv_bias=kind == "qwen2" or bool(config.get("attention_bias", False)),
         qk_norm=kind == "qwen3",
     )
+
+
+def _with_tower(config: dict[str, Any], source: str) -> Shape:
+    text = config.get("text_config") or {}
+    defaults = LLAMA if text.get("model_type", "llama") == "llama" else {}
+    tied = bool(config.get("tie_word_embeddings") or text.get("tie_word_embeddings"))
+    decoder = shape_of({"model_type": "llama", **defaults, **text, "tie_word_embeddings": tied}, source)
+    return replace(decoder, tower=tower_of(config, decoder.hidden, source))
