@@ -43,6 +43,14 @@ AMFT_FAMILY: dict[str, Entry] = {
         published="PPO with a value head, lr 1e-6, batch 8, warm-up 50 of 500 steps, K = 20; mu_init 0.8 or 0.5",
         deviations="GRPO family unless loss_type is ppo; H* on rollouts, not on prompts and padding",
     ),
+    "amft-cautious": Entry(
+        AMFT,
+        {"mu_init": 0.1, "eta_mu": 1.0, "max_change": 0.2, "horizon": 0.8, "pull": 0.15},
+        "AMFT for demonstrations that may be wrong: begins near exploration, moves fast",
+        f"{_PAPER}, eq 5-6",
+        f"{_CONVEX}; logit mu += eta_mu Adam(trace of dU/dmu) + pull (logit mu_rest - logit mu) + eta_h (H* - H)",
+        deviations="own; see docs/method.md",
+    ),
     "amft-meta-only": Entry(
         AMFT,
         {"entropy": "none"},
