@@ -8,7 +8,8 @@ from amft.study.file import read_study
 from amft.study.plan import plan, start_run
 
 ROOT = Path(__file__).parents[2]
-STUDIES = sorted(path for path in (ROOT / "benchmarks" / "tasks").glob("vision_*.yaml") if "_run" not in path.stem)
+STUDIES = sorted(path for path in (ROOT / "benchmarks" / "tasks").glob("*.yaml") if "_run" not in path.stem)
+BUDGET = {"max_steps", "num_prompts", "num_generations", "num_demos", "learning_rate", "max_completion_length"}
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
@@ -18,10 +19,19 @@ def test_a_study_can_be_planned(path: Path, tmp_path: Path, monkeypatch: pytest.
     runs = plan(study, tmp_path / "runs")
     assert len(runs) == len(study.arms) * len(study.seeds)
     assert {run.rule for run in runs} == {"sft", "rl", "amft"}
+    recipes = [run.load() for run in runs]
+    assert len({recipe.model_dump_json(include=BUDGET) for recipe in recipes}) == 1
+    assert len({recipe.model for recipe in recipes}) == 1
+    text = path.read_text(encoding="utf-8")
+    assert f"amft compare benchmarks/tasks/{path.name}" in text
+    assert f"benchmarks/tasks/{path.stem}_run.yaml" in text
+
+
+@pytest.mark.parametrize("path", [path for path in STUDIES if "vision" in path.stem], ids=lambda path: path.stem)
+def test_pictures_begin_with_a_model_that_sees(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    study = read_study(path)
     first = start_run(study, tmp_path / "runs")
     assert first is not None
     assert first.load().balance["rule"] == "sft"
-    # All rules begin with the model of `start`.
-    assert {run.load().model for run in runs} == {str(tmp_path / "runs" / "start")}
-    text = path.read_text(encoding="utf-8")
-    assert f"amft compare benchmarks/tasks/{path.name}" in text
+    assert {run.load().model for run in plan(study, tmp_path / "runs")} == {str(tmp_path / "runs" / "start")}
