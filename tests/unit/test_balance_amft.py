@@ -133,26 +133,6 @@ def test_shrink_slows_noise_and_keeps_signal():
     assert ratio(signal) > 0.9
 
 
-def test_pull_by_hand():
-    # no evidence either way: logit goes a quarter of the way from logit(.1) to logit(.7), -2.1972 to 0.8473
-    rule = AMFT(mu_update="cosine", mu_init=0.1, mu_rest=0.7, pull=0.25, max_change=1.0)
-    weights, _, _ = _after(rule, _signals(meta_grad=0.0, meta_cos=0.0))
-    assert weights.sft == pytest.approx(1 / (1 + math.exp(2.1972246 - 0.25 * (2.1972246 + 0.8472979))), rel=1e-6)
-
-
-def test_pull_waits_for_evidence_and_ends_at_rest():
-    rule = AMFT(mu_init=0.1, mu_rest=0.7, pull=0.25, max_change=1.0)
-    assert _after(rule, *[_signals(meta_grad=None)] * 5)[0].sft == pytest.approx(0.1)
-    assert _after(rule, *[_signals(meta_grad=0.0)] * 60)[0].sft == pytest.approx(0.7)
-
-
-@pytest.mark.parametrize("mu_update", ["normalized", "cosine"])
-def test_clear_evidence_of_harm_outweighs_the_pull(mu_update):
-    rule = AMFT(mu_update=mu_update, mu_init=0.1, eta_mu=1.0 if mu_update == "normalized" else 20.0, pull=0.15)
-    harm = [_signals(meta_grad=-1e-6, meta_cos=-0.05)] * 10
-    assert _after(rule, *harm)[0].sft == 0.05
-
-
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
@@ -169,8 +149,6 @@ def test_clear_evidence_of_harm_outweighs_the_pull(mu_update):
         ({"eta_mu": -1.0}, "eta_mu"),
         ({"eta_h": "big"}, "eta_h"),
         ({"max_change": 2}, "max_change"),
-        ({"mu_rest": 1.5}, "mu_rest"),
-        ({"pull": -0.1}, "pull"),
         ({"shrink": 1}, "shrink"),
         ({"entropy": "measured", "mu_update": "cosine"}, "measured"),
     ],

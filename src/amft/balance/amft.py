@@ -15,8 +15,7 @@ LAMBDA = 0.1
 class AMFT:
     """Eq 6 of arXiv 2508.06944 and two scale-free forms of it.
 
-    One step in a coordinate x of mu: `x <- x + eta_mu * step(dU/dmu) + pull * (x(mu_rest) - x) +
-    eta_h * entropy_sign * (H* - H)`.
+    One step in a coordinate x of mu: `x <- x + eta_mu * step(dU/dmu) + eta_h * entropy_sign * (H* - H)`.
 
     - `mu_update="paper"`: x = mu, step = dU/dmu: eq 6 as printed. Its size depends on both learning rates.
     - `mu_update="normalized"`: x = logit(mu), step = Adam's `m_hat / sqrt(v_hat)` of dU/dmu (arXiv 1412.6980).
@@ -34,8 +33,6 @@ class AMFT:
         jacobian: of the optimizer, "exact" or the paper's "identity". Read by the trainer.
         horizon: decay in [0, 1) of the trace of past effects; 0 looks one step ahead. Read by the trainer.
         mu_init, mu_min, mu_max: start and bounds of the weight of imitation.
-        mu_rest, pull: where mu goes without evidence, and the share of the way (in x) it goes with every observed
-            meta-gradient: a Gaussian prior on x. 0: no prior.
         eta_mu: step size (the paper's meta_lr), in units of x; None takes the default of `mu_update`.
         eta_h: entropy step size (entropy_lr), in units of x per nat; None takes the default of `mu_update`. For
             `entropy="measured"` it is lambda, in utility per square nat, 0.1 by default.
@@ -58,8 +55,6 @@ class AMFT:
     mu_init: float = 0.5
     mu_min: float = 0.05
     mu_max: float = 0.95
-    mu_rest: float = 0.7
-    pull: float = 0.0
     eta_mu: float | None = None
     eta_h: float | None = None
     entropy: str = "target"
@@ -82,9 +77,7 @@ class AMFT:
         require_number("mu_max", self.mu_max, 0.0, 1.0)
         require_number("mu_min", self.mu_min, 0.0, self.mu_max)
         require_number("mu_init", self.mu_init, self.mu_min, self.mu_max)
-        require_number("mu_rest", self.mu_rest, 0.0, 1.0)
-        for name in ("max_change", "pull"):
-            require_number(name, getattr(self, name), 0.0, 1.0)
+        require_number("max_change", self.max_change, 0.0, 1.0)
         for name in ("horizon", "beta1", "beta2", "noise_decay"):
             require_number(name, getattr(self, name), 0.0, 1.0, below=True)
         for name in ("eta_mu", "eta_h"):
@@ -119,7 +112,6 @@ class AMFT:
             metrics["mix/meta_grad_snr"] = snr
             step = kind.step(state, gradient, cosine, self.beta1, self.beta2)
             meta_push = self._eta_mu * step * (snr**2 / (1.0 + snr**2) if self.shrink else 1.0)
-            meta_push += self.pull * (kind.coordinate(self.mu_rest) - kind.coordinate(state["mu"]))
         if cosine is not None:
             metrics["mix/meta_cos"] = cosine
         target_push = self._eta_h * self.entropy_sign * gap if self.entropy == "target" else 0.0

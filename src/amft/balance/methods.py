@@ -45,10 +45,10 @@ AMFT_FAMILY: dict[str, Entry] = {
     ),
     "amft-cautious": Entry(
         AMFT,
-        {"mu_init": 0.1, "eta_mu": 1.0, "max_change": 0.2, "horizon": 0.8, "pull": 0.15},
+        {"mu_init": 0.1, "eta_mu": 1.0, "max_change": 0.2, "horizon": 0.8},
         "AMFT for demonstrations that may be wrong: begins near exploration, moves fast",
         f"{_PAPER}, eq 5-6",
-        f"{_CONVEX}; logit mu += eta_mu Adam(trace of dU/dmu) + pull (logit mu_rest - logit mu) + eta_h (H* - H)",
+        f"{_CONVEX}; logit mu += eta_mu Adam(dU/dmu of a trace) + eta_h (H* - H)",
         deviations="own; see docs/method.md",
     ),
     "amft-meta-only": Entry(
