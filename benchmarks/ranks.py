@@ -1,6 +1,6 @@
 """Tokens per second of 1 rank on 1 core and of 2 on 2, the same step: a model large enough that compute dominates.
 
-python benchmarks/ranks.py             # needs two idle cores; about two minutes
+python benchmarks/ranks.py             # needs two idle cores; about six minutes
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-STEPS, WARM = 8, 2
+ROUNDS, STEPS, WARM = 3, 8, 2
 RECIPE = """
 model: {folder}/model
 data: {{train: {folder}/rows.jsonl, demonstrations: {folder}/rows.jsonl, rewards: ["{folder}/rewards.py:odd"]}}
@@ -48,7 +48,7 @@ def prepare(folder: Path) -> None:
 
 def tokens_per_second(folder: Path, ranks: int, layout: str) -> float:
     """Median over the steps after the first ones."""
-    run = folder / f"{layout}-{ranks}"
+    run = Path(tempfile.mkdtemp(dir=folder)) / "run"
     amft = ["-m", "amft", "train", f"{folder}/recipe.yaml", "--output-dir", str(run), "--set", f"parallel={layout}"]
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
     subprocess.run(
@@ -59,14 +59,19 @@ def tokens_per_second(folder: Path, ranks: int, layout: str) -> float:
 
 
 def main() -> None:
+    ratios: dict[str, list[float]] = {"ddp": [], "fsdp2": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder)
-        one = tokens_per_second(folder, 1, "single")
-        print(f"1 rank           {one:8.0f} tokens/s")
-        for layout in ("ddp", "fsdp2"):
-            two = tokens_per_second(folder, 2, layout)
-            print(f"2 ranks, {layout:6}  {two:8.0f} tokens/s, {two / one:.2f} times")
+        for _ in range(ROUNDS):
+            one = tokens_per_second(folder, 1, "single")
+            print(f"1 rank           {one:8.0f} tokens/s", flush=True)
+            for layout, found in ratios.items():
+                two = tokens_per_second(folder, 2, layout)
+                found.append(two / one)
+                print(f"2 ranks, {layout:6}  {two:8.0f} tokens/s, {two / one:.2f} times", flush=True)
+    for layout, found in ratios.items():
+        print(f"{layout}: median of {ROUNDS} rounds {statistics.median(found):.2f} times")
 
 
 if __name__ == "__main__":
