@@ -66,6 +66,7 @@ def with_settings(**settings):
         ),
         ({"budget": {"learning_rate": 1}}, "budget.learning_rate: not a budget key"),
         ({"tuned": {"best": ["fixed-0.7"]}}, "tuned.best: no rule 'fixed-0.7'"),
+        ({"target": {"mean": 0.02, "worst": 0.05}, "grid": [], "tuned": {}}, "target: regret needs a grid"),
         ({"metrics": {"pass_at": [4]}}, "metrics.pass_at: each k from 1 to metrics.samples"),
         ({"metrics": {"headlin": "id"}}, "metrics.headlin: unknown key; did you mean 'metrics.headline'"),
         ({"rules": {"fixed-0.5": "sft", "sft": "sft", "amft": "amft"}}, "the grid makes this one"),

@@ -75,6 +75,19 @@ def test_a_claim_fails_when_a_rival_is_ahead_and_holds_when_none_is_near(tmp_pat
     assert summarize(load_study(write_all(tmp_path / "high", **changes)))["claims"][0]["verdict"] == "holds"
 
 
+def test_a_target_is_judged_and_the_nearest_single_settings_are_named(tmp_path, page):
+    # amft: many 0.5 - 0.6, noisy 0.6 - 0.5: mean regret about 0, worst about 0.1; rl has 0.2 in noisy and 0.3 in many
+    folder = write_all(tmp_path / "s", target={"mean": 0.05, "worst": 0.05})
+    told = write_study_report(folder).read_text(encoding="utf-8")
+    line = re.sub(r"<[^>]*>", "", re.search(r"<p[^>]*>Target for.*?</p>", told, re.S).group())
+    assert re.search(
+        r"mean at most \+5\.0, found [^ ]+: reached; worst at most \+5\.0, found \+\d+\.\d: not reached", line
+    )
+    assert line.index("fixed-0.5") < line.index("rl")
+    assert "fixed-tuned" not in line
+    assert "Target for" not in page
+
+
 def test_with_four_seeds_the_page_does_not_say_better(tmp_path, page):
     few = write_study_report(write_all(tmp_path / "s", seeds=[0, 1, 2, 3])).read_text(encoding="utf-8")
     text = re.sub(r"<style>.*?</style>|<[^>]*>", " ", few, flags=re.S)

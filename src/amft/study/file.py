@@ -35,6 +35,13 @@ class Metrics(_Strict):
     pass_at: list[int] = Field(default_factory=list, description="k of pass@k, each at most samples")
 
 
+class Target(_Strict):
+    """Regret that the subject should stay below, a share in [0, 1]; the page says by how much it is missed."""
+
+    mean: float = Field(gt=0, le=1, description="mean regret over the regimes")
+    worst: float = Field(gt=0, le=1, description="regret in the worst regime")
+
+
 class StudyFile(_Strict):
     """Named regimes and rules at one budget. Paths are relative to the current directory.
 
@@ -67,6 +74,7 @@ class StudyFile(_Strict):
     )
     baseline: str = Field(min_length=1, description="the rule that others are compared with")
     subject: str = Field("amft", min_length=1, description="the rule whose claims are judged")
+    target: Target | None = Field(None, description="regret the subject should stay below; needs a grid")
     seeds: list[int] = Field(min_length=1, description="each a run of every regime and rule")
     metrics: Metrics = Field(default_factory=Metrics)
     threads: int = Field(1, ge=1, description="CPU threads of a run")
@@ -89,6 +97,8 @@ class StudyFile(_Strict):
             raise ValueError("seeds: each once, 0 or more")
         if any(not 0 <= mu <= 1 for mu in self.grid) or len(set(self.grid)) < len(self.grid):
             raise ValueError("grid: values of mu in [0, 1], each once")
+        if self.target is not None and not self.grid:
+            raise ValueError("target: regret needs a grid of constant mu; add grid, for example [0, 0.5, 1]")
         if any(not 1 <= k <= self.metrics.samples for k in self.metrics.pass_at):
             raise ValueError(f"metrics.pass_at: each k from 1 to metrics.samples ({self.metrics.samples})")
         self._known_names()

@@ -75,6 +75,7 @@ def _context(study: Study, summary: Mapping[str, Any]) -> dict[str, Any]:
         "tables": [(split, _scores(study, summary, split)) for split in study.splits],
         "regrets": [_regret(row) for row in summary["regret"].get("rules", ())],
         "best": summary["regret"].get("best", {}),
+        "target": _target(study, summary),
         "chosen": summary["chosen"],
         "costs": [_cost(row) for row in summary["costs"]],
         "reached": [_reached(row) for row in summary["curves"] if "tokens_to_level" in row],
@@ -145,6 +146,23 @@ def _regret(row: Mapping[str, Any]) -> dict[str, str]:
         crossed = row[f"{kind}_crossed"]
         found[f"{kind}_crossed"] = "–" if crossed is None else change(crossed)
     return found
+
+
+def _target(study: Study, summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The study's target beside what the subject reached, and the three other single settings of least worst regret."""
+    target, subject = study.spec.get("target"), study.spec["subject"]
+    found = {
+        row["rule"]: {kind: row[kind]["value"] for kind in ("mean", "worst")}
+        for row in summary["regret"].get("rules", ())
+    }
+    if target is None or subject not in found:
+        return None
+    mine = found.pop(subject)
+    single = sorted((rule for rule in found if rule not in study.spec["tuned"]), key=lambda rule: found[rule]["worst"])
+    return {
+        "parts": [(kind, change(target[kind]), change(mine[kind]), mine[kind] <= target[kind]) for kind in mine],
+        "near": [(rule, change(found[rule]["worst"]), change(found[rule]["mean"])) for rule in single[:3]],
+    }
 
 
 def _cost(row: Mapping[str, Any]) -> dict[str, str]:
