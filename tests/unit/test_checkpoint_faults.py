@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from dying import Death, Killed
 
 from amft.errors import CheckpointError
 from amft.training import checkpoint, manifest
@@ -93,32 +94,14 @@ def test_kill_9_at_random_moments(tmp_path: Path, seed: int, kills: int) -> None
         assert all(path.name.startswith("step-") for path in folder.iterdir())
 
 
-class Killed(BaseException):
-    """Stands for the end of the process: no handler of ours may run after it."""
-
-
 def die_at(event: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process ends just before its `event`-th write, sync or rename; clean-up code finds its hands tied."""
-    count = 0
-
-    def guarded(real: Callable[..., object]) -> Callable[..., object]:
-        def call(*args: object, **kwargs: object) -> object:
-            nonlocal count
-            count += 1
-            if count >= event:
-                raise Killed
-            return real(*args, **kwargs)
-
-        return call
-
-    monkeypatch.setattr(checkpoint, "save_file", guarded(checkpoint.save_file))
-    monkeypatch.setattr(checkpoint, "fsync", guarded(checkpoint.fsync))
-    monkeypatch.setattr(manifest, "fsync", guarded(manifest.fsync))
-    monkeypatch.setattr(Path, "mkdir", guarded(Path.mkdir))
-    monkeypatch.setattr(Path, "write_text", guarded(Path.write_text))
-    monkeypatch.setattr(Path, "rename", guarded(Path.rename))
-    real_rmtree = shutil.rmtree
-    monkeypatch.setattr(shutil, "rmtree", lambda *a, **k: None if count >= event else guarded(real_rmtree)(*a, **k))
+    death = Death(event, monkeypatch)
+    death.watch(checkpoint, "save_file", "fsync")
+    death.watch(manifest, "fsync")
+    death.watch(Path, "mkdir", "write_text", "rename")
+    rmtree = death.guarded(shutil.rmtree)
+    monkeypatch.setattr(shutil, "rmtree", lambda *a, **k: None if death.came else rmtree(*a, **k))
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["new step", "same step again"])

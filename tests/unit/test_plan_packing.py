@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from plan_shapes import SIZES, SMALL
 
 from amft.batch import pad_batch
 from amft.cli import main
@@ -24,20 +25,10 @@ from amft.planning.devices import DEVICES
 from amft.planning.memory import LOGIT_COPIES, Load, activations, logits
 from amft.planning.packing import Packing, fullest
 from amft.planning.plan import load_of, plan
-from amft.planning.shape import Shape, shape_of
+from amft.planning.shape import shape_of
 from amft.training.config import AMFTConfig
 from amft.training.split import micro_batches
 
-SIZES = {
-    "vocab_size": 50,
-    "hidden_size": 64,
-    "intermediate_size": 160,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 24,
-}
-SMALL = Shape(8, 16, 2, 2, 1, 4, 10, tied=True, qkv_bias=False, qk_norm=False)
 LOAD = Load(
     rows=4, prompt=10, completion=30, sampled=4, trained=1272, width=4, half=False, moments=2, buffers=1, fused=False
 )

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from plan_shapes import SIZES
+from plan_shapes import SMALL as TEXT
 from transformers import (
     CLIPVisionConfig,
     LlavaConfig,
@@ -28,19 +30,10 @@ from amft.planning.devices import DEVICES
 from amft.planning.memory import Load, activations, kv_cache, memory_of, prefill
 from amft.planning.plan import load_of, plan
 from amft.planning.seconds import Work, seconds_of
-from amft.planning.shape import Shape, read_shape, shape_of
+from amft.planning.shape import read_shape, shape_of
 from amft.planning.tower import Tower, kept_of_picture
 from amft.training.config import AMFTConfig
 
-TEXT = {
-    "vocab_size": 50,
-    "hidden_size": 64,
-    "intermediate_size": 160,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 24,
-}
 VISION = {
     "hidden_size": 48,
     "intermediate_size": 112,
@@ -59,7 +52,7 @@ TOWER = Tower(
     hidden=4, intermediate=6, layers=2, heads=2, side=6, patch=2, channels=3, outer=8, read=(2,),
     is_clip=False, is_cropped=False, has_head=False, is_quick=False, bias=True,
 )  # fmt: skip
-SMALL = Shape(8, 16, 2, 2, 1, 4, 10, tied=True, qkv_bias=False, qk_norm=False, tower=TOWER)
+SMALL = replace(TEXT, tower=TOWER)
 LOAD = Load(
     rows=4, prompt=20, completion=10, sampled=4, trained=SMALL.parameters, width=4, half=False, moments=2, buffers=1,
     fused=False, prefilled=4, pictures=6,
@@ -70,7 +63,7 @@ def build(kind: str) -> LlavaForConditionalGeneration:
     given = KINDS[kind]
     strategy = "full" if kind.startswith("siglip") else "default"
     config = LlavaConfig(
-        text_config=Qwen3Config(**TEXT, tie_word_embeddings=True),
+        text_config=Qwen3Config(**SIZES, tie_word_embeddings=True),
         image_token_id=49,
         vision_feature_select_strategy=strategy,
         tie_word_embeddings=True,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from plan_shapes import SIZES, SMALL
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from amft.batch import pad_batch
@@ -19,21 +20,11 @@ from amft.planning.devices import DEVICES, find_device
 from amft.planning.memory import Load, activations, kv_cache, memory_of
 from amft.planning.plan import HEADROOM, load_of, plan
 from amft.planning.seconds import Work, seconds_of
-from amft.planning.shape import KNOWN, Shape, read_shape, shape_of
+from amft.planning.shape import KNOWN, read_shape, shape_of
 from amft.training.config import AMFTConfig
 
 KINDS = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
 KINDS["qwen3"] = (Qwen3Config, Qwen3ForCausalLM)
-SIZES = {
-    "vocab_size": 50,
-    "hidden_size": 64,
-    "intermediate_size": 160,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 24,
-}
-SMALL = Shape(8, 16, 2, 2, 1, 4, 10, tied=True, qkv_bias=False, qk_norm=False)
 LOAD = Load(
     rows=1, prompt=3, completion=5, sampled=4, trained=SMALL.parameters, width=4, half=False, moments=2, buffers=1
 )

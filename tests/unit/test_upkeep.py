@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from dying import Death, Killed
 
 from amft.errors import CheckpointError
 from amft.runs import RunDirectory
@@ -82,28 +82,12 @@ def test_nothing_goes_when_what_would_stay_is_damaged(tmp_path: Path, part: str)
     assert files(run.path) == before
 
 
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
 def die_at(event: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process ends just before its `event`-th sync, rename or deletion."""
-    count = 0
-
-    def guarded(real: Callable[..., object]) -> Callable[..., object]:
-        def call(*args: object, **kwargs: object) -> object:
-            nonlocal count
-            count += 1
-            if count >= event:
-                raise Killed
-            return real(*args, **kwargs)
-
-        return call
-
-    monkeypatch.setattr(manifest, "fsync", guarded(manifest.fsync))
-    for name in ("write_text", "replace", "rename", "unlink", "rmdir"):
-        monkeypatch.setattr(Path, name, guarded(getattr(Path, name)))
-    monkeypatch.setattr(shutil, "rmtree", guarded(shutil.rmtree))
+    """The process ends just before its `event`-th write, sync, rename or deletion."""
+    death = Death(event, monkeypatch)
+    death.watch(manifest, "fsync")
+    death.watch(Path, "write_text", "replace", "rename", "unlink", "rmdir")
+    death.watch(shutil, "rmtree")
 
 
 def test_death_before_every_operation_leaves_the_model_and_a_second_try_ends_the_same(tmp_path: Path) -> None:
