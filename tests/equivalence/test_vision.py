@@ -5,17 +5,15 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from amft.data.encoding import encode_demonstration, encode_prompt, pixels_of
-from amft.errors import DataError, ModelError
+from amft.errors import DataError
 from amft.models.forward import token_scores
 from amft.models.load import load_model, load_pictures, load_tokenizer, turn_dropout_off
 from amft.models.pictures import Pictures
 from amft.models.tiny_vision import tiny_vision_model, tiny_vision_processor
-from amft.rollout.registry import build_sampler
 from amft.tasks.registry import build_task
 from amft.training.config import AMFTConfig
 from amft.training.sources import Encoder, from_task
 from amft.training.trainer import AMFTTrainer
-from amft.types import Sampling
 
 TASK = build_task("general_points_vl", size=112)
 
@@ -129,36 +127,6 @@ def test_accumulated_gradient_of_rows_with_pictures_is_that_of_the_whole_batch(t
     assert any("vision_tower" in name and grad.abs().sum() > 0 for name, grad in grads[0].items())
     for name, grad in grads[0].items():
         torch.testing.assert_close(grad, grads[1][name], rtol=0, atol=1e-12)
-
-
-def test_rollouts_are_of_the_pictures_and_never_hold_the_image_token():
-    processor, model = make()
-    batch = demonstrations(processor, 2)
-    prompts = [[t for t, on in zip(row.tolist(), keep) if on] for row, keep in zip(batch.ids, batch.attention_mask)]
-    n = batch.completion_mask.sum(1).int().tolist()
-    prompts = [ids[: len(ids) - k] for ids, k in zip(prompts, n)]
-    sampler = build_sampler("auto", model, pad_id=processor.tokenizer.pad_token_id, eos_ids=[])
-    greedy = Sampling(1, 4, 0.0)
-    found = sampler.generate(prompts, greedy, torch.Generator(), batch.pixel_values)
-    for i, trajectory in enumerate(found):
-        ids, pixels = torch.tensor([prompts[i]]), batch.pixel_values[i : i + 1]
-        for token in trajectory.completion_ids:
-            logits = model(input_ids=ids, pixel_values=pixels).logits[0, -1]
-            logits[processor.image_token_id] = -torch.inf
-            assert token == int(logits.argmax())
-            ids = torch.cat([ids, torch.tensor([[token]])], 1)
-    # A model that wants to say nothing but the image token.
-    model.lm_head.register_forward_hook(
-        lambda _, __, out: out.index_fill(-1, torch.tensor([processor.image_token_id]), 99.0)
-    )
-    drawn = sampler.generate(prompts, Sampling(4, 4), torch.Generator().manual_seed(0), batch.pixel_values)
-    assert all(processor.image_token_id not in t.completion_ids for t in drawn)
-
-
-def test_decode_engine_refuses_in_one_line():
-    model = make()[1]
-    with pytest.raises(ModelError, match="engine decode: LlavaForConditionalGeneration does not fit.*use engine hf"):
-        build_sampler("decode", model, pad_id=0, eos_ids=[])
 
 
 def test_what_does_not_fit_is_refused(base):

@@ -184,8 +184,8 @@ def test_settings_reach_the_load() -> None:
 
     # 64 completions and 32 demonstrations a device.
     assert (load().pictures, load("cpu").pictures) == (64, 96)
-    assert load().prefilled == 64
-    assert load_of(AMFTConfig().model_dump(), replace(SMALL, tower=None), DEVICES["h100"], 2, None).prefilled == 8
+    assert load(engine="hf").prefilled == 64
+    assert load().prefilled == 8  # each prompt once
     assert load(lora={}).trains_tower
     assert load(lora={"target_modules": ["q_proj"]}).trains_tower
     decoder = load(lora={"r": 2, "target_modules": ["up_proj", "gate_proj"]})

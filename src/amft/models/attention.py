@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from ..errors import ModelError
@@ -31,9 +31,8 @@ def attention(model: PreTrainedModel, implementation: str) -> Iterator[None]:
         model.set_attn_implementation(previous)
 
 
-def not_plain(model: PreTrainedModel) -> str | None:
+def not_plain(config: PreTrainedConfig) -> str | None:
     """Why this is not a text model whose layers all attend to everything before; None when it is."""
-    config = model.config
     if config.is_encoder_decoder:
         return "it is an encoder-decoder"
     if config.get_text_config(decoder=True) is not config:

@@ -34,7 +34,7 @@ def unpackable(model: PreTrainedModel) -> str | None:
         return f"its forward takes no {missing[0]}"
     if not getattr(model, "_supports_attention_backend", False):
         return "its attention cannot be replaced"
-    return not_plain(model)
+    return not_plain(model.config)
 
 
 def check_packable(model: PreTrainedModel) -> None:

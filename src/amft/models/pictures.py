@@ -91,3 +91,9 @@ class Pictures:
 def sees(config: Any) -> bool:
     """Whether transformers has a class that reads pictures and text for this config."""
     return type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+
+def image_token(config: Any) -> int | None:
+    """The place-holder of a picture, None for models without; in an answer it would stand for one that is not there."""
+    token: int | None = getattr(config, "image_token_id", None)
+    return token

@@ -101,7 +101,7 @@ def load_of(
         reference=lora is None and bool(settings["beta"] or "reference" in method.needs),
         fused=not device.host,
         packing=packing if settings["padding_free"] else None,
-        prefilled=groups if shape.tower is None and settings["engine"] != "hf" else together,
+        prefilled=groups if settings["engine"] != "hf" else together,
         pictures=sampled + demos if device.host else max(rows, together),
         trains_tower=names is None or shape.tower is None or bool({*names} & {*shape.tower.linears}),
     )

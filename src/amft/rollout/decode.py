@@ -1,13 +1,13 @@
 """Our own decoding loop for small models: the ordinary `transformers` forward without the weight of `generate`.
 
-What it saves: each prompt is prefilled once and shared by its n completions; keys and values are written in place;
-rows that are finished leave the batch; one mask and one draw per step.
+What it saves: each prompt is prefilled once, with its picture, and shared by its n completions; keys and values are
+written in place; rows that are finished leave the batch; one mask and one draw per step.
 
 Guarantee: the uniform number of (row, step) is fixed before the first forward, so the samples depend neither on
 `max_batch`, nor on when other rows finish, nor on prompts of other rows, up to the rounding of the logits (a matrix
 product over another number of rows may round differently). `HFSampler` does not have this property.
 
-Notation: R rows of one internal batch, P prompt tokens, C = max_new_tokens.
+Notation: R rows of one internal batch, D distinct prompts among them, P prompt tokens, C = max_new_tokens.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache, LlavaConfig, PreTrainedModel
 
 from ..errors import ModelError
 from ..models.attention import attention, not_plain
 from ..models.modes import evaluating
+from ..models.pictures import image_token
 from ..types import Sampling, Trajectory
 from .cache import RowCache
 from .draw import check_request, next_tokens
@@ -33,9 +34,11 @@ def undecodable(model: PreTrainedModel) -> str | None:
     """Why `DecodeSampler` cannot run this model; None when it can.
 
     It can when every layer keeps plain keys and values (no sliding window, no recurrent state, no encoder) and the
-    fused attention kernel can be switched on.
+    fused attention kernel can be switched on. Of models that read pictures it runs LLaVA, whose decoder sees a picture
+    as so many tokens more: others have positions or masks of their own for them.
     """
-    reason = not_plain(model)
+    config = model.config
+    reason = not_plain(config.text_config if isinstance(config, LlavaConfig) else config)
     if reason:
         return reason
     try:
@@ -59,6 +62,7 @@ class DecodeSampler:
             raise ModelError(f"engine decode: {type(model).__name__} does not fit: {reason}; use engine hf")
         self.model, self.pad_id, self.max_batch = model, pad_id, max_batch
         self.eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.long)
+        self.never = image_token(model.config)
 
     @torch.no_grad()
     def generate(
@@ -70,8 +74,6 @@ class DecodeSampler:
     ) -> list[Trajectory]:
         """See `rollout.base.Sampler.generate`; greedy decoding draws nothing from `generator`."""
         check_request(prompts, sampling)
-        if pixels is not None:
-            raise ModelError("engine decode: it reads no pictures; use engine hf")
         # Similar lengths share a batch, so that little of it is padding.
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         rows = [i * sampling.n + j for i in order for j in range(sampling.n)]
@@ -82,7 +84,8 @@ class DecodeSampler:
                 part = rows[start : start + self.max_batch]
                 owners = [row // sampling.n for row in part]
                 noise = None if uniforms is None else uniforms[part].to(self.model.device)
-                tokens, lengths, finished = self._decode([prompts[i] for i in owners], noise, sampling)
+                begun = self._prefill(prompts, owners, pixels, sampling.max_new_tokens)
+                tokens, lengths, finished = self._decode(*begun, noise, sampling)
                 for row, i, ids, length, done in zip(part, owners, tokens, lengths, finished, strict=True):
                     found[row] = Trajectory(tuple(prompts[i]), tuple(ids[:length]), done)
         return [found[row] for row in range(len(rows))]
@@ -92,17 +95,18 @@ class DecodeSampler:
         _uniforms(rows, sampling, generator)
 
     def _decode(
-        self, prompts: Sequence[Sequence[int]], uniforms: Tensor | None, sampling: Sampling
+        self, logits: Tensor, batch: _Batch, uniforms: Tensor | None, sampling: Sampling
     ) -> tuple[list[list[int]], list[int], list[bool]]:
-        """Tokens [R, C], lengths [R] and whether an end token was drawn [R], for one row per prompt given."""
-        logits, batch = self._prefill(prompts, sampling.max_new_tokens)
-        steps, device = sampling.max_new_tokens, logits.device
+        """Tokens [R, C], lengths [R] and whether an end token was drawn [R], from the first logits [R, V] on."""
+        steps, device, total = sampling.max_new_tokens, logits.device, len(logits)
         eos = self.eos_ids.to(device)
-        tokens = torch.full((len(prompts), steps), self.pad_id, device=device)
-        lengths = torch.full((len(prompts),), steps, device=device)
-        finished = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+        tokens = torch.full((total, steps), self.pad_id, device=device)
+        lengths = torch.full((total,), steps, device=device)
+        finished = torch.zeros(total, dtype=torch.bool, device=device)
         for step in range(steps):
             rows = batch.rows
+            if self.never is not None:
+                logits[:, self.never] = -torch.inf
             drawn = next_tokens(logits, None if uniforms is None else uniforms[rows, step], sampling)
             tokens[rows, step] = drawn
             ended = torch.isin(drawn, eos) & ~finished[rows]
@@ -117,13 +121,16 @@ class DecodeSampler:
             logits = batch.forward(self.model, drawn)
         return tokens.tolist(), lengths.tolist(), finished.tolist()
 
-    def _prefill(self, prompts: Sequence[Sequence[int]], steps: int) -> tuple[Tensor, _Batch]:
-        """First logits [R, V] and the decoding state; each distinct neighbouring prompt runs once."""
-        unique = [p for i, p in enumerate(prompts) if i == 0 or p is not prompts[i - 1]]
-        owner = torch.tensor([i > 0 and p is not prompts[i - 1] for i, p in enumerate(prompts)]).cumsum(0)
-        width = max(map(len, unique))
-        ids = torch.tensor([[self.pad_id] * (width - len(p)) + list(p) for p in unique])
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in unique])
+    def _prefill(
+        self, prompts: Sequence[Sequence[int]], owners: Sequence[int], pixels: Tensor | None, steps: int
+    ) -> tuple[Tensor, _Batch]:
+        """First logits [R, V] and the decoding state of rows that go on from `prompts[owners[r]]`, each run once."""
+        distinct = list(dict.fromkeys(owners))
+        places = {i: place for place, i in enumerate(distinct)}
+        width = max(len(prompts[i]) for i in distinct)
+        ids = torch.tensor([[self.pad_id] * (width - len(prompts[i])) + list(prompts[i]) for i in distinct])
+        mask = torch.tensor([[0] * (width - len(prompts[i])) + [1] * len(prompts[i]) for i in distinct])
+        owner = torch.tensor([places[i] for i in owners])
         ids, mask, owner = (x.to(self.model.device) for x in (ids, mask, owner))
         cache = DynamicCache(config=self.model.config)
         out = self.model(
@@ -133,6 +140,7 @@ class DecodeSampler:
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **({} if pixels is None else {"pixel_values": pixels[distinct].to(self.model.device)}),
         )
         return out.logits[owner, -1], _Batch(cache, owner, mask, width + steps)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from ..models.modes import evaluating
+from ..models.pictures import image_token
 from ..types import Sampling, Trajectory
 from .draw import check_request
 
@@ -50,8 +51,7 @@ class HFSampler:
     def _config(self, sampling: Sampling) -> GenerationConfig:
         drawn = sampling.temperature > 0
         warpers = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
-        # As a token of the answer it would stand for a picture that is not there.
-        image = getattr(self.model.config, "image_token_id", None)
+        image = image_token(self.model.config)
         return GenerationConfig(
             suppress_tokens=None if image is None else [image],
             max_new_tokens=sampling.max_new_tokens,

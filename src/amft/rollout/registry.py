@@ -31,8 +31,9 @@ def build_sampler(
 ) -> Sampler:
     """The engine called `name`; `auto` is `decode` when the model fits it, else `hf`.
 
-    A model fits `decode` when every layer keeps plain keys and values: Llama, Qwen2, Qwen3 and their like, but not
-    models with sliding windows, recurrent layers, encoders or images (`rollout.decode.undecodable` names the reason).
+    A model fits `decode` when every layer keeps plain keys and values: Llama, Qwen2, Qwen3 and their like, and LLaVA on
+    top of one of them, but not models with sliding windows, recurrent layers or encoders, nor others that read pictures
+    (`rollout.decode.undecodable` names the reason).
 
     Args:
         name: `auto`, `decode`, `hf` or `vllm`.
