@@ -32,6 +32,8 @@ class AMFT:
             term alone). Read by the trainer.
         jacobian: of the optimizer, "exact" or the paper's "identity". Read by the trainer.
         horizon: decay in [0, 1) of the trace of past effects; 0 looks one step ahead. Read by the trainer.
+        prior: "none", mu begins at `mu_init`; "graded", at the gain of the demonstrations where that is higher: how
+            often the verifier puts one above an answer of the policy, less how often below (`Signals.demo_gain`).
         mu_init, mu_min, mu_max: start and bounds of the weight of imitation.
         eta_mu: step size (the paper's meta_lr), in units of x; None takes the default of `mu_update`.
         eta_h: entropy step size (entropy_lr), in units of x per nat; None takes the default of `mu_update`. For
@@ -52,6 +54,7 @@ class AMFT:
     utility: str = "lookahead"
     jacobian: str = "exact"
     horizon: float = 0.0
+    prior: str = "none"
     mu_init: float = 0.5
     mu_min: float = 0.05
     mu_max: float = 0.95
@@ -70,6 +73,7 @@ class AMFT:
         require_choice("mu_update", self.mu_update, tuple(STEPS))
         require_choice("utility", self.utility, ("lookahead", "heldout", "likelihood", "none"))
         require_choice("jacobian", self.jacobian, ("exact", "identity"))
+        require_choice("prior", self.prior, ("none", "graded"))
         require_choice("entropy", self.entropy, ("target", "measured", "none"))
         require_choice("entropy_sign", self.entropy_sign, (1, -1))
         require_choice("shrink", self.shrink, (True, False))
@@ -90,9 +94,9 @@ class AMFT:
     @property
     def needs(self) -> frozenset[str]:
         meta = {"meta_grad"} if self.utility != "none" else set()
-        return frozenset(
-            meta | {"target": {"entropy"}, "measured": {"entropy", "entropy_grad"}, "none": set()}[self.entropy]
-        )
+        begins = {"demo_gain"} if self.prior == "graded" else set()
+        steers = {"target": {"entropy"}, "measured": {"entropy", "entropy_grad"}, "none": set()}[self.entropy]
+        return frozenset(meta | begins | steers)
 
     def init(self) -> State:
         return {"mu": float(self.mu_init), **moments_start()}
@@ -104,6 +108,10 @@ class AMFT:
         measured = self._measured(signals, gap)
         gradient, cosine = finite(signals.meta_grad), finite(signals.meta_cos)
         state, metrics, meta_push = dict(state), {}, 0.0
+        gain = finite(signals.demo_gain) if self.prior == "graded" and signals.step == 0 else None
+        if gain is not None:
+            metrics["mix/demo_gain"] = gain
+            state["mu"] = min(max(self.mu_init, gain), self.mu_max)
         if gradient is not None:
             metrics["mix/meta_grad"] = gradient
             gradient += measured

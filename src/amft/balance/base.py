@@ -23,9 +23,11 @@ ROLLOUTS = frozenset({"entropy", "reward", "success", "advantage_var"})
 0 and the rollouts are drawn all the same."""
 DEMONSTRATIONS = frozenset({"nll_var", "coef_gap"})
 """Signals of this step's demonstrations: one forward pass without gradient, every `every` steps of the rule."""
+BEGINNING = frozenset({"demo_gain"})
+"""Signals measured once, when the single stage begins. They cost the grading of some demonstrations."""
 PAST = frozenset({"policy_loss", "sft_loss", "sft_grad_norm"})
 """Signals of the last step that had them. They cost nothing."""
-SIGNALS = GRADIENTS | ROLLOUTS | DEMONSTRATIONS | PAST | {"buffered"}
+SIGNALS = GRADIENTS | ROLLOUTS | DEMONSTRATIONS | BEGINNING | PAST | {"buffered"}
 """Everything a rule may name in `needs`. What it does not name may be absent."""
 
 
@@ -54,6 +56,10 @@ class Signals:
     """Mean token entropy of this step's rollouts, nats. None when there are none."""
     entropy_target: float | None = None
     """H*, nats."""
+    demo_gain: float | None = None
+    """Cliff's delta of demonstrations over the policy's answers when the stage began, in [-1, 1]: the share of pairs
+    in which the demonstration has the higher reward, less the share in which it has the lower one. None when
+    demonstrations cannot be graded."""
     reward: float | None = None
     """Mean reward of this step's rollouts."""
     success: tuple[float, ...] | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -53,3 +55,14 @@ def coefficient_gap(demo_mask: Tensor, demo_weights: Tensor | None, rollout_mask
     if not len(s) or not len(r):
         return 0.0
     return float(s.square().mean() - 2 * s.mean() * r.mean() + r.square().mean())
+
+
+def cliffs_delta(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
+    """Share of pairs in which ours is the larger, less the share in which it is the smaller; None without pairs.
+
+    In [-1, 1]. Neither a shift nor a scale of the values changes it (N. Cliff, Psychological Bulletin 114, 1993).
+    """
+    if not ours or not theirs:
+        return None
+    gap = torch.tensor(ours, dtype=torch.float64)[:, None] - torch.tensor(theirs, dtype=torch.float64)
+    return float(gap.sign().mean())

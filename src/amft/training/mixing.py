@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..balance.base import DEMONSTRATIONS, ROLLOUTS, Signals, State, Weights
+from ..balance.base import BEGINNING, DEMONSTRATIONS, GRADIENTS, ROLLOUTS, Signals, State, Weights
 from ..balance.method import Method
 from ..batch import Batch
 from ..meta import Observation
@@ -53,12 +53,28 @@ class Mixing:
     seen: Callable[[Batch], None]
     """Called with the rollouts before anything is made of them."""
     entropy_target: float | None = None
+    demo_gain: float | None = None
     state: State = field(default_factory=dict)
     past: dict[str, float] = field(default_factory=dict)
     """Values of `balance.base.PAST`."""
 
     def __post_init__(self) -> None:
         self.state = self.method.rule.init()
+
+    def begin(self) -> str | None:
+        """Before the first step of the single stage: measure H* and `demo_gain` for a rule that reads them.
+
+        Returns:
+            What could not be measured, and the way out; None when nothing is missing.
+        """
+        needs = self.method.rule.needs
+        if not (needs & BEGINNING or (needs & (GRADIENTS | {"entropy"}) and self.entropy_target is None)):
+            return None
+        target, self.demo_gain = self.probes.beginning()
+        self.entropy_target = target if self.entropy_target is None else self.entropy_target
+        if self.demo_gain is None and needs & BEGINNING:
+            return "demonstrations cannot be graded: give them the columns that the reward function reads"
+        return None
 
     def warmup(self) -> Made:
         """Plain imitation of the stream, whatever the method: all rules start alike."""
@@ -171,6 +187,7 @@ class Mixing:
             total,
             entropy=found.get("entropy"),
             entropy_target=self.entropy_target,
+            demo_gain=self.demo_gain,
             reward=found.get("reward"),
             success=None if experience is None else experience.success,
             advantage_var=None if experience is None else row_variance(experience.batch),
@@ -226,12 +243,13 @@ class Mixing:
 
     def state_dict(self) -> dict[str, Any]:
         """JSON values."""
-        return {"balance": self.state, "past": self.past, "entropy_target": self.entropy_target}
+        beginning = {"entropy_target": self.entropy_target, "demo_gain": self.demo_gain}
+        return {"balance": self.state, "past": self.past, **beginning}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue a run."""
         self.state, self.past = state["balance"], dict(state.get("past", {}))
-        self.entropy_target = state["entropy_target"]
+        self.entropy_target, self.demo_gain = state["entropy_target"], state.get("demo_gain")
 
 
 def _read(demos: Batch) -> Sums:

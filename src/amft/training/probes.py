@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from ..balance.base import Balance
 from ..batch import Batch
+from ..data.rewards import NOT_COLUMNS
 from ..data.streams import derive_seed
 from ..meta import Observation
 from .learner import Learner
+from .measures import cliffs_delta
 from .objective import Objective
 from .rollouts import Collector, Experience
 from .sources import Sources
+
+GRADED = 64
+"""Demonstrations that are graded for `demo_gain`."""
+
+
+class Beginning(NamedTuple):
+    """What is measured once, when the single stage begins."""
+
+    entropy_target: float
+    """H*: mean token entropy of the policy's own rollouts for prompts that are not trained on, in nats."""
+    demo_gain: float | None
+    """See `balance.base.Signals`."""
 
 
 @dataclass
@@ -58,13 +74,23 @@ class Probes:
         found = self._observe()
         return None if found is None else found.dot
 
-    def entropy_target(self) -> float:
-        """H*: mean token entropy of the policy's own rollouts for prompts that are not trained on, in nats."""
+    def beginning(self) -> Beginning:
+        """H* and the gain of the demonstrations, from one batch of rollouts for prompts that are not trained on."""
         batch = self._held_out_rollouts("entropy target", 0)
         _, sums = self.learner.gradient(self.objective.rl, batch, self.objective.rl_count(batch), scale=0.0)
         self.learner.clear()
         total, count = sums["entropy"]
-        return total / max(count, 1.0)
+        assert batch.rewards is not None
+        return Beginning(total / max(count, 1.0), self._demo_gain(batch.rewards.tolist()))
+
+    def _demo_gain(self, rewards: list[float]) -> float | None:
+        demos, prompts, scorer = self.sources.demonstrations, self.sources.prompts, self.sources.scorer
+        if "demo_gain" not in self.rule.needs or demos is None or prompts is None or scorer is None:
+            return None
+        # Demonstrations of a set of their own may lack the columns that a reward function reads.
+        if prompts.rows[0].keys() - NOT_COLUMNS - demos.rows[0].keys():
+            return None
+        return cliffs_delta(demos.rewards(scorer, GRADED), [reward for reward in rewards if not math.isnan(reward)])
 
     def _held_out_rollouts(self, purpose: str, step: int) -> Batch:
         # A generator of their own: a rule that probes must not change the rollouts that another rule trains on.

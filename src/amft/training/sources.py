@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,6 +43,13 @@ class Demonstrations:
         chosen = [self.encoded.rows[i] for i in self.stream.take(n)]
         batch = pad_batch([d.prompt_ids for d in chosen], [d.completion_ids for d in chosen], self.pad_id)
         return replace(batch, pixel_values=pixels_of([self.rows[d.row]["prompt"] for d in chosen], self.pictures))
+
+    def rewards(self, scorer: Scorer, n: int) -> list[float]:
+        """What the scorer gives `n` of them, taken evenly; without those it abstains on."""
+        chosen = self.encoded.rows[:: max(1, len(self.encoded.rows) // n)][:n]
+        rows = [self.rows[d.row] for d in chosen]
+        scores = scorer.score(rows, [_said(row["completion"]) for row in rows], [d.completion_ids for d in chosen])
+        return [reward for reward in scores.rewards if not math.isnan(reward)]
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,10 @@ class Encoder:
             name=name,
             pictures=self.pictures,
         )
+
+
+def _said(completion: Any) -> str:
+    return str(completion if isinstance(completion, str) else completion[0]["content"])
 
 
 def _key(prompt: Any) -> str:

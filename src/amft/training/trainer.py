@@ -274,8 +274,8 @@ class AMFTTrainer:
     def one_step(self, guard: NonFiniteGuard) -> tuple[dict[str, Any], dict[str, float]]:
         """One optimizer step of either phase; metrics and seconds."""
         warmup = self._stage_step < 0
-        if not warmup and self.mixing.entropy_target is None and self._steers_entropy:
-            self.mixing.entropy_target = self.probes.entropy_target()
+        if self._stage_step == 0 and (missing := self.mixing.begin()):
+            self.recorder.event(self.step + 1, "beginning", missing)
         begun = time.perf_counter()
         engine = self.collector.engine
         engine.seconds = {"generate": 0.0, "reward": 0.0}
@@ -379,10 +379,6 @@ class AMFTTrainer:
     @property
     def _weighs_reference(self) -> bool:
         return "reference" in self.method.needs
-
-    @property
-    def _steers_entropy(self) -> bool:
-        return bool(self.method.rule.needs & (GRADIENTS | {"entropy"}))
 
     @property
     def _warmup_steps(self) -> int:
