@@ -4,7 +4,7 @@ The policy minimises (1 - mu) L_RL + mu L_SFT (arXiv 2508.06944, eq 3); mu climb
 
     dU/dmu = <grad U(theta'), dtheta'/dmu>,   dtheta'/dmu = -lr J dg/dmu,   dg/dmu = g_SFT - g_RL, clipped as g is,
 
-with J the Jacobian of AdamW's step. tests/equivalence/test_recipe_loop.py: these are the numbers of `AMFTTrainer`.
+J: the Jacobian of AdamW; effects fade by `horizon` a step. tests/equivalence/test_recipe_loop.py: `AMFTTrainer` agrees.
 """
 
 import argparse
@@ -35,8 +35,9 @@ class Settings:
     learning_rate: float = 1e-4
     max_grad_norm: float = 1.0
     meta_skip: int = 5  # AdamW's first steps are ill-conditioned: no meta-gradient from them
-    mu: float = 0.5
-    eta_mu: float = 0.05  # step of logit(mu) per unit of normalised meta-gradient
+    mu: float = 0.1
+    horizon: float = 0.8  # decay of the trace of past effects
+    eta_mu: float = 1.0  # step of logit(mu) per unit of normalised meta-gradient
     eta_h: float = 2e-3  # step of logit(mu) per nat of H* - H
     dtype: str = "float32"
 
@@ -128,16 +129,16 @@ def clip(g, d, limit):
     return [s * x for x in g], [s * (y - along * x) for x, y in zip(g, d, strict=True)], norm
 
 
-def adamw_effect(optimizer, params, d):
-    """lr J d: with u = m_hat / (sqrt(v_hat) + eps), J = du/dg is diagonal and known after the step."""
+def adamw_effect(optimizer, params, d, past, decay):
+    """decay past + lr J d: with u = m_hat / (sqrt(v_hat) + eps), J = du/dg is diagonal and known after the step."""
     (group,), effect = optimizer.param_groups, []
     (b1, b2), lr, eps = group["betas"], group["lr"], group["eps"]
-    for p, change in zip(params, d, strict=True):
+    for p, change, before in zip(params, d, past or [0.0] * len(d), strict=True):
         state = optimizer.state[p]
         c1, c2 = 1 - b1 ** float(state["step"]), 1 - b2 ** float(state["step"])
         m, root = state["exp_avg"] / c1, (state["exp_avg_sq"] / c2).sqrt()
         slope = ((1 - b1) / c1 - m / (root + eps) * p.grad / root * (1 - b2) / c2) / (root + eps)
-        effect.append(lr * torch.where(root > 0, slope, 0.0) * change)  # never a gradient: no effect
+        effect.append(decay * before + lr * torch.where(root > 0, slope, 0.0) * change)  # never a gradient: no effect
     return effect
 
 
@@ -150,7 +151,7 @@ def new_mu(mu, n, m, v, meta_grad, gap, s):
         n, m, v = n + 1, 0.9 * m + 0.1 * meta_grad, 0.99 * v + 0.01 * meta_grad**2
         push = m / (1 - 0.9**n) / math.sqrt(v / (1 - 0.99**n)) if v > 0 else 0.0
     x = math.log(mu / (1 - mu)) + s.eta_mu * push + s.eta_h * gap
-    return min(max(1 / (1 + math.exp(-x)), mu - 0.05, 0.05), mu + 0.05, 0.95), n, m, v
+    return min(max(1 / (1 + math.exp(-x)), mu - 0.2, 0.05), mu + 0.2, 0.95), n, m, v
 
 
 def train(directory, task, s):
@@ -158,8 +159,7 @@ def train(directory, task, s):
     tokenizer = AutoTokenizer.from_pretrained(directory)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, s.dtype), attn_implementation="eager")
     optimizer = torch.optim.AdamW(params := list(model.parameters()), lr=s.learning_rate, weight_decay=0.0)
-    draws = ["rollouts"], ["entropy target", 0]
-    generator, aside = (torch.Generator().manual_seed(seed_of(s.seed, *name)) for name in draws)
+    draws, aside = (torch.Generator().manual_seed(seed_of(s.seed, *n)) for n in (["rollouts"], ["entropy target", 0]))
     n_demos, n_prompts = (min(8192, s.max_steps * n) for n in (s.num_demos, s.num_prompts))
     expert = task.problems("train", seed=seed_of(s.seed, "task", "demonstrations"), n=n_demos)
     pairs = [pair for p in expert if len((pair := encode(tokenizer, task, p))[1]) <= s.max_completion_length]
@@ -170,7 +170,7 @@ def train(directory, task, s):
     target = rl_loss(model, batch, gain, s)[1]  # H*: the policy's entropy on prompts it is not trained on
     mu, moments, effect = s.mu, (0, 0.0, 0.0), None
     for step in range(s.max_steps):
-        batch, rewards, gain = explore(model, tokenizer, task, itertools.islice(tried, s.num_prompts), s, generator)
+        batch, rewards, gain = explore(model, tokenizer, task, itertools.islice(tried, s.num_prompts), s, draws)
         loss, entropy = rl_loss(model, batch, gain, s)
         g_rl = torch.autograd.grad(loss, params)
         meta_grad = None if effect is None else dot(g_rl, effect)  # -grad U times -dtheta'/dmu
@@ -183,7 +183,7 @@ def train(directory, task, s):
         for p, g in zip(params, grads, strict=True):
             p.grad = g
         optimizer.step()
-        effect = adamw_effect(optimizer, params, change) if step >= s.meta_skip else None
+        effect = adamw_effect(optimizer, params, change, effect, s.horizon) if step >= s.meta_skip else None
         row = {"mix/mu": mu, "reward": float(rewards.mean()), "entropy": entropy, "mix/meta_grad": meta_grad}
         yield row | {"policy_loss": loss.item(), "sft/loss": imitation.item(), "grad_norm": norm}
 

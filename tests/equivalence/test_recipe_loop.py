@@ -24,7 +24,7 @@ SHARED = {
     "max_completion_length": 96,
     "temperature": 0.9,
     "learning_rate": 2e-3,
-    "max_grad_norm": 0.7,
+    "max_grad_norm": 0.3,
     "dtype": "float64",
 }
 

@@ -117,9 +117,9 @@ def core(model: PreTrainedModel, trainer: Recording, optim: str, accumulate: int
         max_steps=STEPS,
     )
     optimizer = build_optimizer(model, config)
-    mix = MixGrad(model.named_parameters(), optimizer, skip=1)
-    learner = Learner(model, optimizer, mix, config, build_parallel(config))
     method = build_method(ONLY_META)
+    mix = MixGrad(model.named_parameters(), optimizer, skip=1, horizon=method.rule.horizon)
+    learner = Learner(model, optimizer, mix, config, build_parallel(config))
     objective, rule = Objective(config, method), method.rule
     state, found = rule.init(), []
     demos = copy.copy(trainer.imitation)

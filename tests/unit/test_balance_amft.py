@@ -47,26 +47,27 @@ def test_equation_6_clips_in_one_step(gradient, bound):
 def test_entropy_above_target_moves_mu_by_the_chosen_sign(mu_update, sign, direction):
     rule = AMFT(mu_update=mu_update, entropy_sign=sign)
     weights, _, _ = _after(rule, _signals(entropy=2.0, entropy_target=1.0))
-    assert (weights.sft - 0.5) * direction > 0
+    assert (weights.sft - 0.1) * direction > 0
 
 
 def test_entropy_speed_at_one_half_is_the_papers_in_every_form():
     # d logit = 4 d mu at mu = 1/2, and the logit forms' default is 4 times the paper's
     ends = [
-        _after(AMFT(mu_update=u), _signals(entropy=2.0, entropy_target=1.0))[0].sft for u in ("paper", "normalized")
+        _after(AMFT(mu_update=u, mu_init=0.5), _signals(entropy=2.0, entropy_target=1.0))[0].sft
+        for u in ("paper", "normalized")
     ]
     assert ends[0] - 0.5 == pytest.approx(ends[1] - 0.5, rel=1e-4)
 
 
 def test_entropy_none_ignores_entropy():
     weights, _, metrics = _after(AMFT(entropy="none"), _signals(entropy=9.0, entropy_target=1.0))
-    assert weights.sft == 0.5
+    assert weights.sft == pytest.approx(0.1, abs=1e-12)
     assert metrics["mix/entropy_push"] == 0.0
 
 
 def test_measured_entropy_joins_the_gradient_without_a_sign():
     # entropy 1 above target, dH/dmu = -3: raising mu lowers entropy, so it is pushed up by lambda * (-1) * (-3) = .3
-    rule = AMFT(mu_update="paper", entropy="measured", eta_mu=0.1, eta_h=0.1)
+    rule = AMFT(mu_update="paper", entropy="measured", eta_mu=0.1, eta_h=0.1, mu_init=0.5)
     assert rule.needs == {"meta_grad", "entropy_grad", "entropy"}
     weights, _, metrics = _after(rule, _signals(meta_grad=0.0, entropy=2.0, entropy_target=1.0, entropy_grad=-3.0))
     assert metrics["mix/entropy_push"] == pytest.approx(0.3)
@@ -74,9 +75,9 @@ def test_measured_entropy_joins_the_gradient_without_a_sign():
 
 
 def test_normalized_first_step_by_hand():
-    # one observation: m_hat / sqrt(v_hat) = sign = -1; mu = sigmoid(0 - .05)
-    weights, _, _ = _after(AMFT(), _signals(meta_grad=-7e-9))
-    assert weights.sft == pytest.approx(1 / (1 + math.exp(0.05)), rel=1e-12)
+    # one observation: m_hat / sqrt(v_hat) = sign = 1; mu = sigmoid(logit(.1) + 1) = 1 / (1 + 9 / e)
+    weights, _, _ = _after(AMFT(), _signals(meta_grad=7e-9))
+    assert weights.sft == pytest.approx(1 / (1 + 9 / math.e), rel=1e-12)
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e12])
@@ -88,7 +89,9 @@ def test_normalized_does_not_see_the_scale(scale):
 
 
 def test_cosine_by_hand():
-    weights, _, metrics = _after(AMFT(mu_update="cosine", eta_mu=2.0), _signals(meta_grad=5.0, meta_cos=0.04))
+    weights, _, metrics = _after(
+        AMFT(mu_update="cosine", eta_mu=2.0, mu_init=0.5), _signals(meta_grad=5.0, meta_cos=0.04)
+    )
     assert weights.sft == pytest.approx(1 / (1 + math.exp(-0.08)))
     assert metrics["mix/meta_cos"] == 0.04
 
@@ -103,7 +106,7 @@ def test_mu_leaves_a_bound_at_once():
 
 
 def test_change_per_step_is_capped():
-    weights, _, _ = _after(AMFT(eta_mu=50.0, max_change=0.02), _signals(meta_grad=1.0))
+    weights, _, _ = _after(AMFT(eta_mu=50.0, max_change=0.02, mu_init=0.5), _signals(meta_grad=1.0))
     assert weights.sft == pytest.approx(0.52)
 
 
@@ -126,7 +129,8 @@ def test_shrink_slows_noise_and_keeps_signal():
     signal = [_signals(meta_grad=draw.gauss(3.0, 1.0), meta_cos=0.02) for _ in range(200)]
 
     def ratio(signals):
-        steps = [_after(AMFT(mu_update="cosine", eta_mu=0.1, shrink=s), *signals)[1]["mu"] - 0.5 for s in (True, False)]
+        rules = [AMFT(mu_update="cosine", eta_mu=0.1, shrink=shrink, mu_init=0.5) for shrink in (True, False)]
+        steps = [_after(rule, *signals)[1]["mu"] - 0.5 for rule in rules]
         return steps[0] / steps[1]
 
     assert ratio(noise) < 0.7

@@ -31,7 +31,7 @@ class AMFT:
             held-out prompts), "likelihood" (held-out demonstrations), "none" (no meta-gradient, no buffer: the entropy
             term alone). Read by the trainer.
         jacobian: of the optimizer, "exact" or the paper's "identity". Read by the trainer.
-        horizon: decay in [0, 1) of the trace of past effects; 0 looks one step ahead. Read by the trainer.
+        horizon: decay in [0, 1) of the trace of past effects (one more buffer); 0: one step ahead. Read by the trainer.
         prior: "none", mu begins at `mu_init`; "graded", at the gain of the demonstrations where that is higher: how
             often the verifier puts one above an answer of the policy, less how often below (`Signals.demo_gain`).
         mu_init, mu_min, mu_max: start and bounds of the weight of imitation.
@@ -53,16 +53,16 @@ class AMFT:
     mu_update: str = "normalized"
     utility: str = "lookahead"
     jacobian: str = "exact"
-    horizon: float = 0.0
+    horizon: float = 0.8
     prior: str = "none"
-    mu_init: float = 0.5
+    mu_init: float = 0.1
     mu_min: float = 0.05
     mu_max: float = 0.95
     eta_mu: float | None = None
     eta_h: float | None = None
     entropy: str = "target"
     entropy_sign: int = 1
-    max_change: float = 0.05
+    max_change: float = 0.2
     beta1: float = 0.9
     beta2: float = 0.99
     noise_decay: float = 0.95

@@ -99,7 +99,7 @@ def _cosine(_state: State, _gradient: float, cosine: float | None, _beta1: float
 
 STEPS = {
     "paper": Step(_same, _same, _gradient, eta_mu=1e-4, eta_h=5e-4),
-    "normalized": Step(_logit, _sigmoid, _adam, eta_mu=0.05, eta_h=2e-3),
+    "normalized": Step(_logit, _sigmoid, _adam, eta_mu=1.0, eta_h=2e-3),
     "cosine": Step(_logit, _sigmoid, _cosine, eta_mu=1.0, eta_h=2e-3),
 }
 """eta_h of the logit forms is the paper's at mu = 1/2, where dx = 4 dmu."""
