@@ -28,6 +28,13 @@ def test_tasks_are_crossed_with_regimes():
     assert list(study_file(tasks={"a": "general_points-v1"}, regimes={"all": {}}).cases) == ["a"]
 
 
+def test_the_claims_judged_are_those_of_amft_or_of_the_first_rule():
+    assert study_file().subject == "amft"
+    others = {"rl": "rl", "sft": "sft"}
+    assert study_file(rules=others, tuned={}, baseline="sft").subject == "rl"
+    assert study_file(rules=others, tuned={}, baseline="rl", subject="sft").subject == "sft"
+
+
 def test_the_budget_beats_a_regime_and_a_rule_cannot_touch_it(tmp_path):
     study = study_file(budget={"max_steps": 20}, regimes={"many": {"max_steps": 99}})
     assert plan(study, tmp_path)[0].load().max_steps == 20

@@ -73,7 +73,7 @@ class StudyFile(_Strict):
         default_factory=dict, description="name: rules, of which validation picks one per regime"
     )
     baseline: str = Field(min_length=1, description="the rule that others are compared with")
-    subject: str = Field("amft", min_length=1, description="the rule whose claims are judged")
+    subject: str = Field("amft", min_length=1, description="whose claims are judged; without `amft`, the first rule")
     target: Target | None = Field(None, description="regret the subject should stay below; needs a grid")
     seeds: list[int] = Field(min_length=1, description="each a run of every regime and rule")
     metrics: Metrics = Field(default_factory=Metrics)
@@ -81,6 +81,14 @@ class StudyFile(_Strict):
     checkpoints: Literal["model", "all"] = Field(
         "model", description="of a finished run: the model it ended with and nothing to resume from, or all"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _judged(cls, given: Any) -> Any:
+        rules = given.get("rules") if isinstance(given, dict) else None
+        if not isinstance(rules, dict) or not rules or "amft" in rules:
+            return given
+        return {"subject": next(iter(rules)), **given}
 
     @model_validator(mode="after")
     def _consistent(self) -> StudyFile:
