@@ -87,7 +87,7 @@ def test_a_task_file_that_is_none_is_one_line(tmp_path):
             build_task(f"{tmp_path}/{name}")
 
 
-@pytest.mark.parametrize(("name", "regimes"), [("study", 7), ("smoke", 2)])
+@pytest.mark.parametrize(("name", "regimes"), [("study", 7), ("ablation", 7), ("smoke", 2)])
 def test_the_shipped_studies_can_be_planned(name, regimes, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     study = read_study(ROOT / "benchmarks" / "balance" / f"{name}.yaml")
@@ -96,3 +96,10 @@ def test_the_shipped_studies_can_be_planned(name, regimes, tmp_path, monkeypatch
     assert len(runs) == regimes * len(study.arms) * len(study.seeds)
     assert start_run(study, tmp_path).load().balance == {"rule": "sft"}
     assert {run.load().model for run in runs[: len(study.arms)]} == {str(tmp_path / "start")}
+
+
+def test_settings_are_chosen_on_other_seeds_than_the_bench_reports():
+    chosen, reported = (read_study(ROOT / "benchmarks" / "balance" / f"{name}.yaml") for name in ("ablation", "study"))
+    assert not {*chosen.seeds} & {*reported.seeds}
+    for shared in ("regimes", "start", "budget", "settings", "recipe"):
+        assert getattr(chosen, shared) == getattr(reported, shared), shared
