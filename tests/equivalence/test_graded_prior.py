@@ -75,6 +75,12 @@ def test_right_demonstrations_of_a_random_model_begin_high(tiny_base, tmp_path):
     assert row["mix/mu"] == pytest.approx(min(0.95, 1 - paid), abs=1e-3)  # the entropy term moves it a little
 
 
+def test_a_rule_that_does_not_ask_has_nothing_graded(tiny_base, tmp_path):
+    row, asked = graded_first(tiny_base, tmp_path / "run", balance={"rule": "amft"})
+    assert [len(one) for one in asked] == [6, 6]  # rollouts only
+    assert "mix/demo_gain" not in row
+
+
 def test_wrong_demonstrations_do_not(tiny_base, tmp_path):
     wrong = [{**row, "completion": "no"} for row in ROWS]
     row, _ = graded_first(tiny_base, tmp_path / "run", demonstrations=wrong)

@@ -111,7 +111,7 @@ class AMFT:
         gain = finite(signals.demo_gain) if self.prior == "graded" and signals.step == 0 else None
         if gain is not None:
             metrics["mix/demo_gain"] = gain
-            state["mu"] = min(max(self.mu_init, gain), self.mu_max)
+            state["mu"] = max(self.mu_init, gain)
         if gradient is not None:
             metrics["mix/meta_grad"] = gradient
             gradient += measured
