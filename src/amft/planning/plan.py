@@ -71,7 +71,8 @@ def load_of(
 ) -> Load:
     """What a step of these settings asks of one device."""
     lora, method = settings["lora"], build_method(dict(settings["balance"]))
-    half, sharded = settings["dtype"] == "bfloat16", settings["parallel"] == "fsdp2"
+    half = settings["dtype"] == "bfloat16" or (settings["dtype"] == "auto" and not device.host)
+    sharded = settings["parallel"] == "fsdp2"
     rule = method.rule
     buffers = (2 if getattr(rule, "horizon", 0.0) else 1) if rule.needs & GRADIENTS else 0
     longest = (settings["max_prompt_length"], settings["max_completion_length"])

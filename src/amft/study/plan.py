@@ -156,7 +156,8 @@ def _same(run: PlannedRun, recipe: Recipe) -> None:
     """Refuse a run directory that was made with other settings."""
     saved, ours = RunDirectory(run.path).read("config"), recipe.model_dump()
     ours["seed"] = run.seed if run.regime != "start" else ours["seed"]
-    for key in saved.keys() & ours.keys() - {"output_dir", "threads", "report_to", "save_total_limit"}:
+    free = {"output_dir", "threads", "report_to", "save_total_limit"} | ({"dtype"} if recipe.dtype == "auto" else set())
+    for key in saved.keys() & ours.keys() - free:
         if saved[key] != ours[key]:
             raise RunError(
                 f"{run.path}: was made with {key} {saved[key]!r}, the study says {ours[key]!r}; "

@@ -160,7 +160,9 @@ class AMFTConfig(BaseModel):
     max_grad_norm: float | None = Field(1.0, gt=0, description="null does not clip")
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
     lr_warmup_steps: int = Field(0, ge=0)
-    dtype: Literal["float32", "bfloat16", "float64"] = Field("float32", description="bfloat16 keeps float32 masters")
+    dtype: Literal["float32", "bfloat16", "float64", "auto"] = Field(
+        "float32", description="bfloat16 keeps float32 masters; auto: bfloat16 where the hardware has units for it"
+    )
 
     lora: LoRASettings | None = Field(None, description="train an adapter; with dtype bfloat16 the rest is in it too")
 

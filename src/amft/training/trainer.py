@@ -39,8 +39,9 @@ from .learner import Learner, build_optimizer
 from .mixing import Mixing, means
 from .objective import Objective
 from .parallel import build_parallel
+from .precision import settled
 from .probes import Probes
-from .ranks import restarted
+from .ranks import local_device, restarted
 from .reading import reading
 from .record import Recorder, SilentRecorder, environment
 from .rollouts import Collector
@@ -97,7 +98,8 @@ class AMFTTrainer:
         balance: Balance | Method | None = None,
         recipe: Mapping[str, Any] | None = None,
     ):
-        self.config, self.recipe = config, dict(recipe or config.model_dump())
+        self.config = config = settled(config, local_device())
+        self.recipe = dict(recipe or config.model_dump()) | {"dtype": config.dtype}
         self.method = build_method(dict(config.balance) if balance is None else balance)
         if config.threads:
             torch.set_num_threads(config.threads)
