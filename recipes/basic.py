@@ -24,6 +24,7 @@ SETTINGS = {
     "learning_rate": 3e-4,
     "lr_scheduler_type": "linear",
     "lr_warmup_steps": 5,
+    "dtype": "auto",
 }
 
 
