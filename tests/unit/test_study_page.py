@@ -113,3 +113,9 @@ def test_unfinished_runs_are_told_and_a_study_without_any_still_has_a_page(tmp_p
     empty = write_study_report(write_all(tmp_path / "s", skip=skip)).read_text(encoding="utf-8")
     assert "60 runs are not finished and not counted: many/amft seed 0" in empty
     assert empty.count("<svg") == 0
+
+
+def test_only_the_baseline_is_called_that_while_it_is_unfinished(tmp_path, page):
+    skip = {(regime, "sft", seed) for regime in ("many", "noisy") for seed in range(5)}
+    told = write_study_report(write_all(tmp_path / "s", skip=skip)).read_text(encoding="utf-8")
+    assert told.count(">baseline<") == page.count(">baseline<") == 2  # a row in the table of each split

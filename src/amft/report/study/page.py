@@ -21,6 +21,7 @@ from .summary import summarize
 from .table import budget_words, write_table
 from .wording import ENOUGH_SEEDS, WORDS
 
+NO_GAP = {"value": "–", "bounds": "", "words": "", "judged": "unclear"}
 _SETTINGS = ("recipe", "budget", "settings", "cases", "arms", "tuned")
 
 
@@ -105,14 +106,15 @@ def _scores(study: Study, summary: Mapping[str, Any], split: str) -> list[dict[s
                     "best": split == study.splits[0] and best.get(regime) == rule,
                 }
             )
-        overall = gaps.get((rule, ALL))
-        lines.append({"rule": rule, "mine": rule == study.spec["subject"], "cells": cells, "gap": _gap(overall)})
+        is_baseline = rule == study.spec["baseline"]
+        overall = NO_GAP | {"value": "baseline"} if is_baseline else _gap(gaps.get((rule, ALL)))
+        lines.append({"rule": rule, "mine": rule == study.spec["subject"], "cells": cells, "gap": overall})
     return lines
 
 
 def _gap(row: Mapping[str, Any] | None) -> dict[str, str]:
     if row is None:
-        return {"value": "baseline", "bounds": "", "words": "", "judged": "unclear"}
+        return NO_GAP
     return {
         "value": change(row["value"]),
         "bounds": _bounds(row, change),
