@@ -47,6 +47,18 @@ def test_every_part_is_there_with_its_data(page):
     assert data[0].startswith("rule,mean,mean_low")
 
 
+def test_levels_and_costs_are_folded_by_regime_and_unequal_budgets_show_outside(page):
+    for title in ("How soon", "What it cost"):
+        section = page[page.index(f"<h2>{title}") :].split("</section>")[0]
+        folds = section.split("<details")[1:]
+        assert [fold.startswith(" open>") for fold in folds] == [True, False]
+        assert [re.search(r"<summary>(\w+)", fold).group(1) for fold in folds] == ["many", "noisy"]
+        assert all(fold.count("<code>amft</code>") == 1 for fold in folds)
+    # sft and fixed-1 explore nothing, so their tokens are far from the middle rule's
+    assert all(re.search(r"<summary>.*?(\d) unequal", fold) for fold in folds)
+    assert all(fold.count("UNEQUAL") == int(re.search(r"(\d) unequal", fold).group(1)) for fold in folds)
+
+
 def test_numbers_on_the_page_are_those_of_the_summary(folder, page):
     summary = summarize(load_study(folder))
     row = next(r for r in summary["scores"] if (r["regime"], r["rule"], r["split"]) == ("many", "amft", "id"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -78,8 +78,8 @@ def _context(study: Study, summary: Mapping[str, Any]) -> dict[str, Any]:
         "best": summary["regret"].get("best", {}),
         "target": _target(study, summary),
         "chosen": summary["chosen"],
-        "costs": [_cost(row) for row in summary["costs"]],
-        "reached": [_reached(row) for row in summary["curves"] if "tokens_to_level" in row],
+        "costs": _by_regime(_cost(row) for row in summary["costs"]),
+        "reached": _by_regime(_reached(row) for row in summary["curves"] if "tokens_to_level" in row),
         "figures": [(f.anchor, f.title, f.caption, Markup(f.svg), f.data) for f in drawn],
         "anchors": {f.anchor for f in drawn},
         "settings": [
@@ -165,6 +165,13 @@ def _target(study: Study, summary: Mapping[str, Any]) -> dict[str, Any] | None:
         "parts": [(kind, change(target[kind]), change(mine[kind]), mine[kind] <= target[kind]) for kind in mine],
         "near": [(rule, change(found[rule]["worst"]), change(found[rule]["mean"])) for rule in single[:3]],
     }
+
+
+def _by_regime(rows: Iterable[dict[str, str]]) -> list[tuple[str, list[dict[str, str]]]]:
+    found: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        found.setdefault(row["regime"], []).append(row)
+    return [*found.items()]
 
 
 def _cost(row: Mapping[str, Any]) -> dict[str, str]:
