@@ -19,6 +19,7 @@ OPTIONS = {
     "memory": {"gradient_checkpointing": True, "cpu_offload": True},
     "packed": {"padding_free": True, "micro_batch_size": 2},
     "half": {"dtype": "bfloat16", "engine": "hf"},
+    "hf": {"engine": "hf"},  # its draws depend on the number of ranks
 }
 """Runs of fsdp2 on two ranks, with the output layer in chunks."""
 
@@ -168,12 +169,13 @@ def test_options_of_memory_do_not_change_the_numbers(name, alone, runs):
     same(outcome(runs / name), alone)
 
 
-def test_bfloat16_over_float32_shards_stays_near_with_the_engine_whose_draws_differ(alone, runs):
-    found, rows = outcome(runs / "half")
+def test_bfloat16_over_float32_shards_stays_near_float64_with_the_same_draws(runs):
+    (found, rows), (exact, others) = outcome(runs / "half"), outcome(runs / "hf")
     assert found.dtype == torch.float32
-    assert (found - alone[0]).norm() / alone[0].norm() < 0.05
+    assert (found - exact).norm() / exact.norm() < 3e-3  # five steps move it by 6e-2
     assert len(rows) == STEPS
-    assert all(row["sft/loss"] == pytest.approx(other["sft/loss"], rel=0.02) for row, other in zip(rows, alone[1]))
+    assert all(row["sft/loss"] == pytest.approx(other["sft/loss"], rel=0.02) for row, other in zip(rows, others))
+    assert all(row["mix/mu"] == pytest.approx(other["mix/mu"], abs=0.01) for row, other in zip(rows, others))
 
 
 def test_shards_are_safetensors_and_in_the_manifest(runs):

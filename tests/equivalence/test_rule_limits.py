@@ -64,8 +64,8 @@ def assert_moved(a, b):
         ({"rule": "dft", "token_weight": "none"}, "sft"),
         ({"rule": "iw-sft", "iw_temperature": 1e-12}, "sft"),
         ({"rule": "mifo", "size": 1, "gate": 9, "top": 1.0, "freeze": 0.0}, {"rule": "relift", "size": 1, "gate": 9}),
-        ({"rule": "amft-entropy-only", "eta_h": 0.0}, {"rule": "fixed", "mu": 0.5}),
-        ({"rule": "amft-meta-only", "eta_mu": 0.0}, {"rule": "fixed", "mu": 0.5}),
+        ({"rule": "amft-entropy-only", "eta_h": 0.0}, {"rule": "fixed", "mu": 0.1}),
+        ({"rule": "amft-meta-only", "eta_mu": 0.0}, {"rule": "fixed", "mu": 0.1}),
     ],
     ids=lambda spec: "-".join(map(str, spec.values())) if isinstance(spec, dict) else spec,
 )
