@@ -34,7 +34,7 @@ format: $(VENV)/.dev  ## rewrite the code in the house format
 	$(BIN)/ruff format .
 
 nano: $(VENV)/.runtime  ## pretrain the shipped base model anew, in place
-	$(BIN)/python -m amft.models.nano_recipe --output src/amft/models/nano_base
+	$(BIN)/python -m amft.pretraining.nano_recipe --output src/amft/models/nano_base
 
 clean:  ## remove the virtual environment and tool caches; runs/ stays
 	rm -rf $(VENV) build dist src/amft.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -118,8 +118,8 @@ def greedy_differences(device: str, size: str) -> int:
 def build(arm: str, folder: str, options: argparse.Namespace) -> Any:
     from amft.models.load import load_tokenizer
     from amft.models.tiny import tiny_model
+    from amft.settings.config import AMFTConfig
     from amft.tasks.registry import build_task
-    from amft.training.config import AMFTConfig
     from amft.training.trainer import AMFTTrainer
 
     tokenizer = load_tokenizer("nano")

@@ -166,7 +166,7 @@ CASES = {
 def measure(case: Case) -> dict[str, Any]:
     """Peak resident bytes before and after some steps, weights random; tokens of rows; what is planned for them."""
     from amft.planning.shape import shape_of
-    from amft.training.config import AMFTConfig
+    from amft.settings.config import AMFTConfig
     from amft.training.guard import NonFiniteGuard
     from amft.training.trainer import AMFTTrainer
 

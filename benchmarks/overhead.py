@@ -28,8 +28,8 @@ ARMS = {
 
 
 def build(arm: str, directory: str, arguments: argparse.Namespace):
+    from amft.settings.config import AMFTConfig
     from amft.tasks.registry import build_task
-    from amft.training.config import AMFTConfig
     from amft.training.trainer import AMFTTrainer
 
     config = AMFTConfig(

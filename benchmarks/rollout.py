@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/rollout.py
     OMP_NUM_THREADS=1 python benchmarks/rollout.py --dtype bfloat16 --stop 0.03
-    python -m amft.models.tiny_vision_recipe --output runs/models/vision_cards
+    python -m amft.pretraining.tiny_vision_recipe --output runs/models/vision_cards
     OMP_NUM_THREADS=1 python benchmarks/rollout.py --model runs/models/vision_cards --prompts 4 --new-tokens 320
 
 The engines take turns, `--repeats` times; the median of each is printed. No end token by default, so that both draw

@@ -21,7 +21,7 @@ def tiny_base(tmp_path_factory) -> Path:
     """A random Llama-type model of 0.2 M parameters with the nano tokenizer, in the Hugging Face layout."""
     import torch
 
-    from amft.models.nano_recipe import pretrain
+    from amft.pretraining.nano_recipe import pretrain
 
     torch.set_num_threads(1)
     directory = tmp_path_factory.mktemp("tiny") / "model"

@@ -6,7 +6,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from amft.training.config import AMFTConfig
+from amft.settings.config import AMFTConfig
 from amft.training.trainer import AMFTTrainer
 
 WORDS = [".", "_", *"abcdefghijklmn"]

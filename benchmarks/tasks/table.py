@@ -31,7 +31,7 @@ def run(study: Path, jobs: int | None) -> Path:
     """Make what the study lacks; its directory."""
     output, model = Path("runs") / study.stem, Path("runs/models") / study.stem
     if study.stem in MODELS and not model.exists():
-        python("amft.models.tiny_vision_recipe", *MODELS[study.stem], "--output", str(model))
+        python("amft.pretraining.tiny_vision_recipe", *MODELS[study.stem], "--output", str(model))
     python("amft", "compare", str(study), "--output", str(output), *(["--jobs", str(jobs)] if jobs else []))
     return output
 

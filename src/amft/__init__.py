@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from .recipe import Recipe as Recipe
     from .recipe import build_trainer as build_trainer
     from .recipe import load_recipe as load_recipe
+    from .settings.config import AMFTConfig as AMFTConfig
     from .tasks.registry import build_task as build_task
-    from .training.config import AMFTConfig as AMFTConfig
     from .training.trainer import AMFTTrainer as AMFTTrainer
 
     __version__: str
 
 _HOMES = {
-    "AMFTConfig": "training.config",
+    "AMFTConfig": "settings.config",
     "AMFTError": "errors",
     "AMFTTrainer": "training.trainer",
     "Recipe": "recipe",

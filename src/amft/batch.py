@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
+
+MetricSums: TypeAlias = dict[str, tuple[float, float]]
+"""Metric name -> (sum, count). Sums add up over micro-batches and ranks; the mean is taken once, at the end."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,7 @@ class LossOut:
     """A scalar loss with its graph, and sums that add up over micro-batches and ranks."""
 
     loss: Tensor
-    sums: dict[str, tuple[float, float]]
-    """Metric name -> (sum, count); the mean is taken once, after all micro-batches are added."""
+    sums: MetricSums
 
 
 def pad_batch(

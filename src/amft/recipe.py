@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .errors import ConfigError, DataError, ModelError, RunError, TaskError
-from .recipe_file import find_recipe, override, preset_recipes, read_mapping, spelled_out
 from .runs import RunDirectory
-from .training.config import AMFTConfig
-from .training.explain import nearest
+from .settings.config import AMFTConfig
+from .settings.recipe_file import find_recipe, override, preset_recipes, read_mapping, spelled_out
+from .settings.validation_errors import nearest
 
 if TYPE_CHECKING:
     from .tasks.base import Task
@@ -242,7 +242,7 @@ def _trained_model(path: Path) -> str | None:
     """The model a run ended with (its newest checkpoint, or the best one with `keep_best`), if `path` is a run."""
     if not (path / "checkpoints").is_dir():
         return None
-    from .training.upkeep import final_checkpoint
+    from .checkpoints.checkpoint_retention import final_checkpoint
 
     return str(final_checkpoint(RunDirectory.open(path)) / "model")
 

@@ -81,15 +81,47 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Trajectory:
-    """One sampled completion."""
+class Sample:
+    """One sequence: a rollout, a demonstration, or the beginning of one with the policy's own end.
+
+    A rollout engine fills in the first five fields. Scoring adds the text, the reward and what it is made of.
+    """
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
-    """Sampled tokens, the end-of-sequence token included when it was reached."""
-    finished: bool
+    """Tokens after the prompt, the end-of-sequence token included when it was reached."""
+    finished: bool = True
     """False when the token limit cut the completion."""
     mask: tuple[int, ...] | None = None
-    """Of a conversation: 1 on sampled tokens, 0 on the user's. None: all are sampled."""
-    logps: tuple[float, ...] | None = None
-    """Log-probability of each completion token as the engine computed it; None: the engine does not say."""
+    """Of a conversation: 1 on the model's tokens, 0 on the user's, which carry no loss. None: there are no others."""
+    logps: tuple[float, ...] = ()
+    """Log-probabilities (nats) of the tokens after the prefix, as the engine computed them; empty: it does not say."""
+    prompt_index: int = 0
+    """Which prompt of its generation, from 0."""
+    prefix_len: int = 0
+    """The first tokens of the completion, written by the demonstrator; all of them for a demonstration."""
+    hint: tuple[int, ...] = ()
+    """The end of `prompt_ids`: what the completion continues. It is graded with it."""
+    text: str = ""
+    reward: float = math.nan
+    """NaN: not scored, or the scorer abstained."""
+    correct: bool = False
+    outcome: str | None = None
+    reward_parts: Mapping[str, float] = field(default_factory=dict)
+    """Reward function -> its value."""
+    weight: float = 1.0
+    """Of its loss: of the advantage where it is explored, of the likelihood where it is imitated."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """What the task measures besides success."""
+    picture: Any = field(default=None, repr=False, compare=False)
+    """Of the prompt; None: it has none."""
+
+    @property
+    def is_rollout(self) -> bool:
+        """The policy's own from its first token."""
+        return self.prefix_len == 0
+
+    @property
+    def tokens(self) -> int:
+        """Completion tokens of model and demonstrator."""
+        return len(self.completion_ids) if self.mask is None else sum(self.mask)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from amft.losses.choices import POLICY_LOSSES, PolicyChoice
-from amft.training.config import VALUE_FIELDS, AMFTConfig
+from amft.settings.config import VALUE_FIELDS, AMFTConfig
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rl.md").read_text(encoding="utf-8")
 MEANS = {"token": "tokens", "sequence": "completions", "constant": "fixed length"}

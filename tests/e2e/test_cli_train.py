@@ -12,11 +12,11 @@ from amft.cli import main
 
 TABLE = [
     {
-        **{"split": "id", "n": 128, "hands": 96},
+        **{"split": "id", "n": 128, "clusters": 96},
         **{"before": 0.1, "before_low": 0.05, "before_high": 0.15, "after": 0.5, "after_low": 0.4, "after_high": 0.6},
     },
     {
-        **{"split": "rule_ood", "n": 8, "hands": 8},
+        **{"split": "rule_ood", "n": 8, "clusters": 8},
         **{"before": 0.0, "before_low": 0.0, "before_high": 0.0, "after": 1.0, "after_low": 1.0, "after_high": 1.0},
     },
 ]

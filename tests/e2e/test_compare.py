@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from amft.checkpoints.checkpoint import load_checkpoint
+from amft.checkpoints.checkpoint_retention import final_checkpoint
 from amft.cli import main
 from amft.runs import RunDirectory
 from amft.study.file import read_study
 from amft.study.plan import plan
-from amft.training.checkpoint import load_checkpoint
-from amft.training.upkeep import final_checkpoint
 
 STUDY = """
 recipe: general_points

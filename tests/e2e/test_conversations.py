@@ -13,8 +13,8 @@ from amft.cli import main
 from amft.data.rewards import TaskReward
 from amft.errors import ConfigError
 from amft.evaluation.score import means
+from amft.settings.config import AMFTConfig
 from amft.tasks.registry import build_task
-from amft.training.config import AMFTConfig
 from amft.training.trainer import AMFTTrainer
 
 TRIES = 3

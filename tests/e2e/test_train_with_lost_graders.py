@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 import pytest
 
+from amft.settings.config import AMFTConfig
 from amft.tasks.grading import Failure, GradingPool, Limits
 from amft.tasks.word_problems import WordProblems
-from amft.training.config import AMFTConfig
 from amft.training.trainer import AMFTTrainer
 from amft.types import Grade, Message, Problem, abstain
 

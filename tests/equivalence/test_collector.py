@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from amft.data.rewards import Scores
+from amft.settings.config import AMFTConfig
 from amft.tasks.registry import build_task
-from amft.training.config import AMFTConfig
 from amft.training.trainer import AMFTTrainer
 
 

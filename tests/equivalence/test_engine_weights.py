@@ -24,7 +24,7 @@ class Off:
     """The run's own sampler, whose log-probabilities are the trainer's less `apart`."""
 
     def __init__(self, trainer, apart):
-        self.inner, self.learner, self.apart = trainer.collector.engine.sampler, trainer.learner, apart
+        self.inner, self.learner, self.apart = trainer.collector.backend.sampler, trainer.learner, apart
 
     def generate(self, prompts, sampling, generator):
         found = self.inner.generate(prompts, sampling, generator)
@@ -38,7 +38,7 @@ class Off:
 def trainer(directory, rule, apart=None, **changes):
     built = build(directory, rule, **(SETTINGS | changes))
     if apart is not None:
-        built.collector.engine.sampler = Off(built, apart)
+        built.collector.backend.sampler = Off(built, apart)
     return built
 
 

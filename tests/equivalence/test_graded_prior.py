@@ -8,8 +8,8 @@ from scipy.stats import mannwhitneyu
 
 from amft.balance.amft import AMFT
 from amft.balance.base import Signals
-from amft.training.config import AMFTConfig
-from amft.training.measures import cliffs_delta
+from amft.settings.config import AMFTConfig
+from amft.step.measures import cliffs_delta
 from amft.training.trainer import AMFTTrainer
 
 

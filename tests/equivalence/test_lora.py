@@ -21,7 +21,7 @@ from amft.models.lora import adapter_off, adapter_state, add_lora, in_four_bits
 from amft.models.tiny import tiny_model
 from amft.models.tokenizer import train_tokenizer
 from amft.recipe import build_evaluation, merge_adapter
-from amft.training.config import AMFTConfig
+from amft.settings.config import AMFTConfig
 from amft.training.trainer import AMFTTrainer
 
 ROWS = [{"prompt": f"max {a} {b}:", "completion": f"{max(a, b)}"} for a in range(5) for b in range(4)]

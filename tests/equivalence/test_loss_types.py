@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from amft.losses.choices import POLICY_LOSSES
-from amft.training.config import AMFTConfig
+from amft.settings.config import AMFTConfig
 from amft.training.trainer import AMFTTrainer
 
 STEPS = 20

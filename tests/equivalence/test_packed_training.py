@@ -23,7 +23,7 @@ ROUTES = {
 
 
 def metrics(trainer):
-    lines = (trainer.recorder.run.path / "metrics.jsonl").read_text().splitlines()
+    lines = (trainer.run_logger.run.path / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
 
 

@@ -10,7 +10,7 @@ import torch
 from amft.balance.base import Weights
 from amft.balance.methods import RULES
 from amft.errors import ConfigError
-from amft.training.config import AMFTConfig
+from amft.settings.config import AMFTConfig
 from amft.training.trainer import AMFTTrainer
 
 PROMPTS = [{"prompt": f"Make {n} from {n} and 0:", "completion": f" {n}"} for n in range(12)]
@@ -166,7 +166,7 @@ def test_a_gradient_of_the_head_that_is_not_finite_refuses_the_step(tiny_base, t
 @pytest.mark.parametrize("rule", RULES)
 def test_under_every_balance_rule(rule, tiny_base, tmp_path):
     built = trainer(tiny_base, tmp_path, balance={"rule": rule}, max_steps=2, dtype="float32", meta_every=1)
-    if built.method.composer.pool != "all":
+    if built.method.demo_mixer.pool != "all":
         # Its advantage is defined by a comparison of rows, which a value per token has no place in.
         with pytest.raises(ConfigError, match=f"balance rule {rule} compares rows; choose another loss_type"):
             built.train()

@@ -16,7 +16,7 @@ SOON = 60  # seconds
 
 def rank_of_three(rank: int, base, out, layout: str, silent: float) -> None:
     """Rank 2 dies in the reward of its second step, or is silent for some seconds."""
-    from amft.training.config import AMFTConfig
+    from amft.settings.config import AMFTConfig
     from amft.training.trainer import AMFTTrainer
 
     join(rank, 3, out, 4.0 if silent else 100.0)

@@ -44,7 +44,7 @@ SETTINGS = {
 
 
 def run(base: Path, directory: Path, resume: bool = False, **changes) -> None:
-    from amft.training.config import AMFTConfig
+    from amft.settings.config import AMFTConfig
     from amft.training.trainer import AMFTTrainer
 
     config = AMFTConfig(output_dir=str(directory), **(SETTINGS | changes))
@@ -58,9 +58,9 @@ def rank_of_four(rank: int, base: Path, out: Path) -> None:
     import torch.distributed as dist
 
     from amft import tensors
+    from amft.distributed import parallel
+    from amft.distributed.ranks import Ranks
     from amft.models import head
-    from amft.training import parallel
-    from amft.training.ranks import Ranks
 
     join(rank, 4, out)
     for layout, rows in LAYOUTS:

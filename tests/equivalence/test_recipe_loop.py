@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from amft.settings.config import AMFTConfig
 from amft.tasks.registry import build_task
-from amft.training.config import AMFTConfig
 from amft.training.trainer import AMFTTrainer
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -4,12 +4,12 @@ import shutil
 
 import pytest
 
+from amft.checkpoints.checkpoint_retention import final_checkpoint, keep_model
 from amft.errors import CheckpointError
 from amft.runs import RunDirectory
+from amft.settings.config import AMFTConfig
 from amft.tasks.registry import build_task
-from amft.training.config import AMFTConfig
 from amft.training.trainer import AMFTTrainer
-from amft.training.upkeep import final_checkpoint, keep_model
 
 STEPS = 7
 

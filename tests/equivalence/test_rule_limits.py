@@ -51,7 +51,7 @@ def assert_moved(a, b):
         ),
         (
             {"rule": "superrl-sigma", "s_rl": 0.0, "s_sft": 0.0, "lr": 0.0},
-            {"rule": "uft", "sft": 1.0, "composer": "apart"},
+            {"rule": "uft", "sft": 1.0, "demo_mixer": "apart"},
         ),
         ({"rule": "sasr", "gamma": 0.0}, "sft"),
         ({"rule": "relift", "size": 10**6}, "rl"),
@@ -93,7 +93,7 @@ def test_superrl_explores_where_every_rollout_is_right(tmp_path):
 
 
 def test_the_free_pair_is_the_convex_one(tmp_path):
-    pair = {"rule": "uft", "sft": 0.3, "rl": 0.7, "composer": "apart"}
+    pair = {"rule": "uft", "sft": 0.3, "rl": 0.7, "demo_mixer": "apart"}
     assert_same(run(tmp_path / "pair", pair), run(tmp_path / "mu", {"rule": "fixed", "mu": 0.3}))
 
 

@@ -7,8 +7,8 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from amft.balance.base import Signals, Weights
 from amft.balance.method import Method
 from amft.models.load import load_model
+from amft.settings.config import AMFTConfig
 from amft.tasks.registry import build_task
-from amft.training.config import AMFTConfig
 from amft.training.trainer import AMFTTrainer
 
 

@@ -17,14 +17,14 @@ from trl import GRPOConfig, GRPOTrainer
 from amft.balance.base import Signals
 from amft.balance.registry import build_method
 from amft.batch import Batch
+from amft.distributed.parallel import build_parallel
 from amft.errors import CheckpointError
 from amft.integrations.trl import AMFTGRPOTrainer
 from amft.meta import MixGrad
 from amft.models.load import load_model, load_tokenizer
-from amft.training.config import AMFTConfig
-from amft.training.learner import Learner, build_optimizer
-from amft.training.objective import Objective
-from amft.training.parallel import build_parallel
+from amft.settings.config import AMFTConfig
+from amft.step.learner import Learner, build_optimizer
+from amft.step.objective import Objective
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -6,13 +6,13 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from amft.data.encoding import encode_demonstration, encode_prompt, pixels_of
 from amft.errors import DataError
+from amft.experience.sources import Encoder, from_task
 from amft.models.forward import token_scores
 from amft.models.load import load_model, load_pictures, load_tokenizer, turn_dropout_off
 from amft.models.pictures import Pictures
 from amft.models.tiny_vision import tiny_vision_model, tiny_vision_processor
+from amft.settings.config import AMFTConfig
 from amft.tasks.registry import build_task
-from amft.training.config import AMFTConfig
-from amft.training.sources import Encoder, from_task
 from amft.training.trainer import AMFTTrainer
 
 TASK = build_task("general_points_vl", size=112)

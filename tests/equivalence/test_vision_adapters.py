@@ -16,8 +16,8 @@ from amft.data.encoding import encode_prompt, pixels_of
 from amft.models.load import load_model, load_pictures, load_tokenizer
 from amft.models.tiny_vision import tiny_vision_model, tiny_vision_processor
 from amft.recipe import build_evaluation, merge_adapter
+from amft.settings.config import AMFTConfig
 from amft.tasks.registry import build_task
-from amft.training.config import AMFTConfig
 from amft.training.trainer import AMFTTrainer
 
 

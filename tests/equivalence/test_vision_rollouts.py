@@ -10,9 +10,9 @@ from amft.errors import ModelError
 from amft.models.load import load_tokenizer
 from amft.models.tiny_vision import tiny_vision_model, tiny_vision_processor
 from amft.rollout.decode import DecodeSampler, undecodable
-from amft.rollout.draw import next_tokens
 from amft.rollout.hf import HFSampler
 from amft.rollout.registry import build_sampler
+from amft.rollout.token_sampling import next_tokens
 from amft.types import Sampling
 
 PLACES = 4

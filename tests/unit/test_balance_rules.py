@@ -13,7 +13,7 @@ from amft.balance.interleave import Interleave
 from amft.balance.log_sigma import LogSigma
 from amft.balance.reward_gap import RewardGap
 from amft.balance.sasr import Sasr
-from amft.balance.scheduled import Glide, Hill, SwitchAt
+from amft.balance.scheduled import Ramp, RiseThenDecay, SwitchAt
 from amft.errors import ConfigError
 
 
@@ -32,14 +32,14 @@ def walk(rule, rows, total=100):
 
 def test_glide():
     # .9 to .1 over the whole stage of 100: halfway .5; a quarter of a cosine: .1 + .8 (1 + cos(pi/4)) / 2.
-    assert [mu(Glide(), step) for step in (0, 50, 100, 200)] == pytest.approx([0.9, 0.5, 0.1, 0.1])
-    assert mu(Glide(shape="cosine"), 25) == pytest.approx(0.1 + 0.8 * (1 + math.cos(math.pi / 4)) / 2)
-    assert mu(Glide(over=10), 5) == pytest.approx(0.5)
-    assert mu(Glide(over=0.5), 25) == pytest.approx(0.5)
+    assert [mu(Ramp(), step) for step in (0, 50, 100, 200)] == pytest.approx([0.9, 0.5, 0.1, 0.1])
+    assert mu(Ramp(shape="cosine"), 25) == pytest.approx(0.1 + 0.8 * (1 + math.cos(math.pi / 4)) / 2)
+    assert mu(Ramp(over=10), 5) == pytest.approx(0.5)
+    assert mu(Ramp(over=0.5), 25) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
-    "rule", [Glide(start=0.3, stop=0.3), Glide(start=0.3, stop=0.3, shape="cosine"), Hill(peak=0.3, valley=0.3)]
+    "rule", [Ramp(start=0.3, stop=0.3), Ramp(start=0.3, stop=0.3, shape="cosine"), RiseThenDecay(peak=0.3, valley=0.3)]
 )
 def test_a_schedule_held_constant_is_fixed(rule):
     for step in (0, 1, 37, 99, 500):
@@ -50,10 +50,10 @@ def test_a_schedule_held_constant_is_fixed(rule):
 
 def test_chord_hill():
     # Up to .8 in 10 steps, down to .2 in 20: at 5 half way up, at 20 half way down.
-    rule = Hill(rise=10, fall=20, peak=0.8, valley=0.2)
+    rule = RiseThenDecay(rise=10, fall=20, peak=0.8, valley=0.2)
     assert [mu(rule, step) for step in (0, 5, 10, 20, 30, 99)] == pytest.approx([0, 0.4, 0.8, 0.5, 0.2, 0.2])
-    assert mu(Hill(), 0) == 0.9
-    assert mu(Hill(rise=0.1, fall=0.2, peak=0.8, valley=0.2), 20) == pytest.approx(0.5)
+    assert mu(RiseThenDecay(), 0) == 0.9
+    assert mu(RiseThenDecay(rise=0.1, fall=0.2, peak=0.8, valley=0.2), 20) == pytest.approx(0.5)
 
 
 def test_chord_reward():
@@ -141,9 +141,9 @@ def test_gac_prior():
 @pytest.mark.parametrize(
     ("make", "word"),
     [
-        (lambda: Glide(shape="wavy"), "balance.shape"),
-        (lambda: Glide(over=1.5), "balance.over"),
-        (lambda: Hill(peak=2.0), "balance.peak"),
+        (lambda: Ramp(shape="wavy"), "balance.shape"),
+        (lambda: Ramp(over=1.5), "balance.over"),
+        (lambda: RiseThenDecay(peak=2.0), "balance.peak"),
         (lambda: SwitchAt(sft_optimizer="mine"), "balance.sft_optimizer"),
         (lambda: RewardGap(tau="x"), "balance.tau"),
         (lambda: LogSigma(s_rl=9.0), "balance.s_rl"),

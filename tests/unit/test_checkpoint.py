@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from amft.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from amft.checkpoints.checkpoint_retention import clean_leftovers, list_checkpoints, newest_checkpoint, prune
 from amft.errors import CheckpointError
-from amft.training.checkpoint import load_checkpoint, save_checkpoint
-from amft.training.upkeep import clean_leftovers, list_checkpoints, newest_checkpoint, prune
 
 FLOATS = [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn]
 DTYPES = [*FLOATS, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool]
@@ -222,7 +222,7 @@ class Bomb:
 @pytest.mark.parametrize("name", ["optimizer.pt", "pytorch_model.bin", "rng.pkl", "policy.safetensors"])
 def test_a_pickle_is_never_loaded(tmp_path: Path, name: str) -> None:
     """Not listed: ignored. In place of a listed file: the hash gives it away. Listed by a forged manifest: refused."""
-    from amft.training import manifest
+    from amft.checkpoints import manifest
 
     save(tmp_path, 1)
     target, bomb = tmp_path / "step-1" / name, pickle.dumps(Bomb(tmp_path / "exploded"))
@@ -252,7 +252,7 @@ def test_an_exporter_may_not_write_pickles(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../secret.json", "/etc/hostname"])
 def test_a_manifest_cannot_point_outside(tmp_path: Path, name: str) -> None:
-    from amft.training import manifest
+    from amft.checkpoints import manifest
 
     save(tmp_path, 1)
     (tmp_path / "step-1" / "manifest.json").write_text(manifest._text({name: {"size": 0, "sha256": ""}}))

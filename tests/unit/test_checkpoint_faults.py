@@ -15,10 +15,10 @@ import pytest
 import torch
 from dying import Death, Killed
 
+from amft.checkpoints import checkpoint, manifest
+from amft.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from amft.checkpoints.checkpoint_retention import clean_leftovers, newest_checkpoint, prune
 from amft.errors import CheckpointError
-from amft.training import checkpoint, manifest
-from amft.training.checkpoint import load_checkpoint, save_checkpoint
-from amft.training.upkeep import clean_leftovers, newest_checkpoint, prune
 
 
 def save(checkpoints: Path, step: int, size: int = 64) -> None:
@@ -44,7 +44,7 @@ KILLER = """
     import os, random, signal, sys, time
     from pathlib import Path
     from test_checkpoint_faults import save
-    from amft.training.upkeep import prune
+    from amft.checkpoints.checkpoint_retention import prune
 
     root, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     draw = random.Random(seed)

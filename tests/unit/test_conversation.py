@@ -16,9 +16,9 @@ from amft.errors import DataError
 from amft.evaluation.answers import answer
 from amft.evaluation.score import summary
 from amft.models.tokenizer import train_tokenizer
-from amft.rollout.converse import converse
+from amft.rollout.multi_turn import converse
 from amft.tasks.general_points import GeneralPoints, GeneralPointsVL
-from amft.types import Problem, Sampling, Trajectory
+from amft.types import Problem, Sample, Sampling
 
 CHATML = (
     "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
@@ -134,14 +134,14 @@ class Scripted:
         self.tokenizer, self.turns, self.asked = tokenizer, list(turns), []
         self.finished = True
 
-    def generate(self, prompts: Any, sampling: Sampling, generator: torch.Generator) -> list[Trajectory]:
+    def generate(self, prompts: Any, sampling: Sampling, generator: torch.Generator) -> list[Sample]:
         self.asked.append((list(prompts), sampling.n))
         said = self.turns[len(self.asked) - 1]
         assert len(said) == len(prompts) * sampling.n
         stop = [self.tokenizer.eos_token_id] if self.finished else []
         ids = [(*plain(self.tokenizer, text), *stop) for text in said]
         owners = [tuple(prompt) for prompt in prompts for _ in range(sampling.n)]
-        return [Trajectory(prompt, own, self.finished) for prompt, own in zip(owners, ids, strict=True)]
+        return [Sample(prompt, own, self.finished) for prompt, own in zip(owners, ids, strict=True)]
 
 
 def play(tokenizer: Any, sampler: Scripted, task: GeneralPoints, **sampling: int) -> list[Transcript]:

@@ -8,9 +8,9 @@ from amft.errors import ModelError
 from amft.models.tiny import tiny_model
 from amft.rollout import decode
 from amft.rollout.decode import DecodeSampler
-from amft.rollout.draw import next_tokens
 from amft.rollout.hf import HFSampler
-from amft.types import Sampling, Trajectory
+from amft.rollout.token_sampling import next_tokens
+from amft.types import Sample, Sampling
 
 PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10, 11], [2, 2], [4]]
 EOS = [3, 7]
@@ -35,7 +35,7 @@ def reference(model, prompts, sampling, uniforms):
             logits = model(torch.tensor([prompt + completion])).logits[:, -1]
             u = None if uniforms is None else uniforms[row, len(completion)].view(1)
             completion.append(int(next_tokens(logits, u, sampling)))
-        found.append(Trajectory(tuple(prompt), tuple(completion), completion[-1] in EOS))
+        found.append(Sample(tuple(prompt), tuple(completion), completion[-1] in EOS))
     return found
 
 

@@ -7,7 +7,7 @@ from amft.losses.choices import POLICY_LOSSES
 from amft.report.checks_rollout import UNGROUPED
 from amft.report.doctor import diagnose
 from amft.runs import RunDirectory
-from amft.training.config import AMFTConfig
+from amft.settings.config import AMFTConfig
 
 
 def findings(path, **options):

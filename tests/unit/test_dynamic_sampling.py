@@ -6,11 +6,11 @@ import math
 
 import pytest
 
-from amft.composing.base import Line
+from amft.demo_mixing.generation import Generation
 from amft.errors import ConfigError
-from amft.training.config import AMFTConfig
-from amft.training.dynamic_sampling import is_flat, replace_flat_groups
-from amft.training.generation import Generation
+from amft.experience.dynamic_sampling import is_flat, replace_flat_groups
+from amft.settings.config import AMFTConfig
+from amft.types import Sample
 
 NAN = math.nan
 
@@ -18,7 +18,10 @@ NAN = math.nan
 def rollouts(names: str, rewards: list[list[float]]) -> Generation:
     """One group of two per letter; the completion of letter x has as many tokens as its place in the alphabet."""
     groups = [
-        [Line(ord(name), (1,), (2,) * (ord(name) - ord("a") + 1), text=name, reward=reward) for reward in given]
+        [
+            Sample((1,), (2,) * (ord(name) - ord("a") + 1), prompt_index=ord(name), text=name, reward=reward)
+            for reward in given
+        ]
         for name, given in zip(names, rewards, strict=True)
     ]
     return Generation([ord(name) for name in names], groups, None, groups, [False] * len(names))
@@ -53,7 +56,7 @@ def test_nothing_is_drawn_when_every_group_varies() -> None:
 
 
 def test_flat_groups_make_room_in_place() -> None:
-    # b and d are flat. The first draw brings e (flat) and f, which takes b's place; the second brings g for d's.
+    # b and d are flat. The first draw brings e (flat) and f, which takes b's prompt_index; the second brings g for d's.
     first = rollouts("abcd", [[1, 0], [1, 1], [0, 1], [0, 0]])
     draws = Draws(rollouts("ef", [[0, 0], [1, 0]]), rollouts("g", [[0, 1]]))
     found, sums = replace_flat_groups(first, draws, rounds=3)

@@ -9,7 +9,7 @@ import torch
 from amft.losses.choices import POLICY_LOSSES, clip_range
 from amft.losses.policy import policy_loss
 from amft.losses.ratio import importance_ratio
-from amft.training.config import AMFTConfig
+from amft.settings.config import AMFTConfig
 
 CLIP = (0.2, 0.28)
 

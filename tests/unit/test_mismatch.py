@@ -8,29 +8,29 @@ import pytest
 import torch
 
 from amft.batch import pad_batch
-from amft.composing.base import Line
 from amft.errors import ConfigError
+from amft.experience.mismatch import compared, engine_logps, logp_differences
 from amft.losses.choices import POLICY_LOSSES, clip_range
 from amft.losses.mismatch import sampling_weights
 from amft.losses.policy import policy_loss
-from amft.training.config import AMFTConfig
-from amft.training.mismatch import compared, engine_logps, logp_differences
+from amft.settings.config import AMFTConfig
+from amft.types import Sample
 
-LINES = [
-    Line(0, (1,), (5, 6, 7), given=1, logps=(-1.0, -2.0)),
-    Line(0, (1,), (5,), logps=(-0.5,)),
-    Line(0, (1,), (5, 6), given=2),
+SAMPLES = [
+    Sample((1,), (5, 6, 7), prefix_len=1, logps=(-1.0, -2.0)),
+    Sample((1,), (5,), logps=(-0.5,)),
+    Sample((1,), (5, 6), prefix_len=2),
 ]
 TRAINER = torch.tensor([[-9.0, -1.5, -2.25], [-0.5, -7.0, -7.0], [-3.0, -3.0, -7.0]])
 NAN = math.nan
 
 
 def batch():
-    return pad_batch([line.prompt_ids for line in LINES], [line.completion_ids for line in LINES], 0)
+    return pad_batch([sample.prompt_ids for sample in SAMPLES], [sample.completion_ids for sample in SAMPLES], 0)
 
 
 def test_given_tokens_padding_and_lines_without_log_probs_do_not_count():
-    engine = engine_logps(LINES, TRAINER)
+    engine = engine_logps(SAMPLES, TRAINER)
     expected = torch.tensor([[NAN, -1.0, -2.0], [-0.5, NAN, NAN], [NAN, NAN, NAN]])
     torch.testing.assert_close(engine, expected, equal_nan=True)
     # |-1 + 1.5| + |-2 + 2.25| + |-0.5 + 0.5| = 0.75 over 3 tokens
@@ -81,15 +81,15 @@ def test_a_hopeless_difference_stays_finite():
 
 
 def test_the_batch_carries_the_weights_unless_switched_off():
-    made, sums = compared(batch(), LINES, TRAINER, AMFTConfig(vllm_importance_sampling_clip_max=0.7))
+    made, sums = compared(batch(), SAMPLES, TRAINER, AMFTConfig(vllm_importance_sampling_clip_max=0.7))
     # e^-0.5 = 0.607, e^-0.25 = 0.779 cut to 0.7, e^0 = 1 cut to 0.7; the rest was not sampled
     expected = torch.tensor([[1.0, math.exp(-0.5), 0.7], [0.7, 1.0, 1.0], [1.0, 1.0, 1.0]])
     torch.testing.assert_close(made.sampling_weights, expected)
     assert sums["sampling/importance_sampling_ratio/frac_clipped"] == (2.0, 3.0)
-    off, sums = compared(batch(), LINES, TRAINER, AMFTConfig(vllm_importance_sampling_correction=False))
+    off, sums = compared(batch(), SAMPLES, TRAINER, AMFTConfig(vllm_importance_sampling_correction=False))
     assert off.sampling_weights is None
     assert list(sums) == ["sampling/logp_difference", "sampling/logp_difference_max"]
-    silent = [Line(0, line.prompt_ids, line.completion_ids) for line in LINES]
+    silent = [Sample(sample.prompt_ids, sample.completion_ids) for sample in SAMPLES]
     unsaid, sums = compared(batch(), silent, TRAINER, AMFTConfig())
     assert unsaid.sampling_weights is None
     assert sums == {}

@@ -8,9 +8,9 @@ import re
 import pytest
 import torch
 
-from amft.models import nano_corpus
-from amft.models.nano_corpus import allowed, conversations
-from amft.models.nano_recipe import nano_model, pretrain, save
+from amft.pretraining import nano_corpus
+from amft.pretraining.nano_corpus import allowed, conversations
+from amft.pretraining.nano_recipe import nano_model, pretrain, save
 from amft.tasks.general_points.solver import difficulty, solutions
 from amft.tasks.general_points.splits import held_out_values
 from amft.tasks.general_points.verifier import evaluate, tokenize

@@ -14,6 +14,7 @@ from plan_shapes import SIZES, SMALL
 
 from amft.batch import pad_batch
 from amft.cli import main
+from amft.distributed.rank_partition import micro_batches
 from amft.errors import ConfigError
 from amft.models import packed as attention_of_rows
 from amft.models.attention import attention
@@ -26,8 +27,7 @@ from amft.planning.memory import LOGIT_COPIES, Load, activations, logits
 from amft.planning.packing import Packing, fullest
 from amft.planning.plan import load_of, plan
 from amft.planning.shape import shape_of
-from amft.training.config import AMFTConfig
-from amft.training.split import micro_batches
+from amft.settings.config import AMFTConfig
 
 LOAD = Load(
     rows=4, prompt=10, completion=30, sampled=4, trained=1272, width=4, half=False, moments=2, buffers=1, fused=False

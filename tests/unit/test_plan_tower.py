@@ -32,7 +32,7 @@ from amft.planning.plan import load_of, plan
 from amft.planning.seconds import Work, seconds_of
 from amft.planning.shape import read_shape, shape_of
 from amft.planning.tower import Tower, kept_of_picture
-from amft.training.config import AMFTConfig
+from amft.settings.config import AMFTConfig
 
 VISION = {
     "hidden_size": 48,

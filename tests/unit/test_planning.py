@@ -21,7 +21,7 @@ from amft.planning.memory import Load, activations, kv_cache, memory_of
 from amft.planning.plan import HEADROOM, load_of, plan
 from amft.planning.seconds import Work, seconds_of
 from amft.planning.shape import KNOWN, read_shape, shape_of
-from amft.training.config import AMFTConfig
+from amft.settings.config import AMFTConfig
 
 KINDS = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
 KINDS["qwen3"] = (Qwen3Config, Qwen3ForCausalLM)

@@ -11,10 +11,10 @@ from study_dirs import study_file
 from amft.errors import AMFTError
 from amft.planning.devices import find_device
 from amft.planning.plan import load_of
+from amft.settings import precision
+from amft.settings.config import AMFTConfig
+from amft.settings.precision import native_dtype, settled
 from amft.study.plan import plan
-from amft.training import precision
-from amft.training.config import AMFTConfig
-from amft.training.precision import native_dtype, settled
 from amft.training.trainer import AMFTTrainer
 
 CPU = torch.device("cpu")

@@ -8,12 +8,12 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from amft.cli.speaker import is_main, says
+from amft.cli.rank_output import is_main, says
+from amft.distributed.parallel import build_parallel
+from amft.distributed.ranks import Ranks, join, restarted
+from amft.distributed.rendezvous import meet
 from amft.errors import ConfigError, RankError
-from amft.training.config import AMFTConfig
-from amft.training.meeting import meet
-from amft.training.parallel import build_parallel
-from amft.training.ranks import Ranks, join, restarted
+from amft.settings.config import AMFTConfig
 
 
 class Placed(Ranks):
@@ -112,7 +112,7 @@ def test_torchrun_is_recognised(monkeypatch):
 
 
 def test_a_layout_that_does_not_fit_is_refused(monkeypatch):
-    monkeypatch.setattr("amft.training.parallel.join", lambda timeout: Placed(0, 4))
+    monkeypatch.setattr("amft.distributed.parallel.join", lambda timeout: Placed(0, 4))
     with pytest.raises(ConfigError, match="parallel: single, but 4 processes"):
         build_parallel(AMFTConfig(parallel="single"))
     with pytest.raises(ConfigError, match="cpu_offload needs parallel: fsdp2"):

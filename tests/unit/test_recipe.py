@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from amft.checkpoints.checkpoint import save_checkpoint
 from amft.errors import AMFTError, CheckpointError, ConfigError, DataError, ModelError, TaskError
 from amft.recipe import Recipe, asked_task, load_recipe, model_directory, preset_recipes
 from amft.recipe import _renamed as renamed
 from amft.recipe import _trained_model as trained_model
 from amft.runs import RunDirectory, write_json
-from amft.training.checkpoint import save_checkpoint
-from amft.training.config import AMFTConfig
+from amft.settings.config import AMFTConfig
 
 MINIMAL = "task: general_points-v1\n"
 

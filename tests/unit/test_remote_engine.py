@@ -14,11 +14,11 @@ import torch
 from fake_engine_worker import FakeEngine
 
 from amft.errors import ConfigError, EngineError, ModelError
-from amft.rollout.places import Server, Worker, place_of
+from amft.rollout.protocol import Wire
 from amft.rollout.remote import KEY, RemoteEngine
 from amft.rollout.vllm_worker import Service, listen
 from amft.rollout.watchdog import time_limit
-from amft.rollout.wire import Wire
+from amft.rollout.worker_process import Server, Worker, place_of
 
 FAKE = str(Path(__file__).with_name("fake_engine_worker.py"))
 REQUEST = {"seeds": [10, 20], "max_tokens": 3}

@@ -8,7 +8,7 @@ from report_runs import metric_rows, score_rows, write_run
 from amft.report.figures import before_after, drawings
 from amft.report.load import load_run
 from amft.report.outcomes import split_outcomes
-from amft.report.svg import BLUE, Curve, Panel, running_mean, step_figure, thin
+from amft.report.plot_style import BLUE, Curve, Panel, running_mean, step_figure, thin
 from amft.report.text import shorten, visible
 
 

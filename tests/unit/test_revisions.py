@@ -10,12 +10,12 @@ import pytest
 from amft.batch import Batch
 from amft.data.conversation import Transcript, UserTurns
 from amft.errors import TaskError
+from amft.experience.sources import Encoder, from_task
 from amft.models.load import load_tokenizer
+from amft.settings.config import AMFTConfig
 from amft.tasks.base import Reviser, demonstration
 from amft.tasks.check import check_task
 from amft.tasks.general_points import GeneralPoints, GeneralPointsVL
-from amft.training.config import AMFTConfig
-from amft.training.sources import Encoder, from_task
 from amft.types import Problem
 
 TASK = GeneralPoints(cards=3, max_attempts=2, revisions=1.0, feedback_level="detailed")

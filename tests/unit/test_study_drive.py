@@ -70,7 +70,7 @@ def test_each_run_is_a_process_with_its_threads_and_is_told(runs, script):
 
 
 CHECKPOINT = """
-from amft.training.checkpoint import save_checkpoint
+from amft.checkpoints.checkpoint import save_checkpoint
 write_one(place, 0.5, 0, dict(rule='sft'))
 save_checkpoint(place / "checkpoints" / "step-40", {"optimizer": {}}, {}, lambda folder: (folder / "w").touch())
 """

@@ -9,9 +9,9 @@ from amft.errors import RunError
 from amft.report.study.against import ALL
 from amft.report.study.curves import goal
 from amft.report.study.load import load_study
+from amft.report.study.significance import WORDS, judge, verdict
 from amft.report.study.summary import summarize
 from amft.report.study.table import write_table
-from amft.report.study.wording import WORDS, judge, verdict
 from amft.runs import RunDirectory
 from amft.stats import Estimate
 

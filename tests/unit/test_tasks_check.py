@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import pytest
 
 from amft.errors import TaskError
+from amft.tasks.adversarial_answers import ATTACKS, hostile_answers
 from amft.tasks.base import Task, TriesTask, tries
 from amft.tasks.check import check_task, describe_prompt
 from amft.tasks.episode import episode_grade
-from amft.tasks.hostile import ATTACKS, hostile_answers
 from amft.types import Grade, Problem
 
 

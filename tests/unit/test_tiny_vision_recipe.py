@@ -6,7 +6,7 @@ import torch
 from amft.errors import ModelError
 from amft.models.load import load_model, load_tokenizer
 from amft.models.tiny_vision import tiny_vision_processor, with_eyes
-from amft.models.tiny_vision_recipe import on_base
+from amft.pretraining.tiny_vision_recipe import on_base
 from amft.tasks.registry import build_task
 
 SMALL = {"image_size": 28, "patch_size": 14, "vision_size": 16, "seed": 0}

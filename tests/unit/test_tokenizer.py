@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amft.models.nano_corpus import conversations
 from amft.models.tokenizer import ASSISTANT, END, SYSTEM, USER, train_tokenizer
+from amft.pretraining.nano_corpus import conversations
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ import pytest
 import torch
 from dying import Death, Killed
 
+from amft.checkpoints import manifest
+from amft.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from amft.checkpoints.checkpoint_retention import final_checkpoint, is_resumable, keep_model, list_checkpoints
+from amft.checkpoints.manifest import verify
 from amft.errors import CheckpointError
 from amft.runs import RunDirectory
-from amft.training import manifest
-from amft.training.checkpoint import load_checkpoint, save_checkpoint
-from amft.training.manifest import verify
-from amft.training.upkeep import final_checkpoint, is_resumable, keep_model, list_checkpoints
 
 SIZE = 1000
 """Numbers of a model; float32, so 4000 bytes. Its optimizer has two such, the meta buffer one."""

@@ -10,7 +10,7 @@ from amft.errors import ConfigError, ModelError
 from amft.models.lora import add_lora, merged_weights
 from amft.models.tiny import tiny_model
 from amft.rollout.registry import build_sampler
-from amft.training.config import AMFTConfig
+from amft.settings.config import AMFTConfig
 
 
 def build(dtype=torch.float32, **options):

@@ -15,8 +15,8 @@ from test_vllm_engine import PROMPTS, SAMPLING, learn, policy, seeded, worst_dif
 from amft.errors import EngineError
 from amft.rollout.remote import KEY
 from amft.rollout.vllm import VllmSampler
+from amft.settings.config import AMFTConfig
 from amft.tasks.registry import build_task
-from amft.training.config import AMFTConfig
 from amft.training.trainer import AMFTTrainer
 
 SETTINGS = {

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..composing.apart import Apart
-from ..composing.base import Composer
-from ..composing.hard import Hard
-from ..composing.hints import Guided, Hinted
-from ..composing.instead import DeadReward, Injected, SoftSwitch, Switch
-from ..composing.prefix import Prefix, Staircase
-from ..composing.rows import DemoRow, DemoRowImitated
+from ..demo_mixing.apart import Apart
+from ..demo_mixing.base import DemoMixer
+from ..demo_mixing.hard import Hard
+from ..demo_mixing.hints import Guided, Hinted
+from ..demo_mixing.instead import DeadReward, Injected, SoftSwitch, Switch
+from ..demo_mixing.prefix import Prefix, Staircase
+from ..demo_mixing.rows import DemoRow, DemoRowImitated
 from ..weighting.advantages import Signed, UncertainPrefix
 from ..weighting.base import OffPolicy, Weighting
 from ..weighting.demo_tokens import Dft, Phi
@@ -25,7 +25,7 @@ class Method:
     """What a named method is: how the weights move, how demonstrations enter, what each token counts."""
 
     rule: Balance
-    composer: Composer = field(default_factory=Apart)
+    demo_mixer: DemoMixer = field(default_factory=Apart)
     token_weight: Weighting | None = None
     """Of demonstration tokens in the imitation loss; None is 1."""
     advantage: Weighting | None = None
@@ -36,7 +36,7 @@ class Method:
     @property
     def needs(self) -> frozenset[str]:
         """Everything that any part asks for."""
-        parts = (self.rule, self.composer, self.token_weight, self.advantage)
+        parts = (self.rule, self.demo_mixer, self.token_weight, self.advantage)
         return frozenset().union(*(part.needs for part in parts if part is not None))
 
     def needs_of(self, part: str) -> frozenset[str]:
@@ -66,7 +66,7 @@ class Method:
 
 
 PARTS: dict[str, dict[str, Any]] = {
-    "composer": {
+    "demo_mixer": {
         "apart": Apart,
         "row": DemoRow,
         "row-imitated": DemoRowImitated,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from .amft import AMFT
-from .entry import Entry
 from .fixed import Fixed, Pair
 from .gac import Gac
 from .interleave import Interleave
 from .log_sigma import LogSigma
+from .method_spec import MethodSpec
 from .reward_gap import RewardGap
 from .sasr import Sasr
-from .scheduled import Glide, Hill, SwitchAt
+from .scheduled import Ramp, RiseThenDecay, SwitchAt
 
 _PAPER = "arXiv 2508.06944"
 _CONVEX = "L = (1 - mu) L_RL + mu L_SFT"
@@ -27,8 +27,8 @@ _AS_PRINTED = {
 }
 _ONE_EPOCH = "loss_type dr_grpo, scale_rewards none, no clipping"
 
-AMFT_FAMILY: dict[str, Entry] = {
-    "amft": Entry(
+AMFT_FAMILY: dict[str, MethodSpec] = {
+    "amft": MethodSpec(
         AMFT,
         {},
         "learns mu by a scale-free meta-gradient step and an entropy term",
@@ -36,7 +36,7 @@ AMFT_FAMILY: dict[str, Entry] = {
         f"{_CONVEX}; logit mu += eta_mu Adam(dU/dmu over a trace) + eta_h (H* - H)",
         deviations="see docs/method.md",
     ),
-    "amft-paper": Entry(
+    "amft-paper": MethodSpec(
         AMFT,
         _AS_PRINTED,
         "AMFT as printed: raw eq 6, held-out utility",
@@ -45,7 +45,7 @@ AMFT_FAMILY: dict[str, Entry] = {
         published="PPO with a value head, lr 1e-6, batch 8, warm-up 50 of 500 steps, K = 20; mu_init 0.8 or 0.5",
         deviations="GRPO family unless loss_type is ppo; H* on rollouts, not on prompts and padding",
     ),
-    "amft-meta-only": Entry(
+    "amft-meta-only": MethodSpec(
         AMFT,
         {"entropy": "none"},
         "AMFT without the entropy term",
@@ -53,7 +53,7 @@ AMFT_FAMILY: dict[str, Entry] = {
         f"{_CONVEX}; logit mu += eta_mu Adam(dU/dmu over a trace)",
         fixed=frozenset({"entropy"}),
     ),
-    "amft-entropy-only": Entry(
+    "amft-entropy-only": MethodSpec(
         AMFT,
         {"utility": "none"},
         "AMFT without the meta-gradient: no buffer",
@@ -61,7 +61,7 @@ AMFT_FAMILY: dict[str, Entry] = {
         f"{_CONVEX}; logit mu += eta_h (H* - H)",
         fixed=frozenset({"utility"}),
     ),
-    "amft-no-warmup": Entry(
+    "amft-no-warmup": MethodSpec(
         AMFT,
         {"warmup": False},
         "AMFT that leaves out the run's warm-up; H* is that of the base model",
@@ -71,11 +71,11 @@ AMFT_FAMILY: dict[str, Entry] = {
     ),
 }
 
-SCHEDULES: dict[str, Entry] = {
-    "fixed": Entry(Fixed, {}, "a constant mu", f"{_PAPER}, eq 3", _CONVEX),
-    "sft": Entry(Fixed, {"mu": 1.0}, "imitation only (mu = 1)", f"{_PAPER}, eq 2", "L = L_SFT", fixed=_MU),
-    "rl": Entry(Fixed, {"mu": 0.0}, "RL only (mu = 0)", f"{_PAPER}, eq 1", "L = L_RL", fixed=_MU),
-    "sft-then-rl": Entry(
+SCHEDULES: dict[str, MethodSpec] = {
+    "fixed": MethodSpec(Fixed, {}, "a constant mu", f"{_PAPER}, eq 3", _CONVEX),
+    "sft": MethodSpec(Fixed, {"mu": 1.0}, "imitation only (mu = 1)", f"{_PAPER}, eq 2", "L = L_SFT", fixed=_MU),
+    "rl": MethodSpec(Fixed, {"mu": 0.0}, "RL only (mu = 0)", f"{_PAPER}, eq 1", "L = L_RL", fixed=_MU),
+    "sft-then-rl": MethodSpec(
         SwitchAt,
         {},
         "imitation until `switch` (fraction or step), then RL",
@@ -83,31 +83,31 @@ SCHEDULES: dict[str, Entry] = {
         "L = L_SFT before the switch, L_RL after it",
         published="SFT, then 500 steps of GRPO with a new optimizer: sft_optimizer own",
     ),
-    "linear": Entry(
-        Glide,
+    "linear": MethodSpec(
+        Ramp,
         {},
         "mu glides along a straight line",
         "house",
         f"{_CONVEX}; mu = start + (stop - start) t / over",
         fixed=frozenset({"shape"}),
     ),
-    "cosine": Entry(
-        Glide,
+    "cosine": MethodSpec(
+        Ramp,
         {"shape": "cosine"},
         "mu glides along half a cosine",
         "house",
         f"{_CONVEX}; mu = stop + (start - stop) (1 + cos(pi t / over)) / 2",
         fixed=frozenset({"shape"}),
     ),
-    "chord-mu": Entry(
-        Hill,
+    "chord-mu": MethodSpec(
+        RiseThenDecay,
         {},
         "mu rises to a peak, then falls to a valley",
         "arXiv 2508.11408; code modelscope/Trinity-RFT",
         f"{_CONVEX}; mu: 0 to peak linearly, peak to valley by half a cosine",
         published="rise 0, fall 200, peak 0.9, valley 0.05; clip 0.2; demonstrations are 20 % of a batch",
     ),
-    "chord-phi": Entry(
+    "chord-phi": MethodSpec(
         Fixed,
         {"mu": 0.1},
         "a constant mu; demonstration tokens weighted by p (1 - p)",
@@ -116,7 +116,7 @@ SCHEDULES: dict[str, Entry] = {
         {"token_weight": "phi"},
         published="mu 0.1; clip 0.2",
     ),
-    "chord-reward": Entry(
+    "chord-reward": MethodSpec(
         RewardGap,
         {},
         "imitation as long as the mean reward is below tau",
@@ -126,7 +126,7 @@ SCHEDULES: dict[str, Entry] = {
         published="tau 0.5 good, 0.7 worse",
         experimental="whether phi is on in this variant",
     ),
-    "gac": Entry(
+    "gac": MethodSpec(
         Gac,
         {},
         "mu of least squared error, from the noise of both signals",
@@ -137,7 +137,7 @@ SCHEDULES: dict[str, Entry] = {
         deviations="the statistics of the demonstrations take one forward pass every 10 steps",
         experimental="the blend factor of the prior, and over which pairs of tokens D2 is a mean: here all pairs",
     ),
-    "sasr": Entry(
+    "sasr": MethodSpec(
         Sasr,
         {},
         "a step imitates or explores at random, by the norm of the imitation gradient",
@@ -145,7 +145,7 @@ SCHEDULES: dict[str, Entry] = {
         "P(SFT) = |g_sft| / (|g_sft| + gamma |g_warm|)",
         experimental="the probability is from memory of the paper; gamma's default is ours",
     ),
-    "superrl-sigma": Entry(
+    "superrl-sigma": MethodSpec(
         LogSigma,
         {},
         "two learned scales, one per loss",
@@ -156,26 +156,26 @@ SCHEDULES: dict[str, Entry] = {
     ),
 }
 
-ROUTED: dict[str, Entry] = {
-    "luffy": Entry(
+ROUTED: dict[str, MethodSpec] = {
+    "luffy": MethodSpec(
         Fixed,
         {"mu": 0.0},
         "a demonstration is one row of each group, with a shaped ratio on its tokens",
         "arXiv 2504.14945; code ElliottYan/LUFFY",
         "L = -mean A f(p) on the demonstration, f(p) = p / (p + gamma); the policy loss on the rollouts",
-        {"composer": "row", "off_policy": "shaped"},
+        {"demo_mixer": "row", "off_policy": "shaped"},
         fixed=_MU,
         published=f"8 rows of which 1 demonstration, gamma 0.1, {_ONE_EPOCH}, entropy_coef 0.001, lr 1e-6",
         deviations="clipping and mean are those of loss_type",
     ),
-    "srft": Entry(
+    "srft": MethodSpec(
         Pair,
         {},
         "one stage, rows weighted by entropy; the demonstration is a row of the group and is imitated too",
         "arXiv 2506.19767; code TsinghuaC3I/Unify-Post-Training (re-implementation)",
         "L = 0.5 sg(exp(-H)) NLL(y*) + L_off(y*) - 0.1 sg(exp(H)) log p on right rollouts + log p on wrong ones",
         {
-            "composer": "row-imitated",
+            "demo_mixer": "row-imitated",
             "token_weight": "low-entropy-rows",
             "advantage": "signed",
             "off_policy": "p",
@@ -183,115 +183,115 @@ ROUTED: dict[str, Entry] = {
         published=f"8 rows, {_ONE_EPOCH}, lr 1e-6, 500 steps",
         deviations="H per row, as in the re-implementation; + log p on wrong rows is bounded by the clip of loss_type",
     ),
-    "hpt": Entry(
+    "hpt": MethodSpec(
         Pair,
         {},
         "per prompt: imitation where at most `gate` rollouts are right, else RL",
         "arXiv 2509.04419; code TsinghuaC3I/Unify-Post-Training",
         "L = L_RL over prompts with success + sft mean NLL over the demonstrations of the others",
-        {"composer": "switch"},
+        {"demo_mixer": "switch"},
         published=f"8 rollouts, gate 0, sft 1 (0.3 for 1.5B), {_ONE_EPOCH}, lr 5e-6, steps with a norm over 80 skipped",
         deviations="no step is skipped for its norm",
     ),
-    "hpt-soft": Entry(
+    "hpt-soft": MethodSpec(
         Pair,
         {},
         "per prompt: a coefficient from a table splits it between imitation and RL",
         "arXiv 2509.04419; code TsinghuaC3I/Unify-Post-Training",
         "L = sum over prompts of (1 - c) L_RL + c NLL, c from the share of right rollouts",
-        {"composer": "soft-switch"},
+        {"demo_mixer": "soft-switch"},
         experimental="the table's values: here a straight line from 1 to 0",
     ),
-    "superrl": Entry(
+    "superrl": MethodSpec(
         Pair,
         {},
         "per prompt: imitation where all rewards are zero, else RL",
         "arXiv 2506.01096",
         "L = L_RL over prompts with a reward + mean NLL over the demonstrations of the others",
-        {"composer": "dead-reward"},
+        {"demo_mixer": "dead-reward"},
         fixed=frozenset({"gate"}),
         published="rewards and advantages up to 1e-8 count as zero; GRPO or PPO",
         deviations="only the reward is tested: a group of zero rewards has zero advantages",
     ),
-    "relift": Entry(
+    "relift": MethodSpec(
         Interleave,
         {},
         "RL steps, and an imitation step whenever enough failed prompts have gathered",
         "arXiv 2506.07527; code TheRoadQaQ/ReLIFT",
         "L = L_RL; L = L_SFT on the first failed prompts once `size` wait",
-        {"composer": "hard"},
+        {"demo_mixer": "hard"},
         fixed=frozenset({"freeze", "history"}),
         published=f"size 128 (32 in the yaml), own optimizer, 8 rollouts, {_ONE_EPOCH}, entropy_coef 0.001, lr 1e-6",
         deviations="the imitation step is a step of its own, without entropy bonus, at the run's learning rate",
     ),
-    "mifo": Entry(
+    "mifo": MethodSpec(
         Interleave,
         {"freeze": 0.5},
         "ReLIFT's buffer; imitates high-entropy tokens only, and leaves alone what RL changed most",
         "arXiv 2510.04454",
         "NLL on the 20 % of tokens with the highest entropy; entries with the largest RL changes keep their values",
-        {"composer": "hard", "token_weight": "high-entropy-tokens"},
+        {"demo_mixer": "hard", "token_weight": "high-entropy-tokens"},
         experimental="both shares, the interval and the history factor",
     ),
-    "prefix-rft": Entry(
+    "prefix-rft": MethodSpec(
         Fixed,
         {"mu": 0.0},
         "one row of each group continues the beginning of the demonstration",
         "arXiv 2507.01679; code ZeroYuHuang/prefix_rft",
         "policy loss; prefix tokens: A = (R - mean plain) / continuations on the 20 % of highest entropy",
-        {"composer": "prefix", "advantage": "uncertain-prefix"},
+        {"demo_mixer": "prefix", "advantage": "uncertain-prefix"},
         fixed=_MU,
         published="dr_grpo preferred, clip 0.2, dual clip 3, entropy_coef 0.001, lr 1e-6",
         deviations="no dual clip; the 20 % are those of a row, not of a batch",
         experimental="the share of prefix tokens (20 %), and the ends of the length schedule",
     ),
-    "trapo": Entry(
+    "trapo": MethodSpec(
         Fixed,
         {"mu": 0.0},
         "four passes of rollouts, each further into the demonstration while too few are right",
         "arXiv 2512.17636; code Su-my/TRAPO",
         "policy loss; prefix tokens: A = 1, f(p) = p / max(sg(p), 0.1)",
-        {"composer": "staircase", "off_policy": "floored"},
+        {"demo_mixer": "staircase", "off_policy": "floored"},
         fixed=_MU,
         published=f"8 rows as 4, 2, 1, 1; {_ONE_EPOCH}; lr 1e-6",
         deviations="clipping and mean are those of loss_type; other group sizes in proportion",
     ),
-    "uft": Entry(
+    "uft": MethodSpec(
         Pair,
         {"sft": 0.001},
         "the beginning of the demonstration as a hint in the prompt, with a little imitation of it",
         "arXiv 2505.16984; code liumy2010/UFT",
         "L = L_RL + 0.001 mean NLL on hint tokens; k ~ Binomial(5, p_t) parts, p_t 0.95 to 0.05, then none",
-        {"composer": "hinted"},
+        {"demo_mixer": "hinted"},
         published="4 rollouts, hints in 300 of 500 steps, KL and entropy bonus",
         deviations="parts of equal token length, not sentences",
     ),
-    "ampo": Entry(
+    "ampo": MethodSpec(
         Fixed,
         {"mu": 0.0},
         "demonstrations take the place of rollouts where none is right",
         "arXiv 2510.02227; code SII-Enigma/AMPO",
         "as luffy on the demonstration rows, which come in only where success < 1/n; the likeliest of several",
-        {"composer": "injected", "off_policy": "shaped"},
+        {"demo_mixer": "injected", "off_policy": "shaped"},
         fixed=_MU,
         published="2 of 4 teachers, gamma 0.1, loss_type dapo without KL, scale_rewards none",
         deviations="mean over rows as loss_type has it, not a mean per demonstration",
     ),
-    "tapo": Entry(
+    "tapo": MethodSpec(
         Fixed,
         {"mu": 0.0},
         "part of each group sees a hint in its prompt; no imitation",
         "arXiv 2505.15692",
         "L = L_RL over groups of plain and guided rows",
-        {"composer": "guided"},
+        {"demo_mixer": "guided"},
         fixed=_MU,
         deviations="the hint is the demonstration's beginning; there is no library of thought patterns",
         experimental="no code was found; shares and form of the hints are ours",
     ),
 }
 
-TOKENS: dict[str, Entry] = {
-    "dft": Entry(
+TOKENS: dict[str, MethodSpec] = {
+    "dft": MethodSpec(
         Fixed,
         {"mu": 1.0},
         "imitation with each token weighted by its probability",
@@ -300,7 +300,7 @@ TOKENS: dict[str, Entry] = {
         {"token_weight": "dft"},
         published="lr 5e-5, batch 256, one epoch of 100k examples",
     ),
-    "iw-sft": Entry(
+    "iw-sft": MethodSpec(
         Fixed,
         {"mu": 1.0},
         "imitation with each row weighted by how much likelier it has become",
@@ -311,4 +311,4 @@ TOKENS: dict[str, Entry] = {
     ),
 }
 
-RULES: dict[str, Entry] = {**AMFT_FAMILY, **SCHEDULES, **ROUTED, **TOKENS}
+RULES: dict[str, MethodSpec] = {**AMFT_FAMILY, **SCHEDULES, **ROUTED, **TOKENS}

@@ -12,8 +12,8 @@ from typing import Any
 
 from ..errors import ConfigError
 from .base import SIGNALS, Balance
-from .entry import Entry
 from .method import PARTS, Method
+from .method_spec import MethodSpec
 from .methods import RULES as RULES
 
 
@@ -45,19 +45,21 @@ def build_method(spec: Mapping[str, Any] | Balance | Method) -> Method:
         return Method(_checked(spec, type(spec).__name__))
     settings = dict(spec)
     name = settings.pop("rule", None)
-    entry = _entry(name)
-    chosen = {slot: str(settings.pop(slot, entry.parts.get(slot, _plain(slot)))) for slot in PARTS}
-    classes = {"rule": entry.rule, **{slot: _part(slot, chosen[slot]) for slot in PARTS}}
-    built = _distribute(str(name), {slot: kind for slot, kind in classes.items() if kind is not None}, entry, settings)
+    method_spec = _named(name)
+    chosen = {slot: str(settings.pop(slot, method_spec.parts.get(slot, _plain(slot)))) for slot in PARTS}
+    classes = {"rule": method_spec.rule, **{slot: _part(slot, chosen[slot]) for slot in PARTS}}
+    built = _distribute(
+        str(name), {slot: kind for slot, kind in classes.items() if kind is not None}, method_spec, settings
+    )
     _checked(built["rule"], str(name))
     return Method(**built)
 
 
-def _entry(name: object) -> Entry:
+def _named(name: object) -> MethodSpec:
     if not isinstance(name, str):
         raise ConfigError(f"balance.rule must name a rule: {', '.join(RULES)}, or path/to/file.py:ClassName")
     if ".py:" in name:
-        return Entry(_load("rule", name), {}, "", "")
+        return MethodSpec(_load("rule", name), {}, "", "")
     if name not in RULES:
         raise ConfigError(f"balance.rule: unknown rule {name!r}{_nearest(name, RULES)}; known: {', '.join(RULES)}")
     return RULES[name]
@@ -76,16 +78,18 @@ def _part(slot: str, name: str) -> Any:
     return PARTS[slot][name]
 
 
-def _distribute(name: str, classes: Mapping[str, type], entry: Entry, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _distribute(
+    name: str, classes: Mapping[str, type], spec: MethodSpec, settings: Mapping[str, Any]
+) -> dict[str, Any]:
     """Build the rule and its parts, each from the settings it has a field for."""
     fields = {slot: defaults(kind) for slot, kind in classes.items()}
-    allowed = [key for names in fields.values() for key in names if key not in entry.fixed]
+    allowed = [key for names in fields.values() for key in names if key not in spec.fixed]
     for key in settings.keys() - set(allowed):
         raise ConfigError(
             f"balance: rule {name} has no setting {key!r}{_nearest(str(key), [*allowed, *PARTS])}; "
             f"allowed: {', '.join(allowed) or 'none'}"
         )
-    given = {**entry.preset, **settings}
+    given = {**spec.preset, **settings}
     return {
         slot: _construct(kind, name, {key: value for key, value in given.items() if key in fields[slot]})
         for slot, kind in classes.items()
@@ -130,13 +134,13 @@ def _load(slot: str, name: str) -> type:
     if not path.is_file():
         raise ConfigError(f"balance.{slot}: no file {file}; write path/to/file.py:ClassName")
     module_name = f"amft_rule_{path.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module_spec = importlib.util.spec_from_file_location(module_name, path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
     sys.modules[module_name] = module  # dataclasses look their module up by name
     try:
-        spec.loader.exec_module(module)
+        module_spec.loader.exec_module(module)
     except Exception as error:
         raise ConfigError(f"balance.{slot}: {file} cannot be imported: {type(error).__name__}: {error}") from error
     found = getattr(module, attribute, None)

@@ -60,7 +60,7 @@ class SwitchAt:
 
 
 @dataclass(frozen=True)
-class Glide:
+class Ramp:
     """mu glides from `start` to `stop` over the first steps of the single stage, and stays.
 
     Args:
@@ -92,7 +92,7 @@ class Glide:
 
 
 @dataclass(frozen=True)
-class Hill:
+class RiseThenDecay:
     """CHORD-mu: `mu` rises linearly from 0 to `peak`, then falls by half a cosine to `valley` (arXiv 2508.11408).
 
     Args:

@@ -11,7 +11,7 @@ import typer
 
 from ..errors import AMFTError
 from . import compare, doctor, evaluate, lists, merge, plan, report, tasks, train
-from .speaker import says
+from .rank_output import says
 
 USER_ERROR, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer >= 0.26 brings its own click

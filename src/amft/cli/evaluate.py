@@ -35,7 +35,7 @@ def evaluate(
 ) -> None:
     """Measure a model's success on a task, with 95 % intervals."""
     from ..recipe import build_evaluation
-    from ..recipe_file import settings as given
+    from ..settings.recipe_file import settings as given
 
     hide_loading_bars()
     summary = build_evaluation(
@@ -44,7 +44,7 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
         return
-    known = ("split", "rate", "low", "high", "n", "hands")
+    known = ("split", "rate", "low", "high", "n", "clusters")
     metrics = list(dict.fromkeys(name for row in summary for name in row if name not in known))
     lines = [
         {
@@ -54,4 +54,4 @@ def evaluate(
         }
         for row in summary
     ]
-    typer.echo(table(lines, ["split", "success [95 % interval]", "n", "hands", *metrics]))
+    typer.echo(table(lines, ["split", "success [95 % interval]", "n", "clusters", *metrics]))

@@ -67,15 +67,15 @@ amft train general_points --output-dir runs/mine --set balance.rule=mine.py:Mine
     --set eval_steps=0 --set test_splits=[]
 ```
 
-A part of your own goes into its slot in the same way: `balance.token_weight=mine.py:Weight`, `balance.composer=...`.
-The protocols are in `composing/base.py` and `weighting/base.py`. Any part can be joined with any rule, for example
+A part of your own goes into its slot in the same way: `balance.token_weight=mine.py:Weight`, `balance.demo_mixer=...`.
+The protocols are in `demo_mixing/base.py` and `weighting/base.py`. Any part can be joined with any rule, for example
 `balance: {rule: amft, token_weight: phi}`.
 
 ## Not here
 
 BRIDGE (arXiv 2509.06948) needs a second module and a shadow copy of the policy; DYPO (arXiv 2604.08926) and FEST
-(arXiv 2605.15012) need a third loss, on preferred pairs. `Learner.gradient` in `training/learner.py` takes any loss of
-a micro-batch, so a third branch is one more call in `training/mixing.py` and one more weight in `balance/base.py`.
+(arXiv 2605.15012) need a third loss, on preferred pairs. `Learner.gradient` in `step/learner.py` takes any loss of
+a micro-batch, so a third branch is one more call in `step/mixing.py` and one more weight in `balance/base.py`.
 """
 
 

@@ -72,7 +72,7 @@ def check(
 
 
 def _build(task: str, settings: list[str] | None) -> Task:
-    from ..recipe_file import settings as given
+    from ..settings.recipe_file import settings as given
     from ..tasks.registry import build_task
 
     return build_task(task, **given(settings or []))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .bars import hide_loading_bars
-from .speaker import is_main
+from .rank_output import is_main
 from .table import percent, table
 
 if TYPE_CHECKING:
@@ -79,14 +79,14 @@ def _facts(name: str, recipe: Recipe) -> str:
 
 
 def _outcome(rows: Sequence[Mapping[str, Any]]) -> str:
-    columns = ["split", "before", "after", "answers", "hands"]
+    columns = ["split", "before", "after", "answers", "clusters"]
     lines = [
         {
             "split": row["split"],
             "before": percent(row["before"], row["before_low"], row["before_high"]),
             "after": percent(row["after"], row["after_low"], row["after_high"]),
             "answers": row["n"],
-            "hands": row["hands"],
+            "clusters": row["hands"],
         }
         for row in rows
     ]

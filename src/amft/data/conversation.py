@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import DataError
-from ..types import Message, Trajectory
+from ..types import Message, Sample
 from .encoding import in_parts, render, token_ids
 
 _STAND_INS = ("kavolimu", "seritopa")
@@ -106,5 +106,5 @@ class Transcript:
         turns = [turn for pair in zip(self.answers, [f"\n[user] {said}\n" for said in self.said]) for turn in pair]
         return "".join([*turns, *self.answers[len(self.said) :]])
 
-    def trajectory(self) -> Trajectory:
-        return Trajectory(self.prompt_ids, tuple(self.ids), self.finished, tuple(self.mask))
+    def trajectory(self) -> Sample:
+        return Sample(self.prompt_ids, tuple(self.ids), self.finished, tuple(self.mask))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data.rewards import Scorer
 from ..rollout.base import Sampler
-from ..rollout.converse import converse, decode
+from ..rollout.multi_turn import converse, decode
 from ..tasks.base import TriesTask
 from ..types import Answer, Row, Sampling
 

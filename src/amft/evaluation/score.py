@@ -20,7 +20,7 @@ def success(rows: Rows) -> Interval:
 
 
 def summary(rows: Rows) -> list[dict[str, Any]]:
-    """One row per split: `rate`, `low`, `high`, `n` answers, `hands` clusters, in order of appearance.
+    """One row per split: `rate`, `low`, `high`, `n` answers, `clusters`, in order of appearance.
 
     What a task measures besides success follows under its own name, and `abstained`, if there are any, counts the
     answers that could not be judged; in `rate` they are not correct.
@@ -37,7 +37,7 @@ def summary(rows: Rows) -> list[dict[str, Any]]:
                 "low": _known(found.low),
                 "high": _known(found.high),
                 "n": found.n,
-                "hands": found.clusters,
+                "clusters": found.clusters,
                 **means(own),
                 **({"abstained": lost} if lost else {}),
             }
@@ -66,7 +66,7 @@ def before_after(before: Rows, after: Rows) -> list[dict[str, Any]]:
                 for suffix, name in (("", "rate"), ("_low", "low"), ("_high", "high"))
             },
             "n": row["n"],
-            "hands": row["hands"],
+            "clusters": row["hands"],
         }
         for row in summary(before)
         if row["split"] in after_by_split

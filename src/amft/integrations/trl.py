@@ -13,10 +13,10 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 from ..balance.base import Balance, Signals
 from ..balance.method import Method
 from ..balance.registry import build_method
+from ..checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from ..errors import CheckpointError, ConfigError, IntegrationError
 from ..meta import MixGrad
 from ..models.load import stop_ids
-from ..training.checkpoint import load_checkpoint, save_checkpoint
 from .imitation import Imitation, with_template
 from .trl_contract import check_attributes, check_methods, check_version
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..balance.base import GRADIENTS
 from ..balance.registry import build_method
 from ..errors import ConfigError
-from ..training.config import AMFTConfig
+from ..settings.config import AMFTConfig
 from .devices import Device
 from .memory import SAMPLED_TOGETHER, Load, Memory, memory_of
 from .packing import fullest

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from ..stats import Interval
 from .load import Run
 from .outcomes import SELECTION, SplitOutcome
-from .svg import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PURPLE, Curve, Panel, draw, step_figure
+from .plot_style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PURPLE, Curve, Panel, draw, step_figure
 from .text import visible
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..types import Sampling, Trajectory
+from ..types import Sample, Sampling
 
 
 class Sampler(Protocol):
@@ -20,7 +20,7 @@ class Sampler(Protocol):
         sampling: Sampling,
         generator: torch.Generator,
         pixels: Tensor | None = None,
-    ) -> list[Trajectory]:
+    ) -> list[Sample]:
         """`sampling.n` trajectories per prompt, in prompt order: rows `i*n .. i*n+n-1` belong to prompt i.
 
         Every random draw comes from `generator`; no global generator is touched.

@@ -22,9 +22,9 @@ from ..errors import ModelError
 from ..models.attention import attention, not_plain
 from ..models.modes import evaluating
 from ..models.pictures import image_token
-from ..types import Sampling, Trajectory
+from ..types import Sample, Sampling
 from .cache import RowCache
-from .draw import check_request, next_tokens
+from .token_sampling import check_request, next_tokens
 
 SLACK = 16
 """Finished rows stay in the batch until they are one in SLACK of it: smaller batches are new shapes for the kernels."""
@@ -71,14 +71,14 @@ class DecodeSampler:
         sampling: Sampling,
         generator: torch.Generator,
         pixels: Tensor | None = None,
-    ) -> list[Trajectory]:
+    ) -> list[Sample]:
         """See `rollout.base.Sampler.generate`; greedy decoding draws nothing from `generator`."""
         check_request(prompts, sampling)
         # Similar lengths share a batch, so that little of it is padding.
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         rows = [i * sampling.n + j for i in order for j in range(sampling.n)]
         uniforms = _uniforms(len(rows), sampling, generator)
-        found: dict[int, Trajectory] = {}
+        found: dict[int, Sample] = {}
         with attention(self.model, "sdpa"), evaluating(self.model):
             for start in range(0, len(rows), self.max_batch):
                 part = rows[start : start + self.max_batch]
@@ -87,7 +87,7 @@ class DecodeSampler:
                 begun = self._prefill(prompts, owners, pixels, sampling.max_new_tokens)
                 tokens, lengths, finished = self._decode(*begun, noise, sampling)
                 for row, i, ids, length, done in zip(part, owners, tokens, lengths, finished, strict=True):
-                    found[row] = Trajectory(tuple(prompts[i]), tuple(ids[:length]), done)
+                    found[row] = Sample(tuple(prompts[i]), tuple(ids[:length]), done)
         return [found[row] for row in range(len(rows))]
 
     def skip(self, rows: int, sampling: Sampling, generator: torch.Generator) -> None:

@@ -11,8 +11,8 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from ..models.modes import evaluating
 from ..models.pictures import image_token
-from ..types import Sampling, Trajectory
-from .draw import check_request
+from ..types import Sample, Sampling
+from .token_sampling import check_request
 
 
 class HFSampler:
@@ -30,7 +30,7 @@ class HFSampler:
         sampling: Sampling,
         generator: torch.Generator,
         pixels: Tensor | None = None,
-    ) -> list[Trajectory]:
+    ) -> list[Sample]:
         """See `rollout.base.Sampler.generate`. One seed is drawn from `generator` per call.
 
         The samples depend on `max_batch` and on which prompts come together (one stream of random numbers).
@@ -39,7 +39,7 @@ class HFSampler:
         owners = [i for i in range(len(prompts)) for _ in range(sampling.n)]
         seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
         config = self._config(sampling)
-        found: list[Trajectory] = []
+        found: list[Sample] = []
         with evaluating(self.model), _no_defaults(self.model), torch.random.fork_rng():
             torch.manual_seed(seed)
             for start in range(0, len(owners), self.max_batch):
@@ -76,9 +76,9 @@ class HFSampler:
         )
         return out[:, width:]
 
-    def _trajectory(self, prompt: Sequence[int], ids: list[int]) -> Trajectory:
+    def _trajectory(self, prompt: Sequence[int], ids: list[int]) -> Sample:
         end = next((i for i, token in enumerate(ids) if token in self.eos_ids), None)
-        return Trajectory(tuple(prompt), tuple(ids if end is None else ids[: end + 1]), end is not None)
+        return Sample(tuple(prompt), tuple(ids if end is None else ids[: end + 1]), end is not None)
 
 
 @contextmanager

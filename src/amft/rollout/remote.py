@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ConfigError, EngineError, ModelError
-from .places import Place
+from .protocol import Wire
 from .vllm_engine import Drawn
-from .wire import Wire
+from .worker_process import Place
 
 Weights = Callable[[], Iterable[tuple[str, Tensor]]]
 """The policy's present weights, from the beginning, as often as they are asked for."""

@@ -14,13 +14,13 @@ from transformers import PreTrainedModel
 
 from ..errors import ConfigError, ModelError
 from ..models.lora import merged_weights
-from ..types import Sampling, Trajectory
-from .draw import check_request
-from .places import place_of
+from ..types import Sample, Sampling
+from .protocol import DTYPES
 from .remote import RemoteEngine, Weights
+from .token_sampling import check_request
 from .vllm_engine import Drawn, VllmEngine
 from .watchdog import time_limit
-from .wire import DTYPES
+from .worker_process import place_of
 
 RESERVED = {"model", "dtype", "load_format", "skip_tokenizer_init", "generation_config", "logprobs_mode"}
 """Arguments of `vllm.LLM` that are ours to set."""
@@ -125,7 +125,7 @@ class VllmSampler:
         sampling: Sampling,
         generator: torch.Generator,
         pixels: Tensor | None = None,
-    ) -> list[Trajectory]:
+    ) -> list[Sample]:
         """See `rollout.base.Sampler.generate`. One seed per completion is drawn from `generator`, none when greedy.
 
         Without `top_k` and `top_p` the trajectories carry the engine's own log-probabilities.
@@ -155,7 +155,7 @@ class VllmSampler:
         }
         found = self.home.sample(self.weights, request)
         return [
-            Trajectory(tuple(row), tuple(ids), finished, logps=None if logps is None else tuple(logps))
+            Sample(tuple(row), tuple(ids), finished, logps=tuple(logps or ()))
             for row, (ids, finished, logps) in zip(rows, found, strict=True)
         ]
 

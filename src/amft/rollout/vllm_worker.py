@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol
 
 from ..errors import ConfigError, ModelError
+from .protocol import Wire
 from .remote import KEY
 from .vllm_engine import Drawn, VllmEngine
-from .wire import Wire
 
 GREETING = 2**20
 """Bytes that a stranger may send."""

@@ -21,10 +21,10 @@ from pathlib import Path
 from queue import Queue
 from typing import IO
 
+from ..checkpoints.checkpoint_retention import keep_model
+from ..checkpoints.manifest import fsync
 from ..errors import CheckpointError, RunError
 from ..runs import RunDirectory, read_json, write_json
-from ..training.manifest import fsync
-from ..training.upkeep import keep_model
 from . import forks
 from .plan import PlannedRun
 

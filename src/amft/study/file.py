@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import ConfigError
-from ..recipe_file import read_mapping
-from ..training.explain import explain, nearest
+from ..settings.recipe_file import read_mapping
+from ..settings.validation_errors import explain, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 BUDGET = ("max_steps", "max_seconds", "num_prompts", "num_generations", "num_demos", "steps_per_generation")

@@ -13,8 +13,8 @@ from typing import Any
 
 from ..errors import TaskError
 from ..types import Grade, Message, Problem
+from .adversarial_answers import check_hostile
 from .base import Reviser, Task, TriesTask, tries
-from .hostile import check_hostile
 
 TRAINING = ("train", "meta", "val")
 """Splits that no test split may share a key with."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import ConfigError
-from .config import AMFTConfig
+from ..settings.config import AMFTConfig
 
 
 class Tracker(Protocol):

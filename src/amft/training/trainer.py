@@ -19,9 +19,15 @@ from ..balance.registry import build_method
 from ..batch import Batch
 from ..data.encoding import pixels_of
 from ..data.streams import derive_seed
+from ..distributed.parallel import build_parallel
+from ..distributed.rank_partition import SplitSampler, SplitScorer
+from ..distributed.ranks import local_device, restarted
 from ..errors import ConfigError
 from ..evaluation.answers import answer
 from ..evaluation.score import before_after, success
+from ..experience.rollouts import Collector
+from ..experience.sampling_context import RolloutBackend
+from ..experience.sources import Encoder, HeldOut, from_data, from_task
 from ..losses.choices import POLICY_LOSSES
 from ..meta import MixGrad
 from ..models.load import load_model, stop_ids, turn_dropout_off
@@ -29,26 +35,20 @@ from ..models.lora import adapter_off, add_lora, has_adapter
 from ..models.packed import check_packable
 from ..rollout.registry import build_sampler
 from ..runs import RunDirectory
+from ..settings.config import AMFTConfig
+from ..settings.precision import settled
+from ..step.critic import Critic
+from ..step.frozen_entries import FrozenEntries
+from ..step.learner import Learner, build_optimizer
+from ..step.meta_signals import Probes
+from ..step.mixing import Mixing, means
+from ..step.objective import Objective
 from ..tasks.base import Task
 from ..types import RewardFunction, Sampling
-from .change_map import ChangeMap
-from .config import AMFTConfig
-from .critic import Critic
 from .guard import NonFiniteGuard, StopSignals
-from .learner import Learner, build_optimizer
-from .mixing import Mixing, means
-from .objective import Objective
-from .parallel import build_parallel
-from .precision import settled
-from .probes import Probes
-from .ranks import local_device, restarted
-from .reading import reading
-from .record import Recorder, SilentRecorder, environment
-from .rollouts import Collector
-from .snapshot import Snapshots
-from .sources import Encoder, HeldOut, from_data, from_task
-from .split import SplitSampler, SplitScorer
-from .studio import Engine
+from .processing_class import reading
+from .run_logger import RunLogger, SilentRunLogger, environment
+from .trainer_state import TrainerState
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
 """Type of the master weights; bfloat16 is the type of the arithmetic only."""
@@ -110,7 +110,7 @@ class AMFTTrainer:
         with self.ranks.contact():
             self._prepare_model()
         stops = stop_ids(self.model, self.tokenizer)
-        needs_answers = "answers" in self.method.composer.needs
+        needs_answers = "answers" in self.method.demo_mixer.needs
         encoder = Encoder(self.tokenizer, config, stops, needs_answers, self.pictures)
         self.sources = (
             from_task(task, encoder)
@@ -191,20 +191,20 @@ class AMFTTrainer:
         if method.freeze and config.parallel == "fsdp2":
             raise ConfigError("balance.freeze: not for parallel: fsdp2; choose ddp or single")
         if method.freeze:
-            changes = ChangeMap(self.model, method.freeze, getattr(rule, "history", 0.0))
+            changes = FrozenEntries(self.model, method.freeze, getattr(rule, "history", 0.0))
         self.learner = Learner(self.model, optimizer, mix, config, self.parallel, critic, imitator, changes)
-        recorder = Recorder if self.ranks.is_main else SilentRecorder
-        self.recorder = recorder(RunDirectory(config.output_dir), self.tokenizer, config, self.sources)
+        run_logger = RunLogger if self.ranks.is_main else SilentRunLogger
+        self.run_logger = run_logger(RunDirectory(config.output_dir), self.tokenizer, config, self.sources)
         self.collector = Collector(
             # Without a scorer nothing is collected.
-            engine=Engine(self.sampler, self.sources.scorer, self.tokenizer, config, pictures=self.pictures),  # type: ignore[arg-type]
+            backend=RolloutBackend(self.sampler, self.sources.scorer, self.tokenizer, config, pictures=self.pictures),  # type: ignore[arg-type]
             config=config,
             score_old=lambda batch: self.learner.logps(self.model, batch),
             score_reference=self._reference_logps(config.temperature) if config.beta else None,
             generator=torch.Generator().manual_seed(derive_seed(config.seed, "rollouts")),
             score_values=None if critic is None else self.learner.values,
-            composer=method.composer,
-            show=self.recorder.samples,
+            demo_mixer=method.demo_mixer,
+            show=self.run_logger.samples,
         )
         self.probes = Probes(self.learner, self.objective, self.collector, self.sources, rule)
         self.mixing = Mixing(
@@ -215,7 +215,7 @@ class AMFTTrainer:
             self.sources,
             method,
             score_reference=self._reference_logps(1.0) if self._weighs_reference else None,
-            seen=self.recorder.remember,
+            seen=self.run_logger.remember,
             entropy_target=config.entropy_target,
         )
         self.step = 0
@@ -239,23 +239,23 @@ class AMFTTrainer:
             run = RunDirectory(self.config.output_dir)
             resume = self.ranks.from_main(lambda: self._open(run, resume or restarted()))
             guard = NonFiniteGuard(self.config.max_bad_steps, run.path if self.ranks.is_main else None)
-            self.snapshots = Snapshots(self, run, guard)
+            self.trainer_state = TrainerState(self, run, guard)
             if resume:
-                self.snapshots.restore()
-            before = self._test("base") if self.step == 0 else self.recorder.scores("base")
+                self.trainer_state.restore()
+            before = self._test("base") if self.step == 0 else self.run_logger.scores("base")
             interrupted = self._loop(guard, stop)
-            if self.snapshots.last != self.step:
-                self.snapshots.save()
+            if self.trainer_state.last != self.step:
+                self.trainer_state.save()
             if interrupted:
                 return TrainResult(run.path, [], interrupted)
             if self.config.keep_best and self.best is not None and self.best["step"] != self.step:
-                self.snapshots.load_policy(int(self.best["step"]))
+                self.trainer_state.load_policy(int(self.best["step"]))
             return TrainResult(run.path, before_after(before, self._test("policy")))
 
     def _loop(self, guard: NonFiniteGuard, stop: StopSignals) -> str | None:
         started, first = time.perf_counter(), self.step
         limit, received = self.config.max_seconds, None
-        with self.recorder.bar(self.step) as bar:
+        with self.run_logger.bar(self.step) as bar:
             while self.step < self.config.max_steps and not (received := self.ranks.first(stop.received)):
                 begun = time.perf_counter()
                 row, timings = self.one_step(guard)
@@ -263,13 +263,13 @@ class AMFTTrainer:
                 self.step += 1
                 if self.config.eval_steps and self.step % self.config.eval_steps == 0:
                     row |= self._validate()
-                self.recorder.step(self.step, row, timings, bar)
+                self.run_logger.step(self.step, row, timings, bar)
                 if (self.config.save_steps and self.step % self.config.save_steps == 0) or (
                     self.best is not None and self.best["step"] == self.step and self.config.keep_best
                 ):
-                    self.snapshots.save()
+                    self.trainer_state.save()
                 if limit and self.ranks.first(time.perf_counter() - started > limit or None) and self.step > first:
-                    self.recorder.event(self.step, "time", f"stopped after max_seconds {limit:g}")
+                    self.run_logger.event(self.step, "time", f"stopped after max_seconds {limit:g}")
                     break
         return received or self.ranks.first(stop.received)
 
@@ -277,19 +277,19 @@ class AMFTTrainer:
         """One optimizer step of either phase; metrics and seconds."""
         warmup = self._stage_step < 0
         if self._stage_step == 0 and (missing := self.mixing.begin()):
-            self.recorder.event(self.step + 1, "beginning", missing)
+            self.run_logger.event(self.step + 1, "beginning", missing)
         begun = time.perf_counter()
-        engine = self.collector.engine
-        engine.seconds = {"generate": 0.0, "reward": 0.0}
+        backend = self.collector.backend
+        backend.seconds = {"generate": 0.0, "reward": 0.0}
         made = self.mixing.warmup() if warmup else self.mixing.step(self._stage_step, self._stage_steps)
         norm = self.learner.update(
             self.step,
-            lambda norm: guard.check(self.step + 1, {**made.losses, "grad_norm": norm}, self.recorder.bundle),
+            lambda norm: guard.check(self.step + 1, {**made.losses, "grad_norm": norm}, self.run_logger.bundle),
             imitates=not made.weights.rl,
         )
         self.mixing.made_step(made, norm)
         if guard.bad_in_a_row:
-            self.recorder.event(self.step + 1, "non-finite", f"step skipped: {made.losses} grad_norm {norm}")
+            self.run_logger.event(self.step + 1, "non-finite", f"step skipped: {made.losses} grad_norm {norm}")
         row = {
             **made.row,
             "phase": "warmup" if warmup else "mix",
@@ -298,7 +298,7 @@ class AMFTTrainer:
         }
         if (restarts := self.sampler.restarts) is not None:
             row["sampling/engine_restarts"] = restarts
-        seconds = {f"time/{name}": value for name, value in engine.seconds.items()}
+        seconds = {f"time/{name}": value for name, value in backend.seconds.items()}
         used = time.perf_counter() - begun
         return row | means(made.sums) | made.losses, seconds | {"time/backward": used - sum(seconds.values())}
 
@@ -316,7 +316,7 @@ class AMFTTrainer:
             # The draws do not depend on the step, so that before and after answer with the same randomness.
             for row in self._answers(held_out, split, 0, self.config.test_samples):
                 rows.append({"step": self.step, "model": model, "split": split, **row})
-        self.recorder.write_scores(rows)
+        self.run_logger.write_scores(rows)
         return rows
 
     def _answers(self, held_out: HeldOut, name: str, draw: int, samples: int = 1) -> list[dict[str, Any]]:
@@ -352,14 +352,14 @@ class AMFTTrainer:
     def _check_sources(self) -> None:
         sources, rule, needs = self.sources, self.config.balance.get("rule"), self.method.needs
         weights, _, _ = self.method.rule.update(self.method.rule.init(), Signals(0, self._stage_steps))
-        streams = self.method.composer.imitates == "stream" and (needs & GRADIENTS or weights.sft)
+        streams = self.method.demo_mixer.imitates == "stream" and (needs & GRADIENTS or weights.sft)
         if sources.demonstrations is None and (streams or self._warmup_steps):
             raise ConfigError(f"demonstrations: balance rule {rule} imitates, but there are none; give some")
         if sources.scorer is None and (needs & (GRADIENTS | ROLLOUTS) or weights.rl):
             raise ConfigError(f"reward_funcs: balance rule {rule} explores, but there is none; give at least one")
         if "answers" in needs and not any(sources.prompts.answers or () if sources.prompts else ()):
             raise ConfigError(f"demonstrations: balance rule {rule} needs them for the prompts of train_dataset")
-        if POLICY_LOSSES[self.config.loss_type].credit == "token" and self.method.composer.pool not in ("all",):
+        if POLICY_LOSSES[self.config.loss_type].credit == "token" and self.method.demo_mixer.pool not in ("all",):
             raise ConfigError(
                 f"loss_type: {self.config.loss_type} has advantages per token, and balance rule {rule} compares rows; "
                 "choose another loss_type"

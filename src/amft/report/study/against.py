@@ -8,7 +8,7 @@ from typing import Any
 
 from ...stats import Estimate, estimate, holm, mean_of_strata, probability_of_improvement, resample
 from .load import Study
-from .wording import judge
+from .significance import judge
 
 ALL = "all regimes"
 

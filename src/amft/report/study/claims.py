@@ -17,7 +17,7 @@ from ...stats import Estimate, holm, seed_mean
 from .against import ALL, differences
 from .curves import drawdown, goal, horizon, soon
 from .load import Study
-from .wording import judge, verdict
+from .significance import judge, verdict
 
 Pairs = dict[str, Estimate]
 """Rival -> how much the subject is ahead of it."""

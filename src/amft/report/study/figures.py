@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ...stats import performance_profile
-from ..svg import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PURPLE, draw
+from ..plot_style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PURPLE, draw
 from .against import everyone
 from .load import Study, StudyRun
 

@@ -17,9 +17,9 @@ from ..verdict import change, level
 from .against import ALL, everyone
 from .figures import figures
 from .load import Study, load_study
+from .significance import ENOUGH_SEEDS, WORDS
 from .summary import summarize
 from .table import budget_words, write_table
-from .wording import ENOUGH_SEEDS, WORDS
 
 NO_GAP = {"value": "–", "bounds": "", "words": "", "judged": "unclear"}
 _SETTINGS = ("recipe", "budget", "settings", "cases", "arms", "tuned")

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...runs import write_json
 from .load import Study
-from .wording import WORDS
+from .significance import WORDS
 
 NAMES = {"steps": "steps", "generated": "generated tokens", "trained": "trained tokens", "flops": "FLOPs"}
 

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from ...errors import TaskError
-from . import cage
+from . import sandbox
 
 START_SECONDS = 120.0
 """Longest time a process may need to load its libraries."""
@@ -125,7 +125,7 @@ class GradingPool:
         pool, limits = self._started(), self.limits
         try:
             futures = [
-                pool.schedule(cage.call, (judge, calls[i], limits.timeout, limits.memory_mb), timeout=limits.timeout)
+                pool.schedule(sandbox.call, (judge, calls[i], limits.timeout, limits.memory_mb), timeout=limits.timeout)
                 for i in places
             ]
         except RuntimeError:  # the pool was found broken
@@ -162,11 +162,11 @@ class GradingPool:
 
             limits = self.limits
             self._pool = ProcessPool(
-                limits.workers, 0, cage.enter, (self.modules, limits.memory_mb), context=_Context()
+                limits.workers, 0, sandbox.enter, (self.modules, limits.memory_mb), context=_Context()
             )
             atexit.register(self.close)
             try:
-                self._pool.schedule(cage.call, ("builtins:abs", (1,), limits.timeout, limits.memory_mb)).result(
+                self._pool.schedule(sandbox.call, ("builtins:abs", (1,), limits.timeout, limits.memory_mb)).result(
                     START_SECONDS
                 )
             except Exception as error:

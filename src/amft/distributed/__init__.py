@@ -1,0 +1,1 @@
+"""Several processes: ranks, how a model lies on them, who computes which rows."""

@@ -1,0 +1,235 @@
+"""How a model lies on the ranks: whole in one process, whole on each (ddp), or in shards (fsdp2).
+
+Every rank holds the batch of the whole step (token ids are small) and runs its own rows. A loss is a sum over rows
+divided by one global count, so summing the gradients over ranks gives the gradient of one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from ..errors import ConfigError
+from ..meta.inplace import placed_like
+from ..settings.config import AMFTConfig
+from .ranks import Ranks, alone, join, local_device
+
+BUCKET = 2**24
+"""Elements of gradient summed over ranks in one message."""
+
+
+class Parallel(Protocol):
+    """What the trainer asks of a layout."""
+
+    ranks: Ranks
+    device: torch.device
+    """Where micro-batches go."""
+
+    def wrap(self, model: nn.Module) -> None:
+        """Place the model, in place; before the optimizer is made. Rank 0's weights go to every rank."""
+        ...
+
+    def reducing(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Backward passes inside add the gradient summed over all ranks to `p.grad`."""
+        ...
+
+    def whole(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Inside, ranks may run forward passes of their own, as many as each likes; no gradients."""
+        ...
+
+
+class Single:
+    """One process."""
+
+    def __init__(self, ranks: Ranks, device: torch.device):
+        self.ranks, self.device = ranks, device
+
+    def wrap(self, model: nn.Module) -> None:
+        model.to(self.device)
+
+    def reducing(self, model: nn.Module) -> AbstractContextManager[None]:  # noqa: ARG002
+        return nullcontext()
+
+    def whole(self, model: nn.Module) -> AbstractContextManager[None]:  # noqa: ARG002
+        return nullcontext()
+
+
+class Replicated(Single):
+    """The whole model on every rank; gradients summed once per loss, after its last micro-batch.
+
+    Not `DistributedDataParallel`: its buckets alias `p.grad`, which the mix of two gradients takes over, and it
+    averages where our losses are already divided by a global count.
+    """
+
+    def wrap(self, model: nn.Module) -> None:
+        super().wrap(model)
+        _same_weights(model, self.ranks)
+
+    @contextmanager
+    def _reducing(self, model: nn.Module) -> Iterator[None]:
+        trained = [p for p in model.parameters() if p.requires_grad]
+        held = [p.grad for p in trained]
+        for p in trained:
+            p.grad = None
+        yield
+        self._sum(trained)
+        for p, before in zip(trained, held, strict=True):
+            if before is not None:
+                p.grad = before if p.grad is None else before.add_(p.grad)
+
+    def reducing(self, model: nn.Module) -> AbstractContextManager[None]:
+        return self._reducing(model)
+
+    def _sum(self, trained: list[nn.Parameter]) -> None:
+        """Sum gradients over ranks; one that only some ranks have counts as zeros on the others."""
+        reached = self.ranks.all_sum([float(p.grad is not None) for p in trained])
+        grads = []
+        for p, n in zip(trained, reached, strict=True):
+            if n:
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+                grads.append(p.grad)
+        for bucket in _buckets(grads):
+            flat = torch.cat([grad.reshape(-1) for grad in bucket])
+            self.ranks.sum_(flat)
+            for grad, part in zip(bucket, flat.split([grad.numel() for grad in bucket]), strict=True):
+                grad.copy_(part.view_as(grad))
+
+
+class Sharded(Single):
+    """Parameters, gradients, meta buffer and optimizer state cut over the ranks: torch's FSDP2.
+
+    Each micro-batch's gradient is scattered at once: accumulating it whole would need the memory that sharding saves.
+
+    Args:
+        half: run layers in bfloat16 over float32 shards; gradients are summed in float32.
+        offload: keep shards and optimizer state in the host's memory.
+    """
+
+    def __init__(self, ranks: Ranks, device: torch.device, *, half: bool, offload: bool):
+        super().__init__(ranks, device)
+        self.half, self.offload = half, offload
+
+    def wrap(self, model: nn.Module) -> None:
+        super().wrap(model)
+        _same_weights(model, self.ranks)
+        half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        options: dict[str, Any] = {
+            "mesh": DeviceMesh.from_group(cast("dist.ProcessGroup", self.ranks.group), self.device.type),
+            "mp_policy": half if self.half else MixedPrecisionPolicy(),
+            "offload_policy": CPUOffloadPolicy(pin_memory=self.device.type == "cuda")
+            if self.offload
+            else OffloadPolicy(),
+        }
+        for block in _blocks(model):
+            fully_shard(block, **options)
+        fully_shard(model, **options)
+        for part in _parts(model):
+            part.set_gradient_divide_factor(1.0)  # a sum over ranks, not a mean
+            part.set_force_sum_reduction_for_comms(True)
+
+    @contextmanager
+    def _whole(self, model: nn.Module) -> Iterator[None]:
+        parts = _parts(model)
+        for part in parts:
+            part.set_reshard_after_forward(False, recurse=False)
+            part.unshard()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for part in parts:
+                part.reshard()
+                part.set_reshard_after_forward(part is not parts[0], recurse=False)  # as fully_shard sets the root
+
+    def whole(self, model: nn.Module) -> AbstractContextManager[None]:
+        return self._whole(model)
+
+
+def build_parallel(config: AMFTConfig) -> Parallel:
+    """The layout of `config.parallel` on the processes that torchrun started.
+
+    Raises:
+        ConfigError: the layout does not fit the number of processes.
+        RankError: the other processes cannot be reached.
+    """
+    ranks = join(config.rank_timeout)
+    if config.parallel == "single" and ranks.size > 1:
+        raise ConfigError(f"parallel: single, but {ranks.size} processes were started; use auto, ddp or fsdp2")
+    device = local_device()
+    if config.parallel == "fsdp2":
+        ranks = alone(config.rank_timeout) if ranks.group is None else ranks
+        return Sharded(ranks, device, half=config.dtype == "bfloat16", offload=config.cpu_offload)
+    return (Single if ranks.size == 1 else Replicated)(ranks, device)
+
+
+def full(tensor: Tensor) -> Tensor:
+    """The whole tensor on every rank; a plain one is its own whole. A collective when sharded."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def full_state(model: nn.Module, ranks: Ranks, names: Container[str] | None = None) -> dict[str, Tensor]:
+    """Whole parameters and buffers by name on the CPU of rank 0, one at a time; nothing on the others.
+
+    Args:
+        model: however it is laid out.
+        ranks: all take part.
+        names: only these; None is all.
+    """
+    wholes: dict[Tensor, Tensor] = {}
+    state: dict[str, Tensor] = {}
+    for name, value in model.state_dict(keep_vars=True).items():
+        if names is not None and name not in names:
+            continue
+        if value not in wholes:  # tied weights stay one tensor
+            whole = full(value.detach())
+            wholes[value] = whole.cpu() if ranks.is_main else whole.new_empty(0)
+        state[name] = wholes[value]
+    return state if ranks.is_main else {}
+
+
+@torch.no_grad()
+def load_full_state(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Copy whole tensors into a model, however it is laid out; every rank gives the same ones."""
+    own = model.state_dict(keep_vars=True)
+    for name, value in state.items():
+        own[name].copy_(cast(Tensor, placed_like(own[name], value)))
+
+
+def _same_weights(model: nn.Module, ranks: Ranks) -> None:
+    if ranks.size > 1:
+        main = dist.get_global_rank(cast("dist.ProcessGroup", ranks.group), 0)
+        for tensor in [*model.parameters(), *model.buffers()]:
+            dist.broadcast(tensor.detach(), src=main, group=ranks.group)
+
+
+def _buckets(grads: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Neighbours of one dtype, about BUCKET elements together."""
+    bucket: list[Tensor] = []
+    for grad in grads:
+        full_up = sum(g.numel() for g in bucket) + grad.numel() > BUCKET
+        if bucket and (full_up or grad.dtype != bucket[0].dtype):
+            yield bucket
+            bucket = []
+        bucket.append(grad)
+    if bucket:
+        yield bucket
+
+
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    """The layers that are sharded one by one: those transformers would not split, else those of the longest list."""
+    names = set(getattr(model, "_no_split_modules", None) or ())
+    found = [module for module in model.modules() if type(module).__name__ in names]
+    lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return found or max(lists, key=len, default=[])
+
+
+def _parts(model: nn.Module) -> list[FSDPModule]:
+    return [module for module in model.modules() if isinstance(module, FSDPModule)]

@@ -1,0 +1,111 @@
+"""One step's work cut over the ranks: rollouts, rewards and rows. Every rank ends with the results of all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..batch import Batch
+from ..data.rewards import Scorer, Scores, joined_scores
+from ..data.streams import derive_seed
+from ..rollout.base import Sampler
+from ..types import Answer, Row, Sample, Sampling
+from .ranks import Ranks
+
+
+class SplitSampler:
+    """A sampler whose prompts are shared out; each rank decodes its own and gets everybody's trajectories.
+
+    An engine with `skip` (`decode`) gives the same trajectories on any number of ranks; another one draws from a
+    generator per rank, so there the number of ranks matters.
+
+    Args:
+        sampler: of this rank.
+        whole: opens the model's parameters for forward passes that the ranks do not make in step.
+    """
+
+    def __init__(self, sampler: Sampler, ranks: Ranks, whole: Callable[[], AbstractContextManager[None]]):
+        self.sampler, self.ranks, self.whole = sampler, ranks, whole
+
+    @property
+    def restarts(self) -> int | None:
+        """Times the ranks' engines were started again; None: they cannot be. A collective."""
+        own = getattr(self.sampler, "restarts", None)
+        return None if own is None else int(self.ranks.all_sum([own])[0])
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        generator: torch.Generator,
+        pixels: Tensor | None = None,
+    ) -> list[Sample]:
+        """See `rollout.base.Sampler.generate`."""
+        mine = self.ranks.share(len(prompts))
+        own = prompts[mine.start : mine.stop]
+        seen = () if pixels is None else (pixels[mine.start : mine.stop],)
+        skip = getattr(self.sampler, "skip", None)
+        with self.whole():
+            if skip is None:
+                found = self.sampler.generate(own, sampling, self._of_this_rank(generator), *seen)
+            else:
+                skip(mine.start * sampling.n, sampling, generator)
+                found = self.sampler.generate(own, sampling, generator, *seen)
+                skip((len(prompts) - mine.stop) * sampling.n, sampling, generator)
+        told = self.ranks.gather([[list(t.completion_ids), t.finished, t.logps] for t in found])
+        drawn = [each for part in told for each in part]
+        return [
+            Sample(tuple(prompts[i // sampling.n]), tuple(ids), finished, logps=tuple(logps))
+            for i, (ids, finished, logps) in enumerate(drawn)
+        ]
+
+    def _of_this_rank(self, generator: torch.Generator) -> torch.Generator:
+        seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+        return torch.Generator().manual_seed(derive_seed(seed, "rank", self.ranks.rank))
+
+
+class SplitScorer:
+    """A scorer whose groups (neighbouring completions of one row) are shared out; each is scored once."""
+
+    def __init__(self, scorer: Scorer, ranks: Ranks):
+        self.scorer, self.ranks = scorer, ranks
+        self.task = getattr(scorer, "task", None)
+
+    def score(self, rows: Sequence[Row], texts: Sequence[Answer], completion_ids: Sequence[Sequence[int]]) -> Scores:
+        """See `data.rewards.Scorer`."""
+        starts = [i for i, row in enumerate(rows) if i == 0 or row is not rows[i - 1]]
+        mine = self.ranks.share(len(starts))
+        start, stop = ([*starts, len(rows)][i] for i in (mine.start, mine.stop))
+        found = self.scorer.score(rows[start:stop], texts[start:stop], completion_ids[start:stop]) if mine else None
+        told = self.ranks.gather(None if found is None else vars(found))
+        parts = [Scores(**part) for part in told if part is not None]
+        if not parts:
+            return self.scorer.score([], [], [])
+        return joined_scores(parts)
+
+
+def micro_batches(batch: Batch, size: int, ranks: Ranks) -> Iterator[tuple[list[int], Batch]]:
+    """This rank's rows, `size` at a time: their numbers in the batch, and themselves.
+
+    Every rank gets the same number of micro-batches, since sharded passes are made in step: one that has no row left
+    gets a row without loss and no number. Rows are dealt out by length, so that the ranks' work is alike.
+    """
+    if ranks.size == 1:
+        mine = list(range(len(batch)))
+    else:
+        lengths = batch.attention_mask.sum(1)
+        mine = torch.argsort(lengths, descending=True, stable=True)[ranks.rank :: ranks.size].tolist()
+    own = batch if ranks.size == 1 else batch.take(mine)
+    for i in range(math.ceil(math.ceil(len(batch) / ranks.size) / size)):
+        part = own.rows(i * size, (i + 1) * size)
+        yield mine[i * size : (i + 1) * size], part if len(part) else _silent(batch)
+
+
+def _silent(batch: Batch) -> Batch:
+    first = batch.rows(0, 1)
+    return replace(first, completion_mask=torch.zeros_like(first.completion_mask))

@@ -1,0 +1,1 @@
+"""What a step trains on: prompts and demonstrations, rollouts, advantages."""

@@ -1,0 +1,1 @@
+"""Settings of a run: what they are, and what is said when one is wrong."""

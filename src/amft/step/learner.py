@@ -1,0 +1,242 @@
+"""The policy and its optimizer: gradients of one loss at a time, and one guarded update."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from transformers import PreTrainedModel
+
+from ..balance.base import Weights
+from ..batch import Batch, MetricSums
+from ..distributed.parallel import Parallel, full
+from ..distributed.rank_partition import micro_batches
+from ..meta import MixGrad
+from ..meta.inplace import placed_like
+from ..meta.mixgrad import Mixed
+from ..models.attention import attention
+from ..models.forward import TokenScores, token_scores
+from ..models.packed import PACKED
+from ..schedules import lr_factor
+from ..settings.config import AMFTConfig
+from .critic import Critic
+from .frozen_entries import FrozenEntries
+from .objective import Loss
+
+
+def build_optimizer(model: torch.nn.Module, config: AMFTConfig) -> torch.optim.Optimizer:
+    """The optimizer of `config.optim`; weight decay on matrices only."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if config.optim == "sgd":
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.sgd_momentum)
+    kinds: dict[str, Any] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+    kind: type[torch.optim.Adam] = kinds[config.optim]
+    betas = (config.adam_beta1, config.adam_beta2)
+    return kind(groups, lr=config.learning_rate, betas=betas, eps=config.adam_epsilon)
+
+
+@dataclass
+class Learner:
+    """One policy in training. Losses go through `gradient`, which adds to `p.grad`; `update` makes the step."""
+
+    model: PreTrainedModel
+    optimizer: torch.optim.Optimizer
+    mix: MixGrad | None
+    """Keeps the two gradients apart; None when the rule needs no meta-gradient."""
+    config: AMFTConfig
+    parallel: Parallel
+    critic: Critic | None = None
+    """The value head of PPO; None for losses without one."""
+    imitator: torch.optim.Optimizer | None = None
+    """Makes the steps that only imitate, with moments of its own; None: one optimizer makes all."""
+    changes: FrozenEntries | None = None
+    """Which entries a step of imitation leaves alone; None: it may change all."""
+
+    def gradient(self, loss: Loss, batch: Batch, count: float, scale: float = 1.0) -> tuple[float, MetricSums]:
+        """Add the gradient of `scale * loss` to `p.grad`, micro-batch by micro-batch, summed over ranks.
+
+        Args:
+            loss: a method of `Objective`.
+            batch: all rows of this branch, on every rank; none gives no gradient.
+            count: global denominator over all micro-batches and ranks.
+            scale: weight of the loss.
+
+        Returns:
+            The unscaled loss and its metric sums over all micro-batches and ranks.
+        """
+        ranks, value = self.parallel.ranks, 0.0
+        sums: MetricSums = {}
+        critic = self.critic.reducing() if self.critic else contextlib.nullcontext()
+        with self.parallel.reducing(self.model), critic, self._laid_out(self.model):
+            for _, part in micro_batches(batch, self.config.micro_batch_size, ranks):
+                with self.autocast():
+                    out = loss(self.model, part.to(self.parallel.device), count)
+                (scale * out.loss).backward()
+                value += float(out.loss.detach())
+                for name, (total, n) in out.sums.items():
+                    before = sums.get(name, (0.0, 0.0))
+                    sums[name] = (before[0] + total, before[1] + n)
+        value, *flat = ranks.all_sum([value, *(number for name in sorted(sums) for number in sums[name])])
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+        return value, {**sums, **dict(zip(sorted(sums), pairs, strict=True))}
+
+    def logps(self, model: torch.nn.Module, batch: Batch, temperature: float | None = None) -> torch.Tensor:
+        """[B, C] log-probabilities of a batch under a model, as the training forward would compute them.
+
+        Args:
+            model: the policy or a reference.
+            batch: rows.
+            temperature: divides the logits; None is that of the rollouts.
+        """
+        temperature = self.config.temperature if temperature is None else temperature
+        return self._scores(model, batch, lambda scores: scores.logps, temperature)
+
+    def values(self, batch: Batch) -> torch.Tensor:
+        """[B, C] what the value head says of the state before each token."""
+        critic = self.critic
+        assert critic is not None
+
+        def read(scores: TokenScores) -> torch.Tensor:
+            assert scores.hidden is not None
+            return critic.values(scores.hidden)
+
+        return self._scores(self.model, batch, read, self.config.temperature, hidden=True)
+
+    @torch.no_grad()
+    def _scores(
+        self,
+        model: torch.nn.Module,
+        batch: Batch,
+        read: Callable[[TokenScores], torch.Tensor],
+        temperature: float,
+        hidden: bool = False,
+    ) -> torch.Tensor:
+        dtype = torch.float64 if self.config.dtype == "float64" else torch.float32
+        out = torch.zeros_like(batch.completion_mask, dtype=dtype)
+        with self._laid_out(model):
+            for rows, part in micro_batches(batch, self.config.micro_batch_size, self.parallel.ranks):
+                with self.autocast():
+                    at = part.to(self.parallel.device)
+                    found = read(token_scores(model, at, temperature=temperature, hidden=hidden))
+                out[rows, : found.shape[1]] = found[: len(rows)].to(out)
+        return self.parallel.ranks.sum_(out)
+
+    def _laid_out(self, model: torch.nn.Module) -> contextlib.AbstractContextManager[None]:
+        """Forward passes inside, and their backward passes, run on rows without padding where that is asked for."""
+        return attention(cast(PreTrainedModel, model), PACKED) if self.config.padding_free else contextlib.nullcontext()
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """bfloat16 arithmetic over float32 master weights, when asked for."""
+        if self.config.dtype != "bfloat16":
+            return contextlib.nullcontext()
+        return torch.autocast(self.model.device.type, torch.bfloat16)
+
+    def combine(self, weights: Weights) -> Mixed:
+        """`MixGrad.combine`; the value head belongs to the RL loss, so its gradient takes that weight."""
+        assert self.mix is not None
+        if self.critic is not None:
+            self.critic.rescale(weights.rl)
+        return self.mix.combine(weights)
+
+    def clear(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.critic is not None:
+            self.critic.clear()
+
+    @torch.no_grad()
+    def rescale(self, factor: float) -> None:
+        """Multiply `p.grad` in place: the weight of a branch, known after its backward."""
+        found = [p.grad for p in self.model.parameters() if p.grad is not None]
+        if found and factor != 1.0:
+            torch._foreach_mul_(found, factor)
+        if self.critic is not None:
+            self.critic.rescale(factor)
+
+    def update(self, step: int, accept: Callable[[float], bool], imitates: bool = False) -> float:
+        """Clip, ask, step. A refused step changes no parameter and forgets the meta-gradient's buffers.
+
+        Args:
+            step: optimizer steps done before this one; sets the learning rate.
+            accept: called with the gradient norm before clipping; False refuses the step.
+            imitates: the step is imitation alone, so the imitator makes it when there is one.
+
+        Returns:
+            The gradient norm before clipping.
+        """
+        factor = lr_factor(self.config.lr_scheduler_type, step, self.config.max_steps, self.config.lr_warmup_steps)
+        optimizer = self.imitator if self.imitator is not None and imitates else self.optimizer
+        for group in [*self.optimizer.param_groups, *optimizer.param_groups]:
+            group["lr"] = self.config.learning_rate * factor
+        norm = self._clip()
+        if accept(norm):
+            with contextlib.nullcontext() if self.changes is None else self.changes.around(imitates):
+                optimizer.step()
+            if self.critic is not None:
+                self.critic.step(factor)
+            if self.mix is not None:
+                self.mix.after_step()
+        elif self.mix is not None:
+            self.mix.discard()
+        self.clear()
+        return norm
+
+    def _clip(self) -> float:
+        """The policy's norm; a critic's in its place when that one is not finite, so that the step is refused."""
+        own = self.critic.clip() if self.critic is not None else 0.0
+        norm = self._clip_policy()
+        return norm if math.isfinite(own) else own
+
+    def _clip_policy(self) -> float:
+        limit = self.config.max_grad_norm
+        if self.mix is not None:
+            return self.mix.clip_(limit)
+        trained = [p for p in self.model.parameters() if p.grad is not None]
+        return float(full(torch.nn.utils.clip_grad_norm_(trained, float("inf") if limit is None else limit)))
+
+    @property
+    def learning_rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def state_dict(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Optimizer and meta-gradient tensors, by name of the parameter."""
+        own = {} if self.imitator is None else {"imitator": self._moments(self.imitator)}
+        meta = {} if self.mix is None else self.mix.state_dict()
+        critic = {} if self.critic is None else {"critic": self.critic.state_dict()}
+        changes = {} if self.changes is None else {"changes": self.changes.state_dict()}
+        return {"optimizer": self._moments(self.optimizer), "meta": meta, **own, **critic, **changes}
+
+    def _moments(self, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+        names = {p: name for name, p in self.model.named_parameters()}
+        return {
+            f"{key}.{names[p]}": torch.as_tensor(value)
+            for p, entry in optimizer.state.items()
+            for key, value in entry.items()
+            if value is not None
+        }
+
+    def load_state_dict(self, tensors: dict[str, dict[str, torch.Tensor]]) -> None:
+        self._load_moments(self.optimizer, tensors.get("optimizer", {}))
+        if self.imitator is not None:
+            self._load_moments(self.imitator, tensors.get("imitator", {}))
+        if self.changes is not None:
+            self.changes.load_state_dict(tensors.get("changes", {}))
+        if self.mix is not None and "meta" in tensors:
+            self.mix.load_state_dict(tensors["meta"])
+        if self.critic is not None:
+            self.critic.load_state_dict(tensors["critic"])
+
+    def _load_moments(self, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+        parameters = dict(self.model.named_parameters())
+        for key, value in tensors.items():
+            slot, _, name = key.partition(".")
+            like = parameters[name]
+            optimizer.state[like][slot] = value.clone() if slot == "step" else placed_like(like, value)

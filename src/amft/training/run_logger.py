@@ -1,0 +1,159 @@
+"""What a run writes about itself: metrics, timings, samples, scores, events, and the progress bar."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import transformers
+from tqdm import tqdm
+
+from .. import __version__
+from ..batch import Batch
+from ..demo_mixing.generation import Generation
+from ..experience.sampling_context import Prompts
+from ..experience.sources import Sources
+from ..runs import RunDirectory
+from ..settings.config import AMFTConfig
+from .tracking import trackers
+
+SHOWN_PROMPTS = 2
+"""Prompts written to samples.jsonl each time."""
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """Versions, hardware, command and seed."""
+    return {
+        "amft": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "platform": platform.platform(),
+        "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
+        "threads": torch.get_num_threads(),
+        "command": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
+        "seed": seed,
+    }
+
+
+class RunLogger:
+    """Writes the run directory's streams as training goes."""
+
+    def __init__(self, run: RunDirectory, tokenizer: Any, config: AMFTConfig, sources: Sources):
+        self.run, self.tokenizer, self.config, self.sources = run, tokenizer, config, sources
+        self.batch: Batch | None = None
+        """The last rollouts, for the bundle of a non-finite step."""
+        self.at = 0
+        """Step that is being made; samples carry it."""
+        self.trackers = trackers(config)
+
+    def bar(self, step: int) -> Any:
+        """The progress bar of a run that is at this step."""
+        return tqdm(total=self.config.max_steps, initial=step, unit="step", disable=None, dynamic_ncols=True)
+
+    def step(self, step: int, row: Mapping[str, Any], timings: dict[str, float], bar: Any) -> None:
+        """One line of metrics, one of timings, one move of the bar."""
+        tokens = row.get("tokens/rollout", 0.0) + row.get("tokens/demo", 0.0)
+        timings["tokens_per_second"] = tokens / timings["time/step"]
+        finite = {name: value for name, value in row.items() if not isinstance(value, float) or value - value == 0}
+        self.run.append("metrics", {"step": step, **finite})
+        self.run.append("timings", {"step": step, **timings})
+        for tracker in self.trackers:
+            tracker.log(step, {**finite, **timings})
+        shown = {name: row.get(key) for name, key in (("mu", "mix/mu"), ("reward", "reward"), ("H", "entropy"))}
+        shown = {name: f"{value:.2f}" for name, value in shown.items() if value is not None}
+        bar.set_postfix({**shown, "tok/s": f"{timings['tokens_per_second']:.0f}"}, refresh=False)
+        bar.update()
+        if "eval/val/success" in row:
+            tqdm.write(f"step {step}: validation success {row['eval/val/success']:.1%}, mu {row['mix/mu']:.2f}")
+        self.at = step
+
+    def remember(self, batch: Batch) -> None:
+        """Keep the rollouts for `bundle`."""
+        self.batch = batch
+
+    def samples(self, prompts: Prompts, generation: Generation) -> None:
+        """Rollouts of the first prompts, beside a demonstration where there is one."""
+        every, window = self.config.sample_steps, self.config.steps_per_generation * self.config.num_iterations
+        if not every or -self.at % every >= window:  # none of the steps that use this generation is due
+            return
+        for place, index in enumerate(generation.chosen[:SHOWN_PROMPTS]):
+            row = prompts.rows[index]
+            problem = row.get("problem")
+            self.run.append(
+                "samples",
+                {
+                    "step": self.at + 1,
+                    "key": problem.key if problem is not None else str(index),
+                    "prompt": _text(row["prompt"]),
+                    "demonstration": _text(self._demonstration(row)),
+                    "completions": [
+                        {
+                            "text": line.text,
+                            "reward": line.reward if line.reward == line.reward else None,
+                            "outcome": line.outcome,
+                        }
+                        for line in generation.rollouts[place]
+                    ],
+                },
+            )
+
+    def _demonstration(self, row: Mapping[str, Any]) -> Any:
+        task = getattr(self.sources.scorer, "task", None)
+        return task.demonstrate(row["problem"]) if task is not None else row.get("completion")
+
+    def write_scores(self, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            self.run.append("scores", row)
+
+    def scores(self, model: str) -> list[dict[str, Any]]:
+        """The graded answers already written for `base` or `policy`."""
+        return [row for row in self.run.rows("scores") if row["model"] == model]
+
+    def event(self, step: int, kind: str, message: str) -> None:
+        self.run.append("events", {"step": step, "kind": kind, "message": message})
+
+    def bundle(self) -> dict[str, Any]:
+        """The last rollouts, for a person who looks into a non-finite step."""
+        if self.batch is None:
+            return {}
+        ids = self.batch.ids.tolist()
+        advantages = None if self.batch.advantages is None else self.batch.advantages.tolist()
+        return {"ids": ids, "texts": self.tokenizer.batch_decode(ids), "advantages": advantages}
+
+
+class SilentRunLogger(RunLogger):
+    """The run_logger of the ranks that write nothing and say nothing."""
+
+    def __init__(self, run: RunDirectory, tokenizer: Any, config: AMFTConfig, sources: Sources):
+        super().__init__(run, tokenizer, config.model_copy(update={"report_to": []}), sources)
+
+    def bar(self, step: int) -> Any:
+        return tqdm(total=self.config.max_steps, initial=step, disable=True)
+
+    def step(self, step: int, row: Mapping[str, Any], timings: dict[str, float], bar: Any) -> None:  # noqa: ARG002
+        self.at = step
+
+    def samples(self, prompts: Prompts, generation: Generation) -> None:
+        pass
+
+    def write_scores(self, rows: list[dict[str, Any]]) -> None:
+        pass
+
+    def event(self, step: int, kind: str, message: str) -> None:
+        pass
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return "\n".join(_spoken(message["content"]) for message in value)
+
+
+def _spoken(content: Any) -> str:
+    """A message's text, with its picture named."""
+    return content if isinstance(content, str) else "".join(part.get("text", "[picture]\n") for part in content)
