@@ -86,7 +86,7 @@ def _outcome(rows: Sequence[Mapping[str, Any]]) -> str:
             "before": percent(row["before"], row["before_low"], row["before_high"]),
             "after": percent(row["after"], row["after_low"], row["after_high"]),
             "answers": row["n"],
-            "clusters": row["hands"],
+            "clusters": row["clusters"],
         }
         for row in rows
     ]

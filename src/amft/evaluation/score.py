@@ -66,7 +66,7 @@ def before_after(before: Rows, after: Rows) -> list[dict[str, Any]]:
                 for suffix, name in (("", "rate"), ("_low", "low"), ("_high", "high"))
             },
             "n": row["n"],
-            "clusters": row["hands"],
+            "clusters": row["clusters"],
         }
         for row in summary(before)
         if row["split"] in after_by_split
