@@ -66,7 +66,7 @@ def test_a_run_is_trained_reported_diagnosed_and_evaluated(workplace: Path, caps
     question = ["eval", "run", "--task", "general_points-v1", "--split", "id", "--problems", "3", "--samples", "2"]
     assert main([*question, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [(row["split"], row["n"], row["hands"]) for row in rows] == [("id", 6, 3)]
+    assert [(row["split"], row["n"], row["clusters"]) for row in rows] == [("id", 6, 3)]
     assert main(question) == 0
     assert capsys.readouterr().out.splitlines()[0].split()[0] == "split"
     assert main(["eval", "run", "--split", "seen", "--problems", "1", "--set", "target=10", "--json"]) == 0
