@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+RL, SFT = "rl", "sft"
+"""Branches of a step: the one that explores, and the one that imitates; `sft/CLASS` where a rule splits it."""
+
 Part: TypeAlias = dict[str, Any]
 """A piece of a message: `{"type": "text", "text": "..."}` or `{"type": "image", "image": a PIL image}`."""
 

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from ..signals.base import Signals
+from ..signals.demo_gain import DEMO_GAIN
+from ..signals.entropy import ENTROPY
 from .amft_steps import STEPS, finite, moments, moments_start, noise_ratio
-from .base import Signals, State, Weights, require_choice, require_number
+from .base import State, Update
+from .checks import require_choice, require_number
+from .requirements import JacobianKind, MetaGradient, Requirements, Utility
+from .weights import Weights
 
 LAMBDA = 0.1
 """Default weight of `entropy="measured"`, utility per square nat."""
@@ -29,11 +36,13 @@ class AMFT:
         mu_update: see above.
         utility: what estimates grad U: "lookahead" (the next step's RL gradient), "heldout" (policy gradient on
             held-out prompts), "likelihood" (held-out demonstrations), "none" (no meta-gradient, no buffer: the entropy
-            term alone). Read by the trainer.
-        jacobian: of the optimizer, "exact" or the paper's "identity". Read by the trainer.
-        horizon: decay in [0, 1) of the trace of past effects (one more buffer); 0: one step ahead. Read by the trainer.
+            term alone).
+        jacobian: of the optimizer, "exact" or the paper's "identity".
+        horizon: decay in [0, 1) of the trace of past effects (one more buffer); 0: one step ahead.
+        meta_every: steps between two measurements of the utilities heldout and likelihood.
+        meta_skip: first optimizer steps whose effect is not observed: Adam's are ill-conditioned.
         prior: "none", mu begins at `mu_init`; "graded", at the gain of the demonstrations where that is higher: how
-            often the verifier puts one above an answer of the policy, less how often below (`Signals.demo_gain`).
+            often the verifier puts one above an answer of the policy, less how often below (`amft.signals.demo_gain`).
         mu_init, mu_min, mu_max: start and bounds of the weight of imitation.
         eta_mu: step size (the paper's meta_lr), in units of x; None takes the default of `mu_update`.
         eta_h: entropy step size (entropy_lr), in units of x per nat; None takes the default of `mu_update`. For
@@ -43,7 +52,7 @@ class AMFT:
         max_change: largest change of mu in one step.
         beta1, beta2: decays of Adam's two moments.
         noise_decay: decay of the running mean and variance behind `mix/meta_grad_snr`.
-        warmup: False leaves out the run's `sft_warmup_steps`. Read by the trainer.
+        warmup: False leaves out the run's `sft_warmup_steps`.
         shrink: scale the meta step by `snr^2 / (1 + snr^2)`, near 0 while the mean is lost in its noise.
 
     Raises:
@@ -51,9 +60,11 @@ class AMFT:
     """
 
     mu_update: str = "normalized"
-    utility: str = "lookahead"
-    jacobian: str = "exact"
+    utility: Utility | Literal["none"] = "lookahead"
+    jacobian: JacobianKind = "exact"
     horizon: float = 0.8
+    meta_every: int = 10
+    meta_skip: int = 5
     prior: str = "none"
     mu_init: float = 0.1
     mu_min: float = 0.05
@@ -82,33 +93,45 @@ class AMFT:
         require_number("mu_min", self.mu_min, 0.0, self.mu_max)
         require_number("mu_init", self.mu_init, self.mu_min, self.mu_max)
         require_number("max_change", self.max_change, 0.0, 1.0)
-        for name in ("horizon", "beta1", "beta2", "noise_decay"):
-            require_number(name, getattr(self, name), 0.0, 1.0, below=True)
-        for name in ("eta_mu", "eta_h"):
-            if getattr(self, name) is not None:
-                require_number(name, getattr(self, name), 0.0, 1e12)
+        rates = {"horizon": self.horizon, "beta1": self.beta1, "beta2": self.beta2, "noise_decay": self.noise_decay}
+        for name, decay in rates.items():
+            require_number(name, decay, 0.0, 1.0, below=True)
+        for name, size in {"eta_mu": self.eta_mu, "eta_h": self.eta_h}.items():
+            if size is not None:
+                require_number(name, size, 0.0, 1e12)
+        require_number("meta_every", self.meta_every, 1, 1e9)
+        require_number("meta_skip", self.meta_skip, 0, 1e9)
         if self.entropy == "measured":
             require_choice("mu_update with entropy 'measured'", self.mu_update, ("paper", "normalized"))
             require_choice("utility with entropy 'measured'", self.utility, ("lookahead", "heldout", "likelihood"))
 
     @property
-    def needs(self) -> frozenset[str]:
-        meta = {"meta_grad"} if self.utility != "none" else set()
-        begins = {"demo_gain"} if self.prior == "graded" else set()
-        steers = {"target": {"entropy"}, "measured": {"entropy", "entropy_grad"}, "none": set()}[self.entropy]
-        return frozenset(meta | begins | steers)
+    def requirements(self) -> Requirements:
+        steers = () if self.entropy == "none" else (ENTROPY,)
+        begins = (DEMO_GAIN,) if self.prior == "graded" else ()
+        meta = None
+        if self.utility != "none":
+            meta = MetaGradient(
+                utility=self.utility,
+                horizon=self.horizon,
+                jacobian=self.jacobian,
+                every=self.meta_every,
+                skip=self.meta_skip,
+                entropy=self.entropy == "measured",
+            )
+        return Requirements((*steers, *begins), meta, warmup=self.warmup)
 
     def init(self) -> State:
         return {"mu": float(self.mu_init), **moments_start()}
 
-    def update(self, state: State, signals: Signals) -> tuple[Weights, State, dict[str, float]]:
+    def update(self, state: State, signals: Signals) -> Update:
         """Eq 6 of arXiv 2508.06944 in the coordinate of `mu_update`; a signal that is not finite counts as absent."""
         kind = STEPS[self.mu_update]
-        gap = self._entropy_gap(signals)
+        gap = 0.0 if self.entropy == "none" else self._entropy_gap(signals)
         measured = self._measured(signals, gap)
         gradient, cosine = finite(signals.meta_grad), finite(signals.meta_cos)
         state, metrics, meta_push = dict(state), {}, 0.0
-        gain = finite(signals.demo_gain) if self.prior == "graded" and signals.step == 0 else None
+        gain = finite(signals[DEMO_GAIN]) if self.prior == "graded" and signals.step == 0 else None
         if gain is not None:
             metrics["mix/demo_gain"] = gain
             state["mu"] = max(self.mu_init, gain)
@@ -138,7 +161,7 @@ class AMFT:
         return default if self.eta_h is None else self.eta_h
 
     def _entropy_gap(self, signals: Signals) -> float:
-        entropy, target = finite(signals.entropy), finite(signals.entropy_target)
+        entropy, target = finite(signals[ENTROPY]), finite(signals.entropy_target)
         return 0.0 if entropy is None or target is None else target - entropy
 
     def _measured(self, signals: Signals, gap: float) -> float:

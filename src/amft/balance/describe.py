@@ -24,7 +24,7 @@ def describe() -> list[dict[str, Any]]:
                 "files": list(dict.fromkeys(_file(kind) for kind in classes)),
                 "parts": dict(entry.parts),
                 "settings": {key: value for key, value in settings.items() if key not in entry.fixed},
-                "needs": sorted(build_method({"rule": name}).needs),
+                "needs": build_method({"rule": name}).described(),
                 "published": entry.published,
                 "deviations": entry.deviations,
                 "status": "experimental" if entry.experimental else "verified",
@@ -35,7 +35,7 @@ def describe() -> list[dict[str, Any]]:
 
 
 def describe_parts() -> list[dict[str, Any]]:
-    """Every part that can be put in the place of another: `slot`, `part`, `summary`, `file`, `settings`, `needs`."""
+    """Every part that can be put in the place of another: `slot`, `part`, `summary`, `file`, `settings`."""
     return [
         {
             "slot": slot,
@@ -43,7 +43,6 @@ def describe_parts() -> list[dict[str, Any]]:
             "summary": " ".join((kind.__doc__ or "").split("\n\n")[0].split()),
             "file": _file(kind),
             "settings": defaults(kind),
-            "needs": sorted(getattr(kind, "needs", ())),
         }
         for slot, kinds in PARTS.items()
         for name, kind in kinds.items()

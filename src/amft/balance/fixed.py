@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .base import Signals, State, Weights, require_number
+from ..signals.base import Signals
+from .base import NOTHING, State, Update
+from .checks import require_number
+from .requirements import Requirements
+from .weights import Weights
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,7 @@ class Fixed:
     """
 
     mu: float = 0.5
-    needs: ClassVar[frozenset[str]] = frozenset()
+    requirements: ClassVar[Requirements] = NOTHING
 
     def __post_init__(self) -> None:
         require_number("mu", self.mu, 0.0, 1.0)
@@ -25,7 +29,7 @@ class Fixed:
     def init(self) -> State:
         return {}
 
-    def update(self, state: State, signals: Signals) -> tuple[Weights, State, dict[str, float]]:  # noqa: ARG002
+    def update(self, state: State, signals: Signals) -> Update:  # noqa: ARG002
         return Weights.convex(self.mu), dict(state), {"mix/mu": float(self.mu)}
 
 
@@ -40,7 +44,7 @@ class Pair:
 
     sft: float = 1.0
     rl: float = 1.0
-    needs: ClassVar[frozenset[str]] = frozenset()
+    requirements: ClassVar[Requirements] = NOTHING
 
     def __post_init__(self) -> None:
         require_number("sft", self.sft, 0.0, 1e6)
@@ -49,5 +53,5 @@ class Pair:
     def init(self) -> State:
         return {}
 
-    def update(self, state: State, signals: Signals) -> tuple[Weights, State, dict[str, float]]:  # noqa: ARG002
-        return Weights(float(self.sft), float(self.rl)), dict(state), {}
+    def update(self, state: State, signals: Signals) -> Update:  # noqa: ARG002
+        return Weights(sft=float(self.sft), rl=float(self.rl)), dict(state), {}

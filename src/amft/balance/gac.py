@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from ..schedules import cosine_decay
+from ..signals.advantage_variance import ADVANTAGE_VARIANCE
+from ..signals.base import Signals
+from ..signals.coefficient_gap import COEFFICIENT_GAP
+from ..signals.nll_variance import NLL_VARIANCE
 from .amft_steps import finite
-from .base import Signals, State, Weights, require_number
+from .base import State, Update
+from .checks import require_number
+from .requirements import Requirements
 from .scheduled import require_point, step_of
+from .weights import Weights
 
-STATISTICS = ("advantage_var", "nll_var", "coef_gap")
+STATISTICS = (ADVANTAGE_VARIANCE, NLL_VARIANCE, COEFFICIENT_GAP)
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,6 @@ class Gac:
     mu_min: float = 0.05
     mu_max: float = 0.9
     max_change: float = 0.01
-    needs: ClassVar[frozenset[str]] = frozenset(STATISTICS)
 
     def __post_init__(self) -> None:
         require_number("mu_max", self.mu_max, 0.0, 1.0)
@@ -57,18 +62,22 @@ class Gac:
         require_point("rise", self.rise)
         require_point("fall", self.fall)
 
-    def init(self) -> State:
-        return {"mu": float(self.mu_init), "seen": 0, **dict.fromkeys(STATISTICS, 0.0)}
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(STATISTICS, every=self.every)
 
-    def update(self, state: State, signals: Signals) -> tuple[Weights, State, dict[str, float]]:
-        found = {name: finite(getattr(signals, name)) for name in STATISTICS}
+    def init(self) -> State:
+        return {"mu": float(self.mu_init), "seen": 0, **{statistic.name: 0.0 for statistic in STATISTICS}}
+
+    def update(self, state: State, signals: Signals) -> Update:
+        found = {statistic.name: finite(signals[statistic]) for statistic in STATISTICS}
         if signals.step % self.every or None in found.values():
             return Weights.convex(state["mu"]), dict(state), {"mix/mu": state["mu"]}
         state = {**state, "seen": state["seen"] + 1}
         for name, value in found.items():
             state[name] = self.ema * state[name] + (1.0 - self.ema) * max(value or 0.0, 0.0)
         correct = 1.0 - self.ema ** state["seen"]
-        v_r, v_s, d2 = (state[name] / correct for name in STATISTICS)
+        v_r, v_s, d2 = (state[statistic.name] / correct for statistic in STATISTICS)
         noise = d2 + v_s + v_r
         best = (self.a * d2 + v_r) / noise if noise > 0.0 else self.a
         target = (1.0 - self.blend) * best + self.blend * self._prior(signals)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from .base import Signals, State, Weights, require_choice, require_number
+from ..signals.base import Signals
+from ..signals.past import BUFFERED
+from .base import State, Update
+from .checks import require_choice, require_number
+from .requirements import Freeze, Requirements, SftOptimizer
+from .weights import Weights
 
 
 @dataclass(frozen=True)
@@ -22,10 +26,9 @@ class Interleave:
     """
 
     size: int = 64
-    sft_optimizer: str = "own"
+    sft_optimizer: SftOptimizer = "own"
     freeze: float = 0.0
     history: float = 0.9
-    needs: ClassVar[frozenset[str]] = frozenset({"buffered"})
 
     def __post_init__(self) -> None:
         require_number("size", self.size, 1, 1e9)
@@ -33,9 +36,15 @@ class Interleave:
         require_number("freeze", self.freeze, 0.0, 1.0)
         require_number("history", self.history, 0.0, 1.0, below=True)
 
+    @property
+    def requirements(self) -> Requirements:
+        freeze = Freeze(self.freeze, self.history) if self.freeze else None
+        return Requirements((BUFFERED,), sft_optimizer=self.sft_optimizer, freeze=freeze)
+
     def init(self) -> State:
         return {}
 
-    def update(self, state: State, signals: Signals) -> tuple[Weights, State, dict[str, float]]:
-        mu = 1.0 if signals.buffered >= self.size else 0.0
-        return Weights.convex(mu), dict(state), {"mix/mu": mu, "mix/buffered": float(signals.buffered)}
+    def update(self, state: State, signals: Signals) -> Update:
+        waiting = signals[BUFFERED] or 0
+        mu = 1.0 if waiting >= self.size else 0.0
+        return Weights.convex(mu), dict(state), {"mix/mu": mu, "mix/buffered": float(waiting)}

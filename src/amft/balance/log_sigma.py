@@ -6,8 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..signals.base import Signals
+from ..signals.past import POLICY_LOSS, SFT_LOSS
 from .amft_steps import finite
-from .base import Signals, State, Weights, require_number
+from .base import State, Update
+from .checks import require_number
+from .requirements import Requirements
+from .weights import Weights
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class LogSigma:
     lr: float = 0.01
     decay: float = 0.99
     clamp: float = 100.0
-    needs: ClassVar[frozenset[str]] = frozenset({"policy_loss", "sft_loss"})
+    requirements: ClassVar[Requirements] = Requirements((POLICY_LOSS, SFT_LOSS))
 
     def __post_init__(self) -> None:
         require_number("s_max", self.s_max, -10.0, 10.0)
@@ -46,13 +51,13 @@ class LogSigma:
     def init(self) -> State:
         return {"s_rl": float(self.s_rl), "s_sft": float(self.s_sft), "lr": float(self.lr), "at": 0}
 
-    def update(self, state: State, signals: Signals) -> tuple[Weights, State, dict[str, float]]:
+    def update(self, state: State, signals: Signals) -> Update:
         state = {**state, "at": state["at"] + 1}
         if state["at"] > 1:  # before the first step of the single stage there is only the warm-up's loss
-            state["s_rl"] = self._moved(state["s_rl"], state["lr"], finite(signals.policy_loss))
-            state["s_sft"] = self._moved(state["s_sft"], state["lr"], finite(signals.sft_loss))
+            state["s_rl"] = self._moved(state["s_rl"], state["lr"], finite(signals[POLICY_LOSS]))
+            state["s_sft"] = self._moved(state["s_sft"], state["lr"], finite(signals[SFT_LOSS]))
             state["lr"] *= self.decay
-        weights = Weights(math.exp(-2.0 * state["s_sft"]), math.exp(-2.0 * state["s_rl"]))
+        weights = Weights(sft=math.exp(-2.0 * state["s_sft"]), rl=math.exp(-2.0 * state["s_rl"]))
         return weights, state, {"mix/s_rl": state["s_rl"], "mix/s_sft": state["s_sft"]}
 
     def _moved(self, s: float, lr: float, loss: float | None) -> float:

@@ -13,11 +13,12 @@ from ..demo_mixing.instead import DeadReward, Injected, SoftSwitch, Switch
 from ..demo_mixing.prefix import Prefix, Staircase
 from ..demo_mixing.rows import DemoRow, DemoRowImitated
 from ..weighting.advantages import Signed, UncertainPrefix
-from ..weighting.base import OffPolicy, Weighting
+from ..weighting.base import OffPolicy, TokenInput, Weighting
 from ..weighting.demo_tokens import Dft, Phi
 from ..weighting.sequences import HighEntropyTokens, ImportanceWeight, LowEntropyRows
 from ..weighting.shapes import Floored, Plain, Shaped
 from .base import Balance
+from .requirements import Requirements
 
 
 @dataclass(frozen=True)
@@ -34,35 +35,21 @@ class Method:
     """Surrogate of the ratio on demonstration tokens in the RL loss; None: they are taken for the policy's own."""
 
     @property
-    def needs(self) -> frozenset[str]:
-        """Everything that any part asks for."""
-        parts = (self.rule, self.demo_mixer, self.token_weight, self.advantage)
-        return frozenset().union(*(part.needs for part in parts if part is not None))
-
-    def needs_of(self, part: str) -> frozenset[str]:
-        """What one part asks for; nothing when it is not there."""
-        found = getattr(self, part)
-        return found.needs if found is not None else frozenset()
+    def requirements(self) -> Requirements:
+        """Of the rule."""
+        return self.rule.requirements
 
     @property
-    def warmup(self) -> bool:
-        """False: the run's warm-up is left out."""
-        return getattr(self.rule, "warmup", True)
+    def token_inputs(self) -> frozenset[TokenInput]:
+        """What the weightings read of every token."""
+        weightings = (self.token_weight, self.advantage)
+        return frozenset().union(*(weighting.reads for weighting in weightings if weighting is not None))
 
-    @property
-    def every(self) -> int:
-        """Steps between two measurements of `balance.base.DEMONSTRATIONS`."""
-        return getattr(self.rule, "every", 1)
-
-    @property
-    def freeze(self) -> float:
-        """Share of the entries of each tensor that a step of imitation leaves alone."""
-        return getattr(self.rule, "freeze", 0.0)
-
-    @property
-    def own_optimizer(self) -> bool:
-        """Steps that only imitate have an optimizer, so moments, of their own."""
-        return getattr(self.rule, "sft_optimizer", "shared") == "own"
+    def described(self) -> list[str]:
+        """What the rule and its parts ask for, in a word or two each."""
+        answers = ["answers"] if self.demo_mixer.needs_answers else []
+        inputs = sorted(f"token {needed.name.lower()}" for needed in self.token_inputs)
+        return sorted([*self.requirements.described(), *answers, *inputs])
 
 
 PARTS: dict[str, dict[str, Any]] = {

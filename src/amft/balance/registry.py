@@ -8,13 +8,14 @@ import importlib.util
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..errors import ConfigError
-from .base import SIGNALS, Balance
+from .base import Balance
 from .method import PARTS, Method
 from .method_spec import MethodSpec
 from .methods import RULES as RULES
+from .requirements import Requirements
 
 
 def build_balance(spec: Mapping[str, Any] | Balance) -> Balance:
@@ -119,13 +120,17 @@ def _construct(kind: type, name: str, settings: dict[str, Any]) -> Any:
 
 
 def _checked(rule: Any, name: str) -> Balance:
-    missing = [member for member in ("needs", "init", "update") if not hasattr(rule, member)]
+    members = dir(rule)
+    missing = [member for member in ("requirements", "init", "update") if member not in members]
     if missing:
         raise ConfigError(f"balance.rule: {name} lacks {', '.join(missing)}; see amft.balance.base.Balance")
-    unknown = set(rule.needs) - SIGNALS
-    if unknown:
-        raise ConfigError(f"balance.rule: {name} needs unknown {sorted(unknown)}; known: {', '.join(sorted(SIGNALS))}")
-    return rule
+    try:
+        asked = rule.requirements
+    except (TypeError, ConfigError) as error:
+        raise ConfigError(f"balance.rule: {name}: {error}") from None
+    if not isinstance(asked, Requirements):
+        raise ConfigError(f"balance.rule: {name}.requirements must be a Requirements, got {asked!r}")
+    return cast(Balance, rule)
 
 
 def _load(slot: str, name: str) -> type:

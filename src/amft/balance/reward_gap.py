@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .base import Signals, State, Weights, require_number
+from ..signals.base import Signals
+from ..signals.reward import REWARD
+from .base import State, Update
+from .checks import require_number
+from .requirements import Requirements
+from .weights import Weights
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,7 @@ class RewardGap:
     """
 
     tau: float = 0.5
-    needs: ClassVar[frozenset[str]] = frozenset({"reward"})
+    requirements: ClassVar[Requirements] = Requirements((REWARD,))
 
     def __post_init__(self) -> None:
         require_number("tau", self.tau, -1e6, 1e6)
@@ -25,8 +30,8 @@ class RewardGap:
     def init(self) -> State:
         return {"mu": min(max(float(self.tau), 0.0), 1.0)}
 
-    def update(self, state: State, signals: Signals) -> tuple[Weights, State, dict[str, float]]:
-        mu = state["mu"]
-        if signals.reward is not None and signals.reward == signals.reward:
-            mu = min(max(self.tau - signals.reward, 0.0), 1.0)
+    def update(self, state: State, signals: Signals) -> Update:
+        mu, reward = state["mu"], signals[REWARD]
+        if reward is not None and reward == reward:
+            mu = min(max(self.tau - reward, 0.0), 1.0)
         return Weights.convex(mu), {"mu": mu}, {"mix/mu": mu}

@@ -6,8 +6,13 @@ import random
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..signals.base import Signals
+from ..signals.past import SFT_GRAD_NORM
 from .amft_steps import finite
-from .base import Signals, State, Weights, require_number
+from .base import State, Update
+from .checks import require_number
+from .requirements import Requirements
+from .weights import Weights
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Sasr:
 
     gamma: float = 1.0
     draw_seed: int = 0
-    needs: ClassVar[frozenset[str]] = frozenset({"sft_grad_norm"})
+    requirements: ClassVar[Requirements] = Requirements((SFT_GRAD_NORM,))
 
     def __post_init__(self) -> None:
         require_number("gamma", self.gamma, 0.0, 1e9)
@@ -33,8 +38,8 @@ class Sasr:
     def init(self) -> State:
         return {"warm": None}
 
-    def update(self, state: State, signals: Signals) -> tuple[Weights, State, dict[str, float]]:
-        norm = finite(signals.sft_grad_norm)
+    def update(self, state: State, signals: Signals) -> Update:
+        norm = finite(signals[SFT_GRAD_NORM])
         warm = state["warm"] if state["warm"] is not None else norm
         share = 1.0
         if norm is not None and warm is not None and norm + self.gamma * warm > 0.0:

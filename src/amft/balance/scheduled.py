@@ -7,7 +7,11 @@ from typing import ClassVar
 
 from ..errors import ConfigError
 from ..schedules import cosine_decay, linear_ramp
-from .base import Signals, State, Weights, require_choice, require_number
+from ..signals.base import Signals
+from .base import NOTHING, State, Update
+from .checks import require_choice, require_number
+from .requirements import Requirements, SftOptimizer
+from .weights import Weights
 
 
 def require_point(name: str, point: float) -> None:
@@ -41,8 +45,7 @@ class SwitchAt:
     switch: float = 0.5
     before: float = 1.0
     after: float = 0.0
-    sft_optimizer: str = "shared"
-    needs: ClassVar[frozenset[str]] = frozenset()
+    sft_optimizer: SftOptimizer = "shared"
 
     def __post_init__(self) -> None:
         require_point("switch", self.switch)
@@ -50,10 +53,14 @@ class SwitchAt:
         require_number("after", self.after, 0.0, 1.0)
         require_choice("sft_optimizer", self.sft_optimizer, ("shared", "own"))
 
+    @property
+    def requirements(self) -> Requirements:
+        return Requirements(sft_optimizer=self.sft_optimizer)
+
     def init(self) -> State:
         return {}
 
-    def update(self, state: State, signals: Signals) -> tuple[Weights, State, dict[str, float]]:
+    def update(self, state: State, signals: Signals) -> Update:
         early = signals.step < step_of(self.switch, signals.total_steps)
         mu = float(self.before if early else self.after)
         return Weights.convex(mu), dict(state), {"mix/mu": mu}
@@ -73,7 +80,7 @@ class Ramp:
     stop: float = 0.1
     over: float = 0.0
     shape: str = "linear"
-    needs: ClassVar[frozenset[str]] = frozenset()
+    requirements: ClassVar[Requirements] = NOTHING
 
     def __post_init__(self) -> None:
         require_number("start", self.start, 0.0, 1.0)
@@ -84,7 +91,7 @@ class Ramp:
     def init(self) -> State:
         return {}
 
-    def update(self, state: State, signals: Signals) -> tuple[Weights, State, dict[str, float]]:
+    def update(self, state: State, signals: Signals) -> Update:
         curve = {"linear": linear_ramp, "cosine": cosine_decay}[self.shape]
         length = step_of(self.over, signals.total_steps) or signals.total_steps
         mu = curve(signals.step, length, self.start, self.stop)
@@ -104,7 +111,7 @@ class RiseThenDecay:
     fall: float = 200
     peak: float = 0.9
     valley: float = 0.05
-    needs: ClassVar[frozenset[str]] = frozenset()
+    requirements: ClassVar[Requirements] = NOTHING
 
     def __post_init__(self) -> None:
         require_point("rise", self.rise)
@@ -115,7 +122,7 @@ class RiseThenDecay:
     def init(self) -> State:
         return {}
 
-    def update(self, state: State, signals: Signals) -> tuple[Weights, State, dict[str, float]]:
+    def update(self, state: State, signals: Signals) -> Update:
         rise, fall = (step_of(point, signals.total_steps) for point in (self.rise, self.fall))
         if signals.step < rise:
             mu = linear_ramp(signals.step, rise, 0.0, self.peak)

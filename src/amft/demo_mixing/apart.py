@@ -14,7 +14,7 @@ class Apart:
     """`num_generations` rollouts per prompt, and demonstrations from a stream of their own."""
 
     imitates: ClassVar[str] = "stream"
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs_answers: ClassVar[bool] = False
     pool: ClassVar[str] = "all"
 
     def mix(self, context: SamplingContext) -> Generation:

@@ -16,8 +16,6 @@ from ..types import Sample
 from .generation import Generation
 
 IMITATES = ("stream", "rows", "buffer")
-NEEDS = frozenset({"answers"})
-"""`answers`: demonstrations looked up by prompt; they are encoded only for a demo mixer that asks."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +77,8 @@ class DemoMixer(Protocol):
 
     imitates: ClassVar[str]
     """One of `IMITATES`."""
-    needs: ClassVar[frozenset[str]]
-    """From `NEEDS`."""
+    needs_answers: ClassVar[bool]
+    """Demonstrations are looked up by prompt; they are encoded only for a demo mixer that asks."""
 
     @property
     def pool(self) -> str:

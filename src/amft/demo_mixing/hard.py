@@ -20,7 +20,7 @@ class Hard:
 
     gate: int = 0
     imitates: ClassVar[str] = "buffer"
-    needs: ClassVar[frozenset[str]] = frozenset({"answers"})
+    needs_answers: ClassVar[bool] = True
     pool: ClassVar[str] = "all"
 
     def __post_init__(self) -> None:

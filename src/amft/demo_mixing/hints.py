@@ -32,7 +32,7 @@ class Hinted:
     stop: float = 0.05
     share: float = 0.6
     imitates: ClassVar[str] = "rows"
-    needs: ClassVar[frozenset[str]] = frozenset({"answers"})
+    needs_answers: ClassVar[bool] = True
     pool: ClassVar[str] = "all"
 
     def __post_init__(self) -> None:
@@ -80,7 +80,7 @@ class Guided:
     guided: float = 0.5
     length: float = 0.3
     imitates: ClassVar[str] = "stream"
-    needs: ClassVar[frozenset[str]] = frozenset({"answers"})
+    needs_answers: ClassVar[bool] = True
     pool: ClassVar[str] = "all"
 
     def __post_init__(self) -> None:

@@ -47,7 +47,7 @@ class Switch:
 
     gate: int = 0
     imitates: ClassVar[str] = "rows"
-    needs: ClassVar[frozenset[str]] = frozenset({"answers"})
+    needs_answers: ClassVar[bool] = True
     pool: ClassVar[str] = "all"
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class SoftSwitch:
 
     table: tuple[float, ...] = (1.0, 0.0)
     imitates: ClassVar[str] = "rows"
-    needs: ClassVar[frozenset[str]] = frozenset({"answers"})
+    needs_answers: ClassVar[bool] = True
     pool: ClassVar[str] = "all"
 
     def __post_init__(self) -> None:
@@ -119,7 +119,7 @@ class Injected:
 
     teachers: int = 2
     imitates: ClassVar[str] = "stream"
-    needs: ClassVar[frozenset[str]] = frozenset({"answers"})
+    needs_answers: ClassVar[bool] = True
     pool: ClassVar[str] = "all"
 
     def __post_init__(self) -> None:

@@ -37,7 +37,7 @@ class Prefix:
     high: float = 0.95
     low: float = 0.0
     imitates: ClassVar[str] = "stream"
-    needs: ClassVar[frozenset[str]] = frozenset({"answers"})
+    needs_answers: ClassVar[bool] = True
     pool: ClassVar[str] = "prefix"
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class Staircase:
     """
 
     imitates: ClassVar[str] = "stream"
-    needs: ClassVar[frozenset[str]] = frozenset({"answers"})
+    needs_answers: ClassVar[bool] = True
     pool: ClassVar[str] = "given_one"
 
     def mix(self, context: SamplingContext) -> Generation:

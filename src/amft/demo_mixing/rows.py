@@ -22,7 +22,7 @@ class DemoRow:
 
     pool: str = "all"
     imitates: ClassVar[str] = "stream"
-    needs: ClassVar[frozenset[str]] = frozenset({"answers"})
+    needs_answers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.pool not in ("all", "on_policy"):

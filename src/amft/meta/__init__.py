@@ -6,4 +6,3 @@ from .jacobians import Step as Step
 from .jacobians import register_jacobian as register_jacobian
 from .mixgrad import Mixed as Mixed
 from .mixgrad import MixGrad as MixGrad
-from .mixgrad import Observation as Observation

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Partial, Replicate
 
-Pair: TypeAlias = tuple[Sequence[Tensor], Sequence[Tensor]]
+TensorLists: TypeAlias = tuple[Sequence[Tensor], Sequence[Tensor]]
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -17,7 +17,7 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def inner_products(*pairs: Pair) -> list[float]:
+def inner_products(*pairs: TensorLists) -> list[float]:
     """`sum_i <x_i, y_i>` for every pair of lists, the same value on every rank.
 
     Products are summed in float32 within a tensor (float64 if it is float64) and in float64 over tensors and

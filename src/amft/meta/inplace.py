@@ -36,6 +36,12 @@ def or_zeros(tensor: Tensor | None, other: Tensor | None) -> Tensor:
     return torch.zeros_like(cast(Tensor, other)) if tensor is None else tensor
 
 
+def added_in_place(tensor: Tensor, other: Tensor, factor: float) -> Tensor:
+    """`tensor + factor * other` in the storage of `tensor`."""
+    local(tensor).add_(local(other), alpha=factor)
+    return tensor
+
+
 def sum_of(effect: Tensor | None, new: Tensor | None) -> Tensor | None:
     """`effect + new` in the storage of `effect`; an absent one counts as zeros."""
     if effect is None or new is None:

@@ -1,11 +1,11 @@
-"""Two gradients, one extra buffer: their mix for the optimizer, their difference for the meta-gradient."""
+"""The gradients of a step's branches: their mix for the optimizer, and the effect of each weight on the parameters."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast
+from typing import Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -13,54 +13,48 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from ..errors import CheckpointError, OptimizerError
-from .inner import inner_products, local
-from .inplace import mix_in_place, or_zeros, placed_like, sum_of
+from ..signals.base import Observation
+from ..types import RL
+from .inner import TensorLists, inner_products, local
+from .inplace import added_in_place, mix_in_place, or_zeros, placed_like, sum_of
 from .jacobians import IDENTITY, Step, jacobian_of
 
-
-@dataclass(frozen=True)
-class Observation:
-    """The meta-gradient of the previous step."""
-
-    dot: float
-    """`<p.grad, -dtheta/dmu>`: dU/dmu when `p.grad` is the gradient of a loss that estimates -U."""
-    cos: float
-    """The same, divided by both norms; 0 when one of them is 0."""
+Buffer: TypeAlias = list["Tensor | None"]
+"""One entry per parameter; None where nothing reached it."""
 
 
 @dataclass(frozen=True)
 class Mixed:
-    """The two gradients of one step, before clipping."""
+    """The gradients of one step, before clipping."""
 
-    norm_sft: float
-    norm_rl: float
-    cos: float
-
-
-class Pair(Protocol):
-    """Weights of the two losses; see `amft.balance.base.Weights`."""
-
-    @property
-    def sft(self) -> float: ...
-    @property
-    def rl(self) -> float: ...
+    norms: Mapping[str, float]
+    """Branch -> norm of its unweighted gradient."""
+    cosines: Mapping[str, float]
+    """Imitation branch -> cosine with the RL gradient."""
 
 
 class MixGrad:
-    """Mixes two gradients in place and carries `-dtheta/dmu` through clipping and the optimizer.
+    """Mixes the gradients of all branches in place and carries `-dtheta/dw` through clipping and the optimizer.
 
-    Eq 3 and eq 5 of arXiv 2508.06944. Signs: the mixed gradient `g = w_sft g_sft + w_rl g_rl` moves with mu along
-    `d = dg/dmu = g_sft - g_rl`; the step `theta' = theta - lr u(g)` moves along `dtheta'/dmu = -lr J d`; the buffer
-    holds `lr J d`. With `p.grad = -grad U(theta')`, `dU/dmu = <grad U, dtheta'/dmu> = <p.grad, buffer>`.
+    Eq 3 and eq 5 of arXiv 2508.06944, with a weight `w_k` for every imitation branch k. Signs: the mixed gradient
+    `g = w_rl g_rl + sum_k w_k g_k` moves with `w_k` along `d_k = dg/dw_k`: `g_k - g_rl` in the convex direction (what
+    the branch gains, RL loses; with one branch this is eq 3) and `g_k` in the free one. The step
+    `theta' = theta - lr u(g)` moves along `dtheta'/dw_k = -lr J d_k`, and the buffer of the branch holds `lr J d_k`.
+    With `p.grad = -grad U(theta')`, `dU/dw_k = <grad U, dtheta'/dw_k> = <p.grad, buffer_k>`.
 
-    Order of one step: backward of the RL loss; `observe`; `stash`; backward of the SFT loss; `combine`; `clip_`;
-    `optimizer.step()`; `after_step`; only then `zero_grad` and the learning-rate scheduler. A step that does not
-    mix skips `stash` and `combine`. Gradients must own their memory (no DDP bucket views) and be unscaled and
-    already reduced over ranks.
+    Order of one step: backward of the RL loss; `observe`; `stash("rl")`; for each imitation branch its backward and
+    `stash(branch)`; `combine`; `clip_`; `optimizer.step()`; `after_step`; only then `zero_grad` and the learning-rate
+    scheduler. A step that does not mix skips `stash` and `combine`. Gradients must own their memory (no DDP bucket
+    views) and be unscaled and already reduced over ranks.
+
+    Memory: one buffer per branch while a step is made, one per imitation branch between steps, and as many again for
+    the trace. Each buffer is as large as the trained parameters.
 
     Args:
         params: parameters of the optimizer, or (name, parameter) pairs; frozen ones are ignored.
         optimizer: its Jacobian must be registered, see `amft.meta.register_jacobian`.
+        branches: names of the imitation branches, at least one.
+        direction: "convex" or "free", see above.
         skip: first optimizer steps whose effect is not observed (Adam's first steps are ill-conditioned).
         horizon: gamma in [0, 1). Above 0 one more buffer holds `trace <- gamma trace + buffer`, and is observed.
         jacobian: "exact", or "identity" as in the paper.
@@ -74,21 +68,24 @@ class MixGrad:
         params: Iterable[Tensor] | Iterable[tuple[str, Tensor]],
         optimizer: Optimizer,
         *,
+        branches: Sequence[str] = ("sft",),
+        direction: Literal["convex", "free"] = "convex",
         skip: int = 0,
         horizon: float = 0.0,
         jacobian: Literal["exact", "identity"] = "exact",
     ) -> None:
+        self.branches, self.direction = tuple(branches), direction
         self._named = _trainable(params)
         self._params = [param for _, param in self._named]
         self._optimizer = optimizer
         self._jacobian = IDENTITY if jacobian == "identity" else jacobian_of(optimizer)
         self._skip, self._horizon = skip, horizon
-        self._rl: list[Tensor | None] = [None] * len(self._params)
-        self._delta: list[Tensor | None] | None = None
-        self._effect: list[Tensor | None] | None = None
+        self._stashed: dict[str, Buffer] = {}
+        self._deltas: dict[str, Buffer] = {}
+        self._effects: dict[str, Buffer] = {}
         self._unborn: list[bool] = []
-        self.life = 0
-        """Optimizer steps seen by `after_step`."""
+        self.optimizer_steps = 0
+        """Seen by `after_step`."""
         self.rejected = 0
         """Observations dropped because they were not finite."""
         owned = {param for group in optimizer.param_groups for param in group["params"]}
@@ -96,60 +93,90 @@ class MixGrad:
         if stranger is not None:
             raise OptimizerError(f"parameter {stranger} is not in the optimizer: give both the same parameters")
 
-    def observe(self) -> Observation | None:
-        """dU/dmu of the previous step, eq 5 of arXiv 2508.06944, from the `p.grad` of this moment.
+    def observe(self) -> dict[str, Observation]:
+        """Imitation branch -> dU/dw of the previous step, eq 5 of arXiv 2508.06944, from the `p.grad` of this moment.
 
-        `p.grad` is the gradient of a loss whose negative estimates U, on data that the previous step did not use.
-        None before there is an effect to observe, and when the result is not finite (then counted in `rejected`;
-        an effect that is itself not finite is dropped).
+        `p.grad` is the gradient of a loss whose negative estimates U, on data that the previous step did not use. A
+        branch is absent before there is an effect to observe, and when the result is not finite (then counted in
+        `rejected`; if an effect itself is not finite, all are dropped).
         """
-        if self._effect is None:
-            return None
-        effects = [e for e in self._effect if e is not None]
-        both = [(p.grad, e) for p, e in zip(self._params, self._effect) if p.grad is not None and e is not None]
         grads = [p.grad for p in self._params if p.grad is not None]
-        dot, effect2, grad2 = inner_products(
-            ([g for g, _ in both], [e for _, e in both]), (effects, effects), (grads, grads)
-        )
-        if not math.isfinite(effect2):
+        found: dict[str, Observation] = {}
+        spoilt = False
+        for branch, effect in self._effects.items():
+            dot, effect2, grad2 = inner_products(_both(self._grads(), effect), _both(effect, effect), (grads, grads))
+            spoilt = spoilt or not math.isfinite(effect2)
+            if all(map(math.isfinite, (dot, effect2, grad2))):
+                found[branch] = Observation(dot, _cosine(dot, effect2, grad2))
+            else:
+                self.rejected += 1
+        if spoilt:
             self.discard()
-        if not all(map(math.isfinite, (dot, effect2, grad2))):
-            self.rejected += 1
-            return None
-        return Observation(dot, _cosine(dot, effect2, grad2))
+        return found
 
-    def stash(self) -> None:
-        """Set the RL gradients aside (a pointer move) and clear `p.grad` for the next backward."""
-        if not self._horizon:
-            self._effect = None
-        self._rl = [p.grad for p in self._params]
+    def stash(self, branch: str) -> None:
+        """Set the gradients of a branch aside (a pointer move) and clear `p.grad` for the next backward."""
+        if branch == RL and not self._horizon:
+            self._effects = {}
+        self._stashed[branch] = self._grads()
         for p in self._params:
             p.grad = None
 
-    def combine(self, weights: Pair) -> Mixed:
-        """In place: `p.grad <- w_sft g_sft + w_rl g_rl`, buffer `<- g_sft - g_rl`.
+    def combine(self, weights: Mapping[str, float]) -> Mixed:
+        """In place: `p.grad <- sum_k w_k g_k` over all branches, buffers `<- d_k`. Eq 3 of arXiv 2508.06944.
 
-        Eq 3 of arXiv 2508.06944 with free weights. The mix is built from the heavier branch plus a multiple of the
-        difference, so it is exact at (1, 0) and (0, 1), divides by nothing and needs no third buffer. A parameter
-        that one branch did not reach counts as zeros there.
+        A parameter that a branch did not reach counts as zeros there. With one imitation branch the mix is built from
+        the heavier branch plus a multiple of the difference: exact at (1, 0) and (0, 1), and no third buffer.
 
         Args:
-            weights: of the two losses.
+            weights: branch -> weight; the stashed ones and no others count.
         """
-        reached = [i for i, p in enumerate(self._params) if p.grad is not None or self._rl[i] is not None]
-        sft = [or_zeros(self._params[i].grad, self._rl[i]) for i in reached]
-        rl = [or_zeros(self._rl[i], self._params[i].grad) for i in reached]
-        sft2, rl2, dot = inner_products((sft, sft), (rl, rl), (sft, rl))
-        mix, delta = mix_in_place(sft, rl, weights.sft, weights.rl) if reached else ([], [])
-        self._delta = [None] * len(self._params)
-        for i, mixed, difference in zip(reached, mix, delta):
-            self._params[i].grad, self._delta[i] = mixed, difference
-        self._rl = [None] * len(self._params)
+        self._deltas = {branch: [None] * len(self._params) for branch in self.branches}
         self._unborn = [not self._optimizer.state.get(p) for p in self._params]
-        return Mixed(math.sqrt(sft2), math.sqrt(rl2), _cosine(dot, sft2, rl2))
+        rl, imitated = self._stashed.pop(RL), {branch: self._stashed.pop(branch) for branch in self.branches}
+        norms: dict[str, float] = {}
+        cosines: dict[str, float] = {}
+        for branch, grads in imitated.items():
+            own2, rl2, dot = inner_products(_both(grads, grads), _both(rl, rl), _both(grads, rl))
+            norms |= {branch: math.sqrt(own2), RL: math.sqrt(rl2)}
+            cosines[branch] = _cosine(dot, own2, rl2)
+        if len(imitated) == 1 and self.direction == "convex":
+            self._combine_two(rl, next(iter(imitated.items())), weights)
+        else:
+            self._combine_all(rl, imitated, weights)
+        return Mixed(norms, cosines)
+
+    def _combine_two(self, rl: Buffer, imitated: tuple[str, Buffer], weights: Mapping[str, float]) -> None:
+        branch, grads = imitated
+        reached = [i for i in range(len(rl)) if rl[i] is not None or grads[i] is not None]
+        if not reached:
+            return
+        own = [or_zeros(grads[i], rl[i]) for i in reached]
+        other = [or_zeros(rl[i], grads[i]) for i in reached]
+        mix, delta = mix_in_place(own, other, weights[branch], weights[RL])
+        for i, mixed, difference in zip(reached, mix, delta):
+            self._params[i].grad, self._deltas[branch][i] = mixed, difference
+
+    def _combine_all(self, rl: Buffer, imitated: Mapping[str, Buffer], weights: Mapping[str, float]) -> None:
+        """Any number of branches: the storage of the RL gradient takes the mix, those of the others the `d_k`."""
+        convex = self.direction == "convex"
+        for i, param in enumerate(self._params):
+            own = {branch: grads[i] for branch, grads in imitated.items() if grads[i] is not None}
+            like = rl[i] if rl[i] is not None else next(iter(own.values()), None)
+            if like is None:
+                continue
+            base = or_zeros(rl[i], like)
+            if convex:
+                own = {branch: added_in_place(or_zeros(own.get(branch), like), base, -1.0) for branch in imitated}
+            scale = sum(weights[branch] for branch in own) if convex else 0.0
+            local(base).mul_(weights[RL] + scale)
+            for branch, change in own.items():
+                added_in_place(base, cast(Tensor, change), weights[branch])
+                self._deltas[branch][i] = change
+            param.grad = base
 
     def clip_(self, max_norm: float | None) -> float:
-        """Clip `p.grad` with `torch.nn.utils.clip_grad_norm_` and push the buffer through that clipping.
+        """Clip `p.grad` with `torch.nn.utils.clip_grad_norm_` and push the buffers through that clipping.
 
         `g' = s g`, `s = max_norm / (|g| + 1e-6)` when below 1; then `d' = s d - g' <g', d> / (s |g| (|g| + 1e-6))`,
         the exact derivative (torch's 1e-6 included).
@@ -166,68 +193,81 @@ class MixGrad:
         total = torch.nn.utils.clip_grad_norm_(self._params, max_norm)
         norm = float(total.full_tensor() if isinstance(total, DTensor) else total)
         scale = max_norm / (norm + 1e-6)
-        if self._delta is None or not math.isfinite(norm) or scale >= 1.0:
+        if not math.isfinite(norm) or scale >= 1.0:
             return norm
-        both = [(p.grad, d) for p, d in zip(self._params, self._delta) if p.grad is not None and d is not None]
-        grads, deltas = [g for g, _ in both], [d for _, d in both]
-        (dot,) = inner_products((grads, deltas))
-        torch._foreach_mul_([local(d) for d in deltas], scale)
-        along = dot / (scale * norm * (norm + 1e-6))
-        torch._foreach_add_([local(d) for d in deltas], [local(g) for g in grads], alpha=-along)
+        for delta in self._deltas.values():
+            reached, deltas = _both(self._grads(), delta)
+            if not deltas:
+                continue
+            (dot,) = inner_products((reached, deltas))
+            torch._foreach_mul_([local(d) for d in deltas], scale)
+            along = dot / (scale * norm * (norm + 1e-6))
+            torch._foreach_add_([local(d) for d in deltas], [local(g) for g in reached], alpha=-along)
         return norm
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Push the buffer through the optimizer's Jacobian; call right after `optimizer.step()`.
+        """Push the buffers through the optimizer's Jacobian; call right after `optimizer.step()`.
 
         Raises:
             RuntimeError: the gradients that the step used are gone (`zero_grad` was called too early).
         """
-        self.life += 1
-        if self._horizon and self._effect is not None:
-            torch._foreach_mul_([local(e) for e in self._effect if e is not None], self._horizon)
-        elif not self._horizon:
-            self._effect = None
-        delta, self._delta = self._delta, None
-        if delta is None or self.life <= self._skip:
+        self.optimizer_steps += 1
+        for effect in self._effects.values():
+            fading = [local(e) for e in effect if e is not None]
+            if fading and self._horizon:
+                torch._foreach_mul_(fading, self._horizon)
+        if not self._horizon:
+            self._effects = {}
+        deltas, self._deltas = self._deltas, {}
+        if self.optimizer_steps <= self._skip:
             return
-        self._push(delta)
-        if self._effect is None:
-            self._effect = delta
-        else:
-            self._effect = [sum_of(effect, new) for effect, new in zip(self._effect, delta)]
+        for branch, delta in deltas.items():
+            self._push(delta)
+            past = self._effects.get(branch)
+            self._effects[branch] = delta if past is None else [sum_of(e, d) for e, d in zip(past, delta)]
 
     def discard(self) -> None:
-        """Forget every buffer, for example when a step was refused. The optimizer's life goes on."""
-        self._rl = [None] * len(self._params)
-        self._delta = self._effect = None
+        """Forget every buffer, for example when a step was refused. The optimizer's steps are still counted."""
+        self._stashed, self._deltas, self._effects = {}, {}, {}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The effect still to be observed and two counters; call it between steps."""
-        state = {"life": torch.tensor(self.life), "rejected": torch.tensor(self.rejected)}
-        for (name, _), effect in zip(self._named, self._effect or []):
-            if effect is not None:
-                state[f"effect.{name}"] = effect
+        """The effects still to be observed and two counters; call it between steps. Key: `effectK.PARAMETER`."""
+        state = {"optimizer_steps": torch.tensor(self.optimizer_steps), "rejected": torch.tensor(self.rejected)}
+        for k, branch in enumerate(self.branches):
+            for (name, _), effect in zip(self._named, self._effects.get(branch, [])):
+                if effect is not None:
+                    state[f"effect{k}.{name}"] = effect
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue where `state_dict` was taken.
 
         Raises:
-            CheckpointError: a tensor belongs to no parameter of this MixGrad, or has another shape.
+            CheckpointError: a tensor belongs to no branch or parameter of this MixGrad, or has another shape.
         """
-        effects = {key[len("effect.") :]: value for key, value in state.items() if key.startswith("effect.")}
-        for name in sorted(effects.keys() - {name for name, _ in self._named}):
-            raise CheckpointError(f"meta-gradient state has {name}, which is not trained here: resume the same model")
-        for name, param in self._named:
-            if name in effects and effects[name].shape != param.shape:
-                raise CheckpointError(f"meta-gradient state of {name} has shape {tuple(effects[name].shape)}")
         self.discard()
-        self.life, self.rejected = int(state["life"]), int(state["rejected"])
-        if effects:
-            self._effect = [placed_like(param, effects.get(name)) for name, param in self._named]
+        self.optimizer_steps, self.rejected = int(state["optimizer_steps"]), int(state["rejected"])
+        slots = {f"effect{k}": branch for k, branch in enumerate(self.branches)}
+        parameters = dict(self._named)
+        found: dict[str, dict[str, Tensor]] = {}
+        for key in state.keys() - {"optimizer_steps", "rejected"}:
+            slot, _, name = key.partition(".")
+            if slot not in slots or name not in parameters:
+                raise CheckpointError(
+                    f"meta-gradient state has {key}, which is not trained here: resume the same model"
+                )
+            if state[key].shape != parameters[name].shape:
+                raise CheckpointError(f"meta-gradient state of {name} has shape {tuple(state[key].shape)}")
+            found.setdefault(slots[slot], {})[name] = state[key]
+        for branch in self.branches:
+            if branch in found:
+                self._effects[branch] = [placed_like(p, found[branch].get(name)) for name, p in self._named]
 
-    def _push(self, delta: list[Tensor | None]) -> None:
+    def _grads(self) -> Buffer:
+        return [p.grad for p in self._params]
+
+    def _push(self, delta: Buffer) -> None:
         index = {param: i for i, param in enumerate(self._params)}
         for group in self._optimizer.param_groups:
             for param in group["params"]:
@@ -246,6 +286,12 @@ def _trainable(params: Iterable[Tensor] | Iterable[tuple[str, Tensor]]) -> list[
     items = list(cast("Iterable[Tensor | tuple[str, Tensor]]", params))
     named = [(str(i), item) if isinstance(item, Tensor) else item for i, item in enumerate(items)]
     return [(name, param) for name, param in named if param.requires_grad]
+
+
+def _both(xs: Buffer, ys: Buffer) -> TensorLists:
+    """The entries that both have, as two lists."""
+    pairs = [(x, y) for x, y in zip(xs, ys, strict=True) if x is not None and y is not None]
+    return [x for x, _ in pairs], [y for _, y in pairs]
 
 
 def _cosine(dot: float, square1: float, square2: float) -> float:

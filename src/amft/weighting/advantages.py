@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ..errors import ConfigError
-from .base import Tokens
+from .base import TokenInput, Tokens
 from .sequences import above
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Signed:
 
     rl_scale: float = 0.1
     right: float = 0.5
-    needs: ClassVar[frozenset[str]] = frozenset({"token_entropy"})
+    reads: ClassVar[frozenset[TokenInput]] = frozenset({TokenInput.ENTROPY})
 
     def __post_init__(self) -> None:
         if not isinstance(self.rl_scale, (int, float)) or not 0.0 <= self.rl_scale < 1e6:
@@ -58,7 +58,7 @@ class UncertainPrefix:
     """
 
     prefix_top: float = 0.2
-    needs: ClassVar[frozenset[str]] = frozenset({"token_entropy"})
+    reads: ClassVar[frozenset[TokenInput]] = frozenset({TokenInput.ENTROPY})
 
     def __post_init__(self) -> None:
         if not isinstance(self.prefix_top, (int, float)) or not 0.0 < self.prefix_top <= 1.0:

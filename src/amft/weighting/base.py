@@ -7,13 +7,18 @@ off_policy     differentiable surrogate f(log pi) of the ratio on demonstration 
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-NEEDS = frozenset({"token_entropy", "reference"})
-"""What a weighting may read beyond the log-probabilities; `reference` costs a copy of the model and a forward pass."""
+
+class TokenInput(Enum):
+    """What a weighting may read beyond the log-probabilities; the value says what it costs."""
+
+    ENTROPY = "entropies of the forward pass that is made anyway"
+    REFERENCE = "a frozen copy of the starting model, and one forward pass over the demonstrations"
 
 
 class Tokens(NamedTuple):
@@ -22,9 +27,9 @@ class Tokens(NamedTuple):
     logps: Tensor
     mask: Tensor
     entropy: Tensor | None = None
-    """Nats; asked for with `token_entropy`."""
+    """Nats; asked for with `TokenInput.ENTROPY`."""
     ref_logps: Tensor | None = None
-    """Asked for with `reference`."""
+    """Asked for with `TokenInput.REFERENCE`."""
     advantages: Tensor | None = None
     """[B] or [B, C]; in the RL loss."""
     rewards: Tensor | None = None
@@ -42,8 +47,7 @@ class Tokens(NamedTuple):
 class Weighting(Protocol):
     """A `token_weight` or an `advantage`."""
 
-    needs: ClassVar[frozenset[str]]
-    """From `NEEDS`."""
+    reads: ClassVar[frozenset[TokenInput]]
 
     def __call__(self, tokens: Tokens) -> Tensor:
         """[B, C] or [B, 1]; weights for a `token_weight`, advantages for an `advantage`. Without graph."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from .base import Tokens
+from .base import TokenInput, Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Phi:
     """`phi = p (1 - p)`: little for tokens that are known or hopeless; CHORD-phi, arXiv 2508.11408."""
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    reads: ClassVar[frozenset[TokenInput]] = frozenset()
 
     def __call__(self, tokens: Tokens) -> Tensor:
         p = tokens.logps.exp()
@@ -26,7 +26,7 @@ class Phi:
 class Dft:
     """`p`: undoes the 1/p in the gradient of the cross-entropy; DFT, arXiv 2508.05629."""
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    reads: ClassVar[frozenset[TokenInput]] = frozenset()
 
     def __call__(self, tokens: Tokens) -> Tensor:
         return tokens.logps.exp()

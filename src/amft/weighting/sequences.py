@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ..errors import ConfigError
-from .base import Tokens
+from .base import TokenInput, Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,7 @@ class ImportanceWeight:
 
     iw_temperature: float = 1.0
     cap: float = 16.0
-    needs: ClassVar[frozenset[str]] = frozenset({"reference"})
+    reads: ClassVar[frozenset[TokenInput]] = frozenset({TokenInput.REFERENCE})
 
     def __post_init__(self) -> None:
         _positive("iw_temperature", self.iw_temperature)
@@ -50,7 +50,7 @@ class LowEntropyRows:
     """
 
     sft_scale: float = 0.5
-    needs: ClassVar[frozenset[str]] = frozenset({"token_entropy"})
+    reads: ClassVar[frozenset[TokenInput]] = frozenset({TokenInput.ENTROPY})
 
     def __post_init__(self) -> None:
         _positive("sft_scale", self.sft_scale)
@@ -70,7 +70,7 @@ class HighEntropyTokens:
     """
 
     top: float = 0.2
-    needs: ClassVar[frozenset[str]] = frozenset({"token_entropy"})
+    reads: ClassVar[frozenset[TokenInput]] = frozenset({TokenInput.ENTROPY})
 
     def __post_init__(self) -> None:
         if not isinstance(self.top, (int, float)) or not 0.0 < self.top <= 1.0:

@@ -1,0 +1,139 @@
+"""What a balance rule asks for, declared once: the trainer, the plan and the TRL adapter read nothing else of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from ..errors import ConfigError
+from ..signals.base import Cost, Signal
+from ..signals.entropy import ENTROPY
+from ..signals.shipped import shipped_signals
+from .checks import require_choice, require_number
+
+Utility = Literal["lookahead", "heldout", "likelihood"]
+JacobianKind = Literal["exact", "identity"]
+Direction = Literal["convex", "free"]
+SftOptimizer = Literal["shared", "own"]
+
+
+@dataclass(frozen=True)
+class MetaGradient:
+    """dU/dw for the weight w of each imitation branch (eq 5 of arXiv 2508.06944).
+
+    Args:
+        utility: what estimates grad U: "lookahead" (the next step's RL gradient), "heldout" (policy gradient on
+            held-out prompts), "likelihood" (held-out demonstrations).
+        horizon: decay in [0, 1) of the trace of past effects; 0 looks one step ahead.
+        jacobian: of the optimizer, "exact" or the paper's "identity".
+        direction: "convex", what an imitation branch gains the RL branch loses; "free", nothing else changes.
+        every: steps between two measurements of the utilities heldout and likelihood.
+        skip: first optimizer steps whose effect is not observed: Adam's are ill-conditioned.
+        entropy: measure dH/dw too, through the same Jacobian; one more backward pass.
+
+    Raises:
+        ConfigError: a field is out of range.
+    """
+
+    utility: Utility = "lookahead"
+    horizon: float = 0.0
+    jacobian: JacobianKind = "exact"
+    direction: Direction = "convex"
+    every: int = 10
+    skip: int = 5
+    entropy: bool = False
+
+    def __post_init__(self) -> None:
+        require_choice("utility", self.utility, get_args(Utility))
+        require_number("horizon", self.horizon, 0.0, 1.0, below=True)
+        require_choice("jacobian", self.jacobian, get_args(JacobianKind))
+        require_choice("direction", self.direction, get_args(Direction))
+        require_number("meta_every", self.every, 1, 1e9)
+        require_number("meta_skip", self.skip, 0, 1e9)
+        require_choice("entropy", self.entropy, (True, False))
+
+    @property
+    def buffers(self) -> int:
+        """Buffers as large as the trained parameters that each imitation branch costs."""
+        return 2 if self.horizon else 1
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """A step of imitation leaves alone what RL changed most (MIFO, arXiv 2510.04454).
+
+    Args:
+        share: of each tensor's entries, in (0, 1].
+        history: decay in [0, 1) of the map of RL's changes.
+    """
+
+    share: float
+    history: float = 0.0
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """Everything a rule needs beyond the step's number. The default asks for nothing.
+
+    Args:
+        signals: what it reads, as objects of `amft.signals` or of your own.
+        meta_gradient: None keeps no buffer.
+        every: steps between two measurements of signals that cost a pass over the demonstrations.
+        sft_optimizer: "own" gives the steps that only imitate moments of their own.
+        freeze: None lets imitation change every parameter.
+        warmup: False leaves out the run's warm-up.
+        split: row of a demonstration -> class; the imitation branch of a class is `sft/CLASS`. None: one branch,
+            `sft`.
+
+    Raises:
+        ConfigError: a field holds something else; names it and what is allowed.
+    """
+
+    signals: tuple[Signal[Any], ...] = ()
+    meta_gradient: MetaGradient | None = None
+    every: int = 1
+    sft_optimizer: SftOptimizer = "shared"
+    freeze: Freeze | None = None
+    warmup: bool = True
+    split: Callable[[Mapping[str, Any]], str] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.signals, tuple):
+            raise ConfigError(f"requirements.signals must be a tuple of signals, got {self.signals!r}")
+        for signal in self.signals:
+            if not isinstance(signal, Signal):
+                known = ", ".join(shipped_signals())
+                raise ConfigError(f"requirements.signals: {signal!r} is no signal; shipped: {known}, in amft.signals")
+        for name, kind in (("meta_gradient", MetaGradient), ("freeze", Freeze)):
+            if not isinstance(value := getattr(self, name), kind | None):
+                raise ConfigError(f"requirements.{name} must be a {kind.__name__} or None, got {value!r}")
+        require_number("every", self.every, 1, 1e9)
+        require_choice("sft_optimizer", self.sft_optimizer, get_args(SftOptimizer))
+        require_choice("warmup", self.warmup, (True, False))
+        if self.split is not None and not callable(self.split):
+            raise ConfigError(f"requirements.split must be a function of a row, got {self.split!r}")
+
+    def costs(self, cost: Cost) -> tuple[Signal[Any], ...]:
+        """The signals of that cost."""
+        return tuple(signal for signal in self.signals if signal.cost is cost)
+
+    @property
+    def reads_this_step(self) -> bool:
+        """The weights can be chosen only after this step's rollouts."""
+        return bool(self.costs(Cost.ROLLOUTS) or self.costs(Cost.DEMONSTRATIONS))
+
+    @property
+    def entropy_target(self) -> bool:
+        """H* is measured when the single stage begins."""
+        return self.meta_gradient is not None or ENTROPY in self.signals
+
+    def described(self) -> list[str]:
+        """One word or two for each requirement, for lists and tables."""
+        words = [signal.name for signal in self.signals]
+        if self.meta_gradient is not None:
+            words += ["meta-gradient", *(["entropy gradient"] if self.meta_gradient.entropy else [])]
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        others = {"sft_optimizer": "own SFT optimizer", "freeze": "frozen entries", "split": "branches by class"}
+        return words + [text for name, text in others.items() if getattr(self, name) != defaults[name]]
