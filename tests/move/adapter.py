@@ -28,7 +28,7 @@ NAMES: dict[str, list[str]] = {
     "tiny_vision_model": ["amft.models.tiny_vision:tiny_vision_model"],
     "tiny_vision_processor": ["amft.models.tiny_vision:tiny_vision_processor"],
 }
-SETTINGS: dict[str, str] = {}
+SETTINGS: dict[str, str] = {"meta_every": "balance.meta_every", "meta_skip": "balance.meta_skip"}
 METRICS: dict[str, str] = {}
 
 
@@ -46,13 +46,22 @@ def make_config(flat: dict[str, Any]) -> dict[str, Any]:
     known = named("Recipe").model_fields
     renamed = SETTINGS if any("." not in old and old not in known for old in SETTINGS) else {}
     tree: dict[str, Any] = {}
+    learns = str(flat.get("balance", {}).get("rule", "amft")).startswith("amft")
     for name, value in leaves(flat):
+        if name in ("meta_every", "meta_skip") and not learns:  # settings of the rules that read them
+            continue
         *parents, last = renamed.get(name, name).split(".")
         at = tree
         for parent in parents:
             at = at.setdefault(parent, {})
         at[last] = value
     return tree
+
+
+def trl_balance(balance: Any) -> Any:
+    """A balance of the adapter that observes from the second optimizer step on."""
+    spec = {"rule": balance} if isinstance(balance, str) else dict(balance)
+    return {**spec, "meta_skip": 1} if spec["rule"].startswith("amft") else spec
 
 
 def leaves(tree: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:

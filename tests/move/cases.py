@@ -25,6 +25,7 @@ from adapter import (
     record,
     train,
     train_recipe,
+    trl_balance,
 )
 from material import CARDS, OFF, PAIRS, SUMS, TRIES, Dense, odd, parity, residue, saved_model, word_model
 
@@ -203,8 +204,7 @@ def trl(balance: Any, **changes: Any) -> Case:
             processing_class=AutoTokenizer.from_pretrained(nano),
             train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in prompts]),
             demonstrations=demos,
-            balance=balance,
-            meta_skip=1,
+            balance=trl_balance(balance),
         )
         trainer.train()
         return kept(out, trainer.state.log_history, trainer.model.state_dict())

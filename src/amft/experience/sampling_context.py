@@ -47,9 +47,14 @@ class RolloutBackend:
     tokenizer: Any
     config: AMFTConfig
     seconds: dict[str, float] = field(default_factory=lambda: {"generate": 0.0, "reward": 0.0})
-    """Seconds spent since the trainer last set them to 0."""
+    """Seconds spent since the clock was started."""
     pictures: Pictures | None = None
     """Of a model that reads them."""
+
+    def start_clock(self) -> dict[str, float]:
+        """Set the seconds to 0; they go on counting in what is returned."""
+        self.seconds = {"generate": 0.0, "reward": 0.0}
+        return self.seconds
 
     @property
     def task(self) -> Any:

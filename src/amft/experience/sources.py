@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..balance.method import Method
 from ..batch import Batch, pad_batch
 from ..data.dataset import check_demonstrations, check_prompts, load_rows
-from ..data.encoding import EncodedDemos, encode_demonstrations, encode_prompts, pixels_of
+from ..data.encoding import EncodedDemo, EncodedDemos, encode_demonstrations, encode_prompts, pixels_of
 from ..data.rewards import FunctionReward, Scorer, TaskReward
 from ..data.streams import RowStream, derive_seed
 from ..errors import ConfigError, DataError
 from ..models.pictures import Pictures
 from ..settings.config import AMFTConfig
 from ..tasks.base import Demonstrator, Task, demonstrated, demonstration, tries
-from ..types import Problem, RewardFunction, Row
+from ..types import SFT, Problem, RewardFunction, Row
 from .sampling_context import Prompts
 
 TASK_PROBLEMS = 8192
@@ -36,13 +37,25 @@ class Demonstrations:
     rows: Sequence[Row]
     stream: RowStream
     pad_id: int
+    branch_of: Sequence[str]
+    """Imitation branch of each encoded row."""
     pictures: Pictures | None = None
 
-    def next(self, n: int) -> Batch:
-        """A batch of the next `n` demonstrations."""
-        chosen = [self.encoded.rows[i] for i in self.stream.take(n)]
-        batch = pad_batch([d.prompt_ids for d in chosen], [d.completion_ids for d in chosen], self.pad_id)
-        return replace(batch, pixel_values=pixels_of([self.rows[d.row]["prompt"] for d in chosen], self.pictures))
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The imitation branches, in order."""
+        return tuple(sorted(set(self.branch_of)))
+
+    def next(self, n: int) -> dict[str, Batch]:
+        """The next `n` demonstrations as a batch per branch; a branch without any is absent."""
+        chosen: dict[str, list[EncodedDemo]] = {}
+        for i in self.stream.take(n):
+            chosen.setdefault(self.branch_of[i], []).append(self.encoded.rows[i])
+        return {branch: self._batch(demos) for branch, demos in chosen.items()}
+
+    def _batch(self, demos: Sequence[EncodedDemo]) -> Batch:
+        batch = pad_batch([d.prompt_ids for d in demos], [d.completion_ids for d in demos], self.pad_id)
+        return replace(batch, pixel_values=pixels_of([self.rows[d.row]["prompt"] for d in demos], self.pictures))
 
     def rewards(self, scorer: Scorer, n: int) -> list[float]:
         """What the scorer gives `n` of them, taken evenly; without those it abstains on."""
@@ -74,6 +87,12 @@ class Sources:
     val: HeldOut | None
     tests: dict[str, HeldOut]
 
+    @property
+    def streams(self) -> dict[str, RowStream]:
+        """By name: the orders in which rows are drawn."""
+        found = [self.prompts, self.demonstrations, self.meta, self.meta_demonstrations]
+        return {source.stream.name: source.stream for source in found if source is not None}
+
 
 class Encoder:
     """Turns rows into token ids within the config's limits."""
@@ -83,12 +102,13 @@ class Encoder:
         tokenizer: Any,
         config: AMFTConfig,
         stops: Sequence[int],
-        answers: bool = False,
+        method: Method,
         pictures: Pictures | None = None,
     ):
-        """Args: answers: look up the demonstrations of each prompt, for a demo mixer that needs them."""
-        self.tokenizer, self.config, self.stops, self.answers = tokenizer, config, stops, answers
-        self.pictures = pictures
+        self.tokenizer, self.config, self.stops, self.pictures = tokenizer, config, stops, pictures
+        self.answers = method.demo_mixer.needs_answers
+        """Look up the demonstrations of each prompt, for a demo mixer that needs them."""
+        self.split = method.requirements.split
 
     def ids(self, rows: Sequence[Row], name: str) -> list[list[int]]:
         limit = self.config.max_prompt_length
@@ -113,9 +133,26 @@ class Encoder:
         return HeldOut(rows, self.ids(rows, name))
 
     def demonstrations(self, rows: Sequence[Row], name: str) -> Demonstrations:
+        """Rows that are imitated, each in the branch that the rule's split gives it."""
+        return self._drawn(rows, name, self._branch)
+
+    def measured_demonstrations(self, rows: Sequence[Row], name: str) -> Demonstrations:
+        """Rows whose likelihood is only measured: one branch."""
+        return self._drawn(rows, name, lambda *_: SFT)
+
+    def _drawn(self, rows: Sequence[Row], name: str, branch: Callable[[Row, int], str]) -> Demonstrations:
         encoded = self._encoded(rows, name)
         stream = RowStream(len(encoded.rows), self.config.seed, name)
-        return Demonstrations(encoded, rows, stream, self.tokenizer.pad_token_id, self.pictures)
+        branch_of = [branch(rows[demo.row], demo.row) for demo in encoded.rows]
+        return Demonstrations(encoded, rows, stream, self.tokenizer.pad_token_id, branch_of, self.pictures)
+
+    def _branch(self, row: Row, number: int) -> str:
+        if self.split is None:
+            return SFT
+        found = self.split(row)
+        if not isinstance(found, str) or not found:
+            raise ConfigError(f"balance: the class of demonstration {number} must be a word, got {found!r}")
+        return f"{SFT}/{found}"
 
     def _encoded(self, rows: Sequence[Row], name: str) -> EncodedDemos:
         return encode_demonstrations(
@@ -177,7 +214,7 @@ def from_task(task: Task, encoder: Encoder) -> Sources:
         prompts=encoder.answered(explored, "prompts", answered(known)),
         demonstrations=encoder.demonstrations(demos, "demonstrations") if config.num_demos else None,
         meta=encoder.prompts(rows("meta", "meta", None), "meta"),
-        meta_demonstrations=encoder.demonstrations(meta_demos, "meta demonstrations"),
+        meta_demonstrations=encoder.measured_demonstrations(meta_demos, "meta demonstrations"),
         scorer=TaskReward(task),
         val=encoder.held_out(rows("val", "val", config.eval_problems), "val"),
         # Test problems do not depend on the run's seed: every run answers the same ones.
@@ -230,7 +267,7 @@ def from_data(
         prompts=encoder.answered(train, "train_dataset", demos) if functions else None,
         demonstrations=encoder.demonstrations(demos, "demonstrations") if demos else None,
         meta=encoder.prompts(meta, "meta"),
-        meta_demonstrations=encoder.demonstrations(meta_demos, "meta demonstrations") if meta_demos else None,
+        meta_demonstrations=encoder.measured_demonstrations(meta_demos, "meta demonstrations") if meta_demos else None,
         scorer=FunctionReward(functions, config.reward_weights) if functions else None,
         val=encoder.held_out(meta[: config.eval_problems], "meta") if kept and functions else None,
         tests={"eval": encoder.held_out(tests, "eval_dataset")} if tests and functions else {},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,20 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 
-from ..balance.base import Balance, Signals
+from ..balance.base import Balance
 from ..balance.method import Method
 from ..balance.registry import build_method
+from ..balance.requirements import MetaGradient, Requirements
 from ..checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from ..errors import CheckpointError, ConfigError, IntegrationError
 from ..meta import MixGrad
 from ..models.load import stop_ids
+from ..signals.entropy import ENTROPY
+from ..signals.reward import REWARD
+from ..step.balancer import Balancer
+from ..step.gradients_apart import gradients_apart
 from .imitation import Imitation, with_template
+from .trl_backend import TRLBackend, Window
 from .trl_contract import check_attributes, check_methods, check_version
 
 try:
@@ -26,8 +31,11 @@ try:
 except ImportError as error:
     raise IntegrationError("amft.integrations.trl needs TRL: pip install 'amft[trl]'") from error
 
-MEASURED = frozenset({"meta_grad", "entropy", "reward"})
-"""Signals a rule may ask the adapter for."""
+MEASURED = (ENTROPY, REWARD)
+"""Signals a rule may ask the adapter for, beside the meta-gradient."""
+
+OWN_METRICS = ("mix/", "sft/", "tokens/demo", "entropy_target")
+"""What we log; the rest of a step is TRL's."""
 
 
 class AMFTGRPOTrainer(GRPOTrainer):
@@ -43,7 +51,6 @@ class AMFTGRPOTrainer(GRPOTrainer):
         balance: name of a rule (`amft rules`), its settings as a dict with `rule`, or a rule.
         num_demos: demonstrations per optimizer step over all processes; default: as many as completions.
         entropy_target: H* in nats; default: the mean entropy of the first step's completions.
-        meta_skip: first optimizer steps whose meta-gradient is not used.
 
     Raises:
         IntegrationError: this TRL, engine or option is not supported.
@@ -57,7 +64,6 @@ class AMFTGRPOTrainer(GRPOTrainer):
         balance: str | Mapping[str, Any] | Balance = "amft",
         num_demos: int | None = None,
         entropy_target: float | None = None,
-        meta_skip: int = 5,
         **kwargs: Any,
     ):
         check_version(trl.__version__)
@@ -68,10 +74,9 @@ class AMFTGRPOTrainer(GRPOTrainer):
         super().__init__(*args, **kwargs)
         check_attributes(self)
         _check_engine(self)
-        self.balance_state = self.balance.init()
-        self.entropy_target, self.meta_skip = entropy_target, meta_skip
+        self.entropy_target = entropy_target
         self.imitation = self._imitation(demonstrations, num_demos)
-        self.mix: MixGrad | None = None
+        self.backend: TRLBackend | None = None
         self._resumed_from: Path | None = None
         self._fresh: list[bool] = []
         self._entropies: list[float] = []
@@ -102,42 +107,32 @@ class AMFTGRPOTrainer(GRPOTrainer):
         return out
 
     def _clip_grad_norm(self, model: Any) -> float:  # noqa: ARG002  # TRL's signature
-        assert self.mix is not None
-        return self.mix.clip_(self.args.max_grad_norm)
+        assert self.backend is not None
+        return self.backend.mix.clip_(self.args.max_grad_norm)
 
     def _mix_gradients(self, model: Any) -> None:
-        """Steps 3 to 6 of docs/method.md; `p.grad` holds the RL gradient, reduced over ranks."""
-        mix, device = self.mix, self.accelerator.device
-        assert mix is not None
-        # Completions of the step before carry its noise; only a window that began with new ones counts.
-        observed = mix.observe() if self._fresh[0] else None
-        entropy = sum(self._entropies) / len(self._entropies)
-        if self.entropy_target is None:
-            self.entropy_target = entropy
-        signals = Signals(
-            self.state.global_step,
-            self.state.max_steps,
-            entropy=entropy,
-            entropy_target=self.entropy_target,
-            reward=self._reward,
-            meta_grad=None if observed is None else observed.dot,
-            meta_cos=None if observed is None else observed.cos,
-        )
-        weights, self.balance_state, metrics = self.balance.update(self.balance_state, signals)
-        mix.stash()
-        totals = self.imitation.backward(
-            model,
-            device,
-            arithmetic=self.compute_loss_context_manager,
-            defer=functools.partial(self.accelerator.no_sync, model),
-        )
-        mixed = mix.combine(weights)
-        nll, right, tokens = self.accelerator.reduce(totals, reduction="sum").tolist()
-        metrics = {"mix/mu": weights.sft, **metrics, "entropy_target": self.entropy_target}
-        metrics |= {"sft/loss": nll / tokens, "sft/token_accuracy": right / tokens, "tokens/demo": tokens}
-        metrics |= {"mix/grad_norm_sft": mixed.norm_sft, "mix/grad_norm_rl": mixed.norm_rl, "mix/grad_cos": mixed.cos}
-        for name, value in metrics.items():
+        """The order of docs/method.md from step 3 on; `p.grad` holds the RL gradient, reduced over ranks."""
+        backend = self.backend
+        assert backend is not None
+        balancer, entropy = backend.balancer, sum(self._entropies) / len(self._entropies)
+        if balancer.entropy_target is None:
+            balancer.entropy_target = entropy
+        backend.model, backend.window = model, Window(self._fresh[0], entropy, self._reward)
+        result = gradients_apart(backend, balancer, self.state.global_step, backend.mix)
+        balancer.remember(result)
+        own = {name: value for name, value in result.metrics.items() if name.startswith(OWN_METRICS)}
+        for name, value in own.items():
             self._metrics["train"][name].append(value)
+
+    def _build_backend(self) -> TRLBackend:
+        optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        wanted = self.balance.requirements.meta_gradient or MetaGradient()
+        mix = MixGrad(
+            model.named_parameters(), optimizer, skip=wanted.skip, horizon=wanted.horizon, jacobian=wanted.jacobian
+        )
+        balancer = Balancer(self.balance, self.state.max_steps, entropy_target=self.entropy_target)
+        return TRLBackend(self.accelerator, self.compute_loss_context_manager, self.imitation, mix, balancer)
 
     def _imitation(self, demonstrations: Any, num_demos: int | None) -> Imitation:
         args, world = self.args, self.accelerator.num_processes
@@ -164,16 +159,7 @@ class _Steps(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         trainer = self.trainer
-        optimizer: Any = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
-        model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
-        rule = trainer.balance
-        trainer.mix = MixGrad(
-            model.named_parameters(),
-            optimizer,
-            skip=trainer.meta_skip,
-            horizon=getattr(rule, "horizon", 0.0),
-            jacobian=getattr(rule, "jacobian", "exact"),
-        )
+        trainer.backend = backend = trainer._build_backend()
         if trainer._resumed_from is not None:
             if not trainer._resumed_from.is_dir():
                 raise CheckpointError(
@@ -181,27 +167,26 @@ class _Steps(TrainerCallback):
                     "cannot be resumed; begin a new run"
                 )
             tensors, saved = load_checkpoint(trainer._resumed_from)
-            trainer.mix.load_state_dict(tensors["meta"])
+            backend.mix.load_state_dict(tensors["meta"])
             trainer.imitation.stream.load_state_dict(saved["demonstrations"])
-            trainer.balance_state, trainer.entropy_target = saved["balance"], saved["entropy_target"]
+            backend.balancer.load_state_dict(saved)
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        assert self.trainer.mix is not None
-        self.trainer.mix.after_step()
+        assert self.trainer.backend is not None
+        self.trainer.backend.mix.after_step()
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         if args.save_only_model:
             return
-        trainer = self.trainer
-        assert trainer.mix is not None
+        trainer, backend = self.trainer, self.trainer.backend
+        assert backend is not None
         whole = {
             name: tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-            for name, tensor in trainer.mix.state_dict().items()
+            for name, tensor in backend.mix.state_dict().items()
         }
         if state.is_world_process_zero:
             saved = {
-                "balance": trainer.balance_state,
-                "entropy_target": trainer.entropy_target,
+                **backend.balancer.state_dict(),
                 "demonstrations": trainer.imitation.stream.state_dict(),
             }
             folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}" / "amft"
@@ -209,15 +194,21 @@ class _Steps(TrainerCallback):
 
 
 def _check_method(method: Method) -> None:
-    rule = method.rule
-    extra = sorted(method.needs - MEASURED)
+    asked = method.requirements
+    extra = sorted(signal.name for signal in asked.signals if signal not in MEASURED)
     if extra:
-        raise ConfigError(f"balance: the TRL adapter does not measure {', '.join(extra)}; use amft.AMFTTrainer")
-    if method != Method(rule):
+        raise ConfigError(f"balance: the TRL adapter cannot measure {', '.join(extra)}; use amft.AMFTTrainer")
+    if method != Method(method.rule):
         raise ConfigError("balance: this method changes more than the two weights; use amft.AMFTTrainer")
-    utility = getattr(rule, "utility", "lookahead")
-    if utility != "lookahead":
-        raise ConfigError(f"balance.utility: the TRL adapter has lookahead only, not {utility}; use amft.AMFTTrainer")
+    if asked != Requirements(asked.signals, asked.meta_gradient, warmup=asked.warmup):
+        raise ConfigError("balance: the TRL adapter has one optimizer and one imitation branch; use amft.AMFTTrainer")
+    meta = asked.meta_gradient
+    if meta is not None and meta.entropy:
+        raise ConfigError("balance.entropy: the TRL adapter cannot measure dH/dmu; use amft.AMFTTrainer")
+    if meta is not None and meta.utility != "lookahead":
+        raise ConfigError(
+            f"balance.utility: the TRL adapter has lookahead only, not {meta.utility}; use amft.AMFTTrainer"
+        )
 
 
 def _check_engine(trainer: Any) -> None:

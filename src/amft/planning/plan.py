@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..balance.base import GRADIENTS
 from ..balance.registry import build_method
 from ..errors import ConfigError
 from ..settings.config import AMFTConfig
+from ..weighting.base import TokenInput
 from .devices import Device
 from .memory import SAMPLED_TOGETHER, Load, Memory, memory_of
 from .packing import fullest
@@ -73,8 +73,8 @@ def load_of(
     lora, method = settings["lora"], build_method(dict(settings["balance"]))
     half = settings["dtype"] == "bfloat16" or (settings["dtype"] == "auto" and not device.host)
     sharded = settings["parallel"] == "fsdp2"
-    rule = method.rule
-    buffers = (2 if getattr(rule, "horizon", 0.0) else 1) if rule.needs & GRADIENTS else 0
+    meta = method.requirements.meta_gradient
+    buffers = 0 if meta is None else meta.buffers
     longest = (settings["max_prompt_length"], settings["max_completion_length"])
     sampled = -(-settings["num_prompts"] * settings["num_generations"] // devices)
     demos = -(-settings["num_demos"] // devices)
@@ -99,7 +99,7 @@ def load_of(
         shards=devices if sharded else 1,
         offload=settings["cpu_offload"],
         recompute=settings["gradient_checkpointing"],
-        reference=lora is None and bool(settings["beta"] or "reference" in method.needs),
+        reference=lora is None and bool(settings["beta"] or TokenInput.REFERENCE in method.token_inputs),
         fused=not device.host,
         packing=packing if settings["padding_free"] else None,
         prefilled=groups if settings["engine"] != "hf" else together,
@@ -135,11 +135,11 @@ def _measure(
     settings: Mapping[str, Any], shape: Shape, device: Device, devices: int, mean: tuple[float, float] | None
 ) -> tuple[Memory, Seconds]:
     load = load_of(settings, shape, device, devices, mean)
-    needs = build_method(dict(settings["balance"])).needs
+    meta = build_method(dict(settings["balance"])).requirements.meta_gradient
     work = Work(
         sampled=settings["num_prompts"] * settings["num_generations"],
         demos=settings["num_demos"],
-        passes=2 if "entropy_grad" in needs else 1,
+        passes=2 if meta is not None and meta.entropy else 1,
         length=sum(mean or (load.prompt, load.completion)),
     )
     return memory_of(shape, load, device.runtime), seconds_of(shape, load, work, device, devices)

@@ -75,8 +75,6 @@ class AMFTConfig(BaseModel):
     )
     sft_warmup_steps: int = Field(0, ge=0, description="pure imitation first; then H* is measured")
     entropy_target: float | None = Field(None, ge=0, description="H* in nats; null measures it after the warm-up")
-    meta_every: int = Field(10, ge=1, description="steps between measurements of utility heldout or likelihood")
-    meta_skip: int = Field(5, ge=0, description="first optimizer steps whose meta-gradient is not used")
 
     # batch of one optimizer step
     num_prompts: int = Field(16, ge=1, description="RL prompts per step")

@@ -11,37 +11,20 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedModel
 
-from ..balance.base import Weights
+from ..balance.weights import Weights
 from ..batch import Batch, MetricSums
 from ..distributed.parallel import Parallel, full
 from ..distributed.rank_partition import micro_batches
 from ..meta import MixGrad
-from ..meta.inplace import placed_like
-from ..meta.mixgrad import Mixed
 from ..models.attention import attention
 from ..models.forward import TokenScores, token_scores
 from ..models.packed import PACKED
 from ..schedules import lr_factor
 from ..settings.config import AMFTConfig
+from ..types import RL
 from .critic import Critic
-from .frozen_entries import FrozenEntries
 from .objective import Loss
-
-
-def build_optimizer(model: torch.nn.Module, config: AMFTConfig) -> torch.optim.Optimizer:
-    """The optimizer of `config.optim`; weight decay on matrices only."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if config.optim == "sgd":
-        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.sgd_momentum)
-    kinds: dict[str, Any] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
-    kind: type[torch.optim.Adam] = kinds[config.optim]
-    betas = (config.adam_beta1, config.adam_beta2)
-    return kind(groups, lr=config.learning_rate, betas=betas, eps=config.adam_epsilon)
+from .optimizers import PolicyOptimizer, TensorGroups
 
 
 @dataclass
@@ -49,17 +32,15 @@ class Learner:
     """One policy in training. Losses go through `gradient`, which adds to `p.grad`; `update` makes the step."""
 
     model: PreTrainedModel
-    optimizer: torch.optim.Optimizer
+    optimizer: PolicyOptimizer
     mix: MixGrad | None
-    """Keeps the two gradients apart; None when the rule needs no meta-gradient."""
+    """Keeps the gradients of the branches apart; None when the rule needs no meta-gradient."""
     config: AMFTConfig
     parallel: Parallel
     critic: Critic | None = None
     """The value head of PPO; None for losses without one."""
-    imitator: torch.optim.Optimizer | None = None
-    """Makes the steps that only imitate, with moments of its own; None: one optimizer makes all."""
-    changes: FrozenEntries | None = None
-    """Which entries a step of imitation leaves alone; None: it may change all."""
+    learning_rate: float = 0.0
+    """Of the last step."""
 
     def gradient(self, loss: Loss, batch: Batch, count: float, scale: float = 1.0) -> tuple[float, MetricSums]:
         """Add the gradient of `scale * loss` to `p.grad`, micro-batch by micro-batch, summed over ranks.
@@ -140,15 +121,10 @@ class Learner:
             return contextlib.nullcontext()
         return torch.autocast(self.model.device.type, torch.bfloat16)
 
-    def combine(self, weights: Weights) -> Mixed:
-        """`MixGrad.combine`; the value head belongs to the RL loss, so its gradient takes that weight."""
-        assert self.mix is not None
-        if self.critic is not None:
-            self.critic.rescale(weights.rl)
-        return self.mix.combine(weights)
-
     def clear(self) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
+        """Forget all gradients."""
+        for p in self.model.parameters():
+            p.grad = None
         if self.critic is not None:
             self.critic.clear()
 
@@ -161,25 +137,27 @@ class Learner:
         if self.critic is not None:
             self.critic.rescale(factor)
 
-    def update(self, step: int, accept: Callable[[float], bool], imitates: bool = False) -> float:
+    def update(self, step: int, weights: Weights, accept: Callable[[float], bool]) -> float:
         """Clip, ask, step. A refused step changes no parameter and forgets the meta-gradient's buffers.
 
         Args:
             step: optimizer steps done before this one; sets the learning rate.
+            weights: of this step. A step without exploration may be made by another optimizer; and the value head
+                belongs to the RL loss, so its gradient takes that weight where the gradients were kept apart.
             accept: called with the gradient norm before clipping; False refuses the step.
-            imitates: the step is imitation alone, so the imitator makes it when there is one.
 
         Returns:
             The gradient norm before clipping.
         """
-        factor = lr_factor(self.config.lr_scheduler_type, step, self.config.max_steps, self.config.lr_warmup_steps)
-        optimizer = self.imitator if self.imitator is not None and imitates else self.optimizer
-        for group in [*self.optimizer.param_groups, *optimizer.param_groups]:
-            group["lr"] = self.config.learning_rate * factor
+        config = self.config
+        factor = lr_factor(config.lr_scheduler_type, step, config.max_steps, config.lr_warmup_steps)
+        self.learning_rate = config.learning_rate * factor
+        self.optimizer.set_learning_rate(self.learning_rate)
+        if self.critic is not None and self.mix is not None:
+            self.critic.rescale(weights[RL])
         norm = self._clip()
         if accept(norm):
-            with contextlib.nullcontext() if self.changes is None else self.changes.around(imitates):
-                optimizer.step()
+            self.optimizer.step(imitates=not weights.explores)
             if self.critic is not None:
                 self.critic.step(factor)
             if self.mix is not None:
@@ -202,41 +180,16 @@ class Learner:
         trained = [p for p in self.model.parameters() if p.grad is not None]
         return float(full(torch.nn.utils.clip_grad_norm_(trained, float("inf") if limit is None else limit)))
 
-    @property
-    def learning_rate(self) -> float:
-        return float(self.optimizer.param_groups[0]["lr"])
-
-    def state_dict(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Optimizer and meta-gradient tensors, by name of the parameter."""
-        own = {} if self.imitator is None else {"imitator": self._moments(self.imitator)}
+    def state_dict(self) -> TensorGroups:
+        """Optimizer, meta-gradient and value-head tensors, by name of the parameter."""
         meta = {} if self.mix is None else self.mix.state_dict()
         critic = {} if self.critic is None else {"critic": self.critic.state_dict()}
-        changes = {} if self.changes is None else {"changes": self.changes.state_dict()}
-        return {"optimizer": self._moments(self.optimizer), "meta": meta, **own, **critic, **changes}
+        return {**self.optimizer.tensors(), "meta": meta, **critic}
 
-    def _moments(self, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-        names = {p: name for name, p in self.model.named_parameters()}
-        return {
-            f"{key}.{names[p]}": torch.as_tensor(value)
-            for p, entry in optimizer.state.items()
-            for key, value in entry.items()
-            if value is not None
-        }
-
-    def load_state_dict(self, tensors: dict[str, dict[str, torch.Tensor]]) -> None:
-        self._load_moments(self.optimizer, tensors.get("optimizer", {}))
-        if self.imitator is not None:
-            self._load_moments(self.imitator, tensors.get("imitator", {}))
-        if self.changes is not None:
-            self.changes.load_state_dict(tensors.get("changes", {}))
+    def load_state_dict(self, tensors: TensorGroups) -> None:
+        """Continue where `state_dict` was taken."""
+        self.optimizer.load_tensors(tensors)
         if self.mix is not None and "meta" in tensors:
             self.mix.load_state_dict(tensors["meta"])
         if self.critic is not None:
             self.critic.load_state_dict(tensors["critic"])
-
-    def _load_moments(self, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-        parameters = dict(self.model.named_parameters())
-        for key, value in tensors.items():
-            slot, _, name = key.partition(".")
-            like = parameters[name]
-            optimizer.state[like][slot] = value.clone() if slot == "step" else placed_like(like, value)

@@ -1,96 +1,103 @@
-"""What the balance rule asks of the policy: dU/dmu, dH/dmu and the target entropy H*."""
+"""What a rule asks beyond a step's own gradients: utilities on other data, dH/dw, and H* at the beginning."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 
-from ..balance.base import Balance
+from ..balance.requirements import MetaGradient
 from ..batch import Batch
 from ..data.rewards import NOT_COLUMNS
 from ..data.streams import derive_seed
 from ..experience.rollouts import Collector, Experience
 from ..experience.sources import Sources
-from ..meta import Observation
+from ..signals.base import Cost, Observation
+from .balancer import Balancer
 from .learner import Learner
-from .measures import cliffs_delta
+from .moment import StepMoment
 from .objective import Objective
-
-GRADED = 64
-"""Demonstrations that are graded for `demo_gain`."""
-
-
-class Beginning(NamedTuple):
-    """What is measured once, when the single stage begins."""
-
-    entropy_target: float
-    """H*: mean token entropy of the policy's own rollouts for prompts that are not trained on, in nats."""
-    demo_gain: float | None
-    """See `balance.base.Signals`."""
 
 
 @dataclass
-class Probes:
-    """Extra gradients dotted with the buffer of the previous step. Each leaves `p.grad` empty."""
+class MetaSignals:
+    """Extra gradients dotted with the effects of the previous steps. Each leaves `p.grad` empty."""
 
     learner: Learner
     objective: Objective
     collector: Collector
     sources: Sources
-    rule: Balance
+    wanted: MetaGradient | None
+    """What the rule asks for; None: nothing."""
 
-    @property
-    def utility(self) -> str:
-        return getattr(self.rule, "utility", "lookahead")
-
-    def before(self, stage_step: int) -> Observation | None:
-        """dU/dmu by the utility `heldout` or `likelihood`, every `meta_every` steps; None for `lookahead`."""
-        mix = self.learner.mix
-        if self.utility == "lookahead" or mix is None or stage_step % self.learner.config.meta_every:
-            return None
-        if self.utility == "likelihood":
+    def before(self, stage_step: int) -> Mapping[str, Observation]:
+        """dU/dw by the utility `heldout` or `likelihood`, when it is due; nothing for `lookahead`."""
+        wanted = self.wanted
+        if wanted is None or wanted.utility == "lookahead" or stage_step % wanted.every:
+            return {}
+        if wanted.utility == "likelihood":
             assert self.sources.meta_demonstrations is not None
-            batch = self.sources.meta_demonstrations.next(self.learner.config.num_demos)
+            (batch,) = self.sources.meta_demonstrations.next(self.learner.config.num_demos).values()
             self.learner.gradient(self.objective.likelihood, batch, self.objective.token_count(batch))
         else:
             batch = self._held_out_rollouts("utility", stage_step)
             self.learner.gradient(self.objective.utility, batch, self.objective.rl_count(batch))
         return self._observe()
 
-    def lookahead(self, experience: Experience) -> Observation | None:
-        """dU/dmu by this step's RL gradient, which is in `p.grad` and stays there; fresh rollouts only."""
-        mix = self.learner.mix
-        return mix.observe() if mix is not None and self.utility == "lookahead" and experience.fresh else None
+    def lookahead(self, experience: Experience) -> Mapping[str, Observation]:
+        """dU/dw by this step's RL gradient, which is in `p.grad` and stays there.
 
-    def entropy_grad(self, experience: Experience) -> float | None:
-        """dH/dmu on this step's rollouts, when the rule asks for it; one more backward pass."""
-        if "entropy_grad" not in self.rule.needs or not experience.fresh:
-            return None
+        Only on fresh rollouts: re-used ones carry the noise of the step before, so the estimate has the wrong sign and
+        20 to 30 times the size (docs/method.md, traps).
+        """
+        mix = self.learner.mix
+        is_due = self.wanted is not None and self.wanted.utility == "lookahead" and experience.fresh
+        return mix.observe() if mix is not None and is_due else {}
+
+    def entropy_slopes(self, experience: Experience) -> Mapping[str, float]:
+        """dH/dw on this step's rollouts, when the rule asks for it; one more backward pass."""
+        if self.wanted is None or not self.wanted.entropy or not experience.fresh:
+            return {}
         batch = experience.batch
         self.learner.gradient(self.objective.entropy, batch, self.objective.token_count(batch))
-        found = self._observe()
-        return None if found is None else found.dot
+        return {branch: found.dot for branch, found in self._observe().items()}
 
-    def beginning(self) -> Beginning:
-        """H* and the gain of the demonstrations, from one batch of rollouts for prompts that are not trained on."""
+    def begin(self, balancer: Balancer) -> str | None:
+        """Before the first step of the single stage: measure H* and the signals that are measured once.
+
+        Both come from one batch of rollouts for prompts that are not trained on; the parameters stay as they are.
+
+        Returns:
+            What could not be measured, and the way out; None when nothing is missing.
+        """
+        asked = balancer.requirements
+        once = asked.costs(Cost.BEGINNING)
+        if not once and not (asked.entropy_target and balancer.entropy_target is None):
+            return None
         batch = self._held_out_rollouts("entropy target", 0)
         _, sums = self.learner.gradient(self.objective.rl, batch, self.objective.rl_count(batch), scale=0.0)
         self.learner.clear()
         total, count = sums["entropy"]
+        if balancer.entropy_target is None:
+            balancer.entropy_target = total / max(count, 1.0)
         assert batch.rewards is not None
-        return Beginning(total / max(count, 1.0), self._demo_gain(batch.rewards.tolist()))
+        given = [reward for reward in batch.rewards.tolist() if not math.isnan(reward)]
+        moment = StepMoment(0, {}, 0, held_out_rewards=given, grade=self._grade)
+        balancer.beginning = {signal.name: signal.measure(moment) for signal in once}
+        if any(value is None for value in balancer.beginning.values()):
+            return "demonstrations cannot be graded: give them the columns that the reward function reads"
+        return None
 
-    def _demo_gain(self, rewards: list[float]) -> float | None:
+    def _grade(self, n: int) -> list[float] | None:
         demos, prompts, scorer = self.sources.demonstrations, self.sources.prompts, self.sources.scorer
-        if "demo_gain" not in self.rule.needs or demos is None or prompts is None or scorer is None:
+        if demos is None or prompts is None or scorer is None:
             return None
         # Demonstrations of a set of their own may lack the columns that a reward function reads.
         if prompts.rows[0].keys() - NOT_COLUMNS - demos.rows[0].keys():
             return None
-        return cliffs_delta(demos.rewards(scorer, GRADED), [reward for reward in rewards if not math.isnan(reward)])
+        return demos.rewards(scorer, n)
 
     def _held_out_rollouts(self, purpose: str, step: int) -> Batch:
         # A generator of their own: a rule that probes must not change the rollouts that another rule trains on.
@@ -98,7 +105,7 @@ class Probes:
         generator = torch.Generator().manual_seed(derive_seed(config.seed, purpose, step))
         return self.collector.collect(self.sources.meta, config.num_prompts, generator)
 
-    def _observe(self) -> Observation | None:
+    def _observe(self) -> Mapping[str, Observation]:
         assert self.learner.mix is not None
         found = self.learner.mix.observe()
         self.learner.clear()

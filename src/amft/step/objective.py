@@ -9,7 +9,7 @@ from typing import TypeAlias
 from torch import Tensor, nn
 
 from ..balance.method import Method
-from ..batch import Batch, LossOut
+from ..batch import Batch, LossOut, MetricSums
 from ..losses.choices import POLICY_LOSSES, PolicyChoice, clip_range
 from ..losses.entropy import entropy_loss
 from ..losses.kl import kl_loss
@@ -21,7 +21,7 @@ from ..losses.value import value_loss
 from ..models.forward import Entropy, TokenScores, token_scores
 from ..settings.config import AMFTConfig
 from ..tensors import masked, reduction_count
-from ..weighting.base import Tokens
+from ..weighting.base import TokenInput, Tokens
 from .critic import Critic
 
 Loss: TypeAlias = Callable[[nn.Module, Batch, float], LossOut]
@@ -168,9 +168,10 @@ class Objective:
         return LossOut(out.loss, {})
 
     def sft(self, model: nn.Module, batch: Batch, count: float) -> LossOut:
-        """Imitation, eq 2."""
+        """Imitation, eq 2; `sft/nll` says the plain likelihood where tokens or rows carry weights."""
         smoothing = self.config.label_smoothing
-        entropy: Entropy = "value" if "token_entropy" in self.method.needs_of("token_weight") else "skip"
+        weigh = self.method.token_weight
+        entropy: Entropy = "value" if weigh is not None and TokenInput.ENTROPY in weigh.reads else "skip"
         scores = token_scores(model, batch, entropy=entropy, smoothing=smoothing > 0, accuracy=True)
         out = sft_loss(
             scores.logps,
@@ -182,7 +183,8 @@ class Objective:
         )
         assert scores.correct is not None
         right = float((scores.correct * batch.completion_mask).sum())
-        return LossOut(out.loss, {**out.sums, "sft/token_accuracy": (right, float(batch.completion_mask.sum()))})
+        sums: MetricSums = {"sft/token_accuracy": (right, float(batch.completion_mask.sum()))}
+        return LossOut(out.loss, sums | ({"sft/nll": out.sums["sft/loss"]} if self.weighs_tokens else {}))
 
     def likelihood(self, model: nn.Module, batch: Batch, count: float) -> LossOut:
         """Minus the mean log-likelihood of held-out demonstrations, the utility `likelihood`."""

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 import transformers
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
 from .. import __version__
 from ..batch import Batch
 from ..demo_mixing.generation import Generation
+from ..distributed.ranks import restarted
 from ..experience.sampling_context import Prompts
 from ..experience.sources import Sources
 from ..runs import RunDirectory
@@ -50,6 +52,26 @@ class RunLogger:
         self.at = 0
         """Step that is being made; samples carry it."""
         self.trackers = trackers(config)
+
+    def open(self, recipe: Mapping[str, Any], model: PreTrainedModel, resume: bool) -> bool:
+        """Open or make the run directory; whether there is something to resume.
+
+        Args:
+            recipe: written to config.json.
+            model: counted.
+            resume: as asked by the user; a process that torchrun has started again resumes anyhow.
+
+        Raises:
+            RunError: it is occupied, or holds no run to resume.
+        """
+        if (resume and not restarted()) or (restarted() and (self.run.path / "config.json").is_file()):
+            RunDirectory.open(self.run.path)
+            return True
+        RunDirectory.create(self.run.path)
+        self.run.write("config", dict(recipe))
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        self.run.write("env", environment(self.config.seed) | {"parameters": parameters})
+        return False
 
     def bar(self, step: int) -> Any:
         """The progress bar of a run that is at this step."""

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from ..checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from ..checkpoints.checkpoint_retention import is_resumable, newest_checkpoint, prune
-from ..checkpoints.shards import Groups, apart, load_shards, save_shards
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..data.streams import RowStream
 from ..distributed.parallel import full_state, load_full_state
+from ..distributed.ranks import Ranks
 from ..errors import CheckpointError
 from ..models.load import load_model
 from ..models.lora import adapter_state, has_adapter, save_adapter
+from ..models.pictures import Pictures
 from ..runs import RunDirectory
-from .guard import NonFiniteGuard
-
-if TYPE_CHECKING:
-    from .trainer import AMFTTrainer
+from ..settings.config import AMFTConfig
+from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint_retention import is_resumable, newest_checkpoint, prune
+from .shards import Groups, apart, load_shards, save_shards
 
 SHARDS = "shards"
 
@@ -28,45 +33,94 @@ FREE_TO_CHANGE = {"output_dir", "report_to", "save_total_limit", "save_only_mode
 """Settings that may differ on resume; another difference would make another run."""
 
 
-class TrainerState:
-    """Saves and restores everything a trainer's next step depends on."""
+class JsonState(Protocol):
+    """Something whose memory is JSON."""
 
-    def __init__(self, trainer: AMFTTrainer, run: RunDirectory, guard: NonFiniteGuard):
-        self.trainer, self.run, self.guard, self.ranks = trainer, run, guard, trainer.ranks
-        self.last: int | None = None
-        """Step of the last checkpoint written or read."""
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class TensorState(Protocol):
+    """Something whose memory is groups of named tensors."""
+
+    def state_dict(self) -> dict[str, dict[str, Tensor]]: ...
+    def load_state_dict(self, tensors: dict[str, dict[str, Tensor]]) -> None: ...
+
+
+class WindowState(Protocol):
+    """Something whose memory is tensors and JSON."""
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]: ...
+    def load_state_dict(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None: ...
+
+
+class Progress(Protocol):
+    """How far a run has come."""
+
+    step: int
+    """Optimizer steps done."""
+    best: dict[str, float] | None
+    """`step` and `score` of the best validation so far."""
+
+    def event(self, step: int, kind: str, message: str) -> None:
+        """Write down something that a reader of the run should know."""
+        ...
+
+
+@dataclass
+class TrainerState:
+    """Saves and restores everything a run's next step depends on."""
+
+    run: RunDirectory
+    config: AMFTConfig
+    recipe: Mapping[str, Any]
+    """As config.json has it."""
+    ranks: Ranks
+    model: PreTrainedModel
+    processing_class: Any
+    """What is saved beside the model: a tokenizer, or what reads pictures."""
+    learner: TensorState
+    collector: WindowState
+    balancer: JsonState
+    guard: JsonState
+    streams: Mapping[str, RowStream]
+    """By name: the orders in which rows are drawn."""
+    progress: Progress
+    last: int | None = None
+    """Step of the last checkpoint written or read."""
 
     def save(self) -> None:
         """Write `checkpoints/step-N` and drop the oldest ones beyond the limit; the best one stays."""
-        trainer = self.trainer
-        rollouts, window = trainer.collector.state_dict()
+        step, best = self.progress.step, self.progress.best
+        rollouts, window = self.collector.state_dict()
         state = {
-            "step": trainer.step,
-            **trainer.mixing.state_dict(),
-            "best": trainer.best,
+            "step": step,
+            **self.balancer.state_dict(),
+            "best": best,
             "guard": self.guard.state_dict(),
-            "streams": {name: stream.state_dict() for name, stream in self._streams().items()},
+            "streams": {name: stream.state_dict() for name, stream in self.streams.items()},
             **window,
         }
-        groups = {} if trainer.config.save_only_model else {**trainer.learner.state_dict(), "rollouts": rollouts}
+        groups = {} if self.config.save_only_model else {**self.learner.state_dict(), "rollouts": rollouts}
         tensors, shards = apart(groups)
         folders = self._write_shards(shards) if shards else {}
-        weights = full_state(trainer.model, self.ranks, self._adapter_names())
+        weights = full_state(self.model, self.ranks, self._adapter_names())
 
         def export(directory: Path) -> None:
-            if has_adapter(trainer.model):
-                save_adapter(trainer.model, directory, weights)
+            if has_adapter(self.model):
+                save_adapter(self.model, directory, weights)
             else:
-                trainer.model.save_pretrained(directory, state_dict=weights)
-            (trainer.tokenizer.save_pretrained if trainer.pictures is None else trainer.pictures.save)(directory)
+                self.model.save_pretrained(directory, state_dict=weights)
+            reads = self.processing_class
+            (reads.save if isinstance(reads, Pictures) else reads.save_pretrained)(directory)
 
         def write() -> None:
-            save_checkpoint(self._path(trainer.step), tensors, state, export, folders)
-            protect = [self._path(int(trainer.best["step"]))] if trainer.best and trainer.config.keep_best else []
-            prune(self.run.checkpoints, trainer.config.save_total_limit, protect)
+            save_checkpoint(self._path(step), tensors, state, export, folders)
+            protect = [self._path(int(best["step"]))] if best and self.config.keep_best else []
+            prune(self.run.checkpoints, self.config.save_total_limit, protect)
 
         self.ranks.from_main(write)
-        self.last = trainer.step
+        self.last = step
 
     def restore(self) -> None:
         """Continue from the newest sound checkpoint; without one, start over from step 0.
@@ -78,30 +132,27 @@ class TrainerState:
         if step is None:
             return
         tensors, state = load_checkpoint(self._path(step))
-        trainer = self.trainer
         if (self._path(step) / SHARDS).is_dir():
-            parameters = dict(trainer.model.named_parameters())
+            parameters = dict(self.model.named_parameters())
             for group, named in load_shards(self._path(step) / SHARDS, parameters, self.ranks).items():
                 tensors[group] |= named
         self._load_weights(self._path(step))
-        trainer.learner.load_state_dict(tensors)
-        trainer.collector.load_state_dict(tensors["rollouts"], state)
-        trainer.step = trainer.run_logger.at = state["step"]
-        trainer.mixing.load_state_dict(state)
-        trainer.best = state["best"]
+        self.learner.load_state_dict(tensors)
+        self.collector.load_state_dict(tensors["rollouts"], state)
+        self.balancer.load_state_dict(state)
         self.guard.load_state_dict(state["guard"])
-        for name, stream in self._streams().items():
+        for name, stream in self.streams.items():
             stream.load_state_dict(state["streams"][name])
-        self.last = trainer.step
+        self.progress.step, self.progress.best, self.last = state["step"], state["best"], state["step"]
         for reason in skipped:
-            trainer.run_logger.event(trainer.step, "checkpoint", f"passed over: {reason}")
+            self.progress.event(state["step"], "checkpoint", f"passed over: {reason}")
 
     def load_policy(self, step: int) -> None:
         """The weights of `checkpoints/step-N` alone."""
         self._load_weights(self._path(step))
 
     def _load_weights(self, checkpoint: Path) -> None:
-        model = self.trainer.model
+        model = self.model
         if has_adapter(model):
             saved = adapter_state(checkpoint / "model")
             if saved.keys() != self._adapter_names():
@@ -112,7 +163,7 @@ class TrainerState:
 
     def _adapter_names(self) -> set[str] | None:
         """What is trained, when that is an adapter; a checkpoint holds nothing else."""
-        model = self.trainer.model
+        model = self.model
         return {name for name, p in model.named_parameters() if p.requires_grad} if has_adapter(model) else None
 
     def _find(self) -> tuple[int | None, list[str]]:
@@ -142,13 +193,8 @@ class TrainerState:
         save_shards(folder, shards, self.ranks)
         return {SHARDS: folder}
 
-    def _streams(self) -> dict[str, Any]:
-        sources = self.trainer.sources
-        found = [sources.prompts, sources.demonstrations, sources.meta, sources.meta_demonstrations]
-        return {source.stream.name: source.stream for source in found if source is not None}
-
     def _same_recipe(self) -> None:
-        saved, ours = self.run.read("config"), self.trainer.recipe
+        saved, ours = self.run.read("config"), self.recipe
         names = sorted((saved.keys() | ours.keys()) - FREE_TO_CHANGE)
         differ = [
             f"{name} was {saved.get(name)!r}, is {ours.get(name)!r}"

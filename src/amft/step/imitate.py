@@ -1,0 +1,39 @@
+"""The gradients of the imitation branches, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..types import SFT
+from .backend import StepBackend
+from .branch import Branch, StepResult, added
+
+
+def imitate(
+    backend: StepBackend[Any],
+    branches: Sequence[Branch],
+    result: StepResult,
+    scale: Callable[[str], float] = lambda _: 1.0,
+    after_each: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Add the gradient of every branch to `p.grad`, and its loss and metrics to `result`.
+
+    Args:
+        backend: computes.
+        branches: a branch of scale 0 is not run.
+        result: takes `sft/loss`, nats per token over all branches; with several branches also `BRANCH/loss`, the part
+            of it that the branch gives.
+        scale: branch -> factor of its gradient.
+        after_each: called with the branch's name when its gradient is in `p.grad`.
+    """
+    total = 0.0
+    for branch in branches:
+        if factor := scale(branch.name):
+            loss, sums = backend.gradient(branch, factor)
+            result.sums = added(result.sums, sums)
+            total += loss
+            if branch.name != SFT:
+                result.losses[f"{branch.name}/loss"] = loss
+        after_each(branch.name)
+    result.losses["sft/loss"] = total

@@ -1,0 +1,253 @@
+"""What a run is made of, put together from its config: model and data first, then everything that trains."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..balance.base import Balance
+from ..balance.method import Method
+from ..balance.registry import build_method
+from ..batch import Batch
+from ..data.streams import derive_seed
+from ..distributed.parallel import Parallel, build_parallel
+from ..distributed.rank_partition import SplitSampler, SplitScorer
+from ..distributed.ranks import local_device
+from ..errors import ConfigError
+from ..experience.rollouts import Collector
+from ..experience.sampling_context import RolloutBackend
+from ..experience.sources import Encoder, Sources, from_data, from_task
+from ..losses.choices import POLICY_LOSSES
+from ..meta import MixGrad
+from ..models.load import load_model, stop_ids, turn_dropout_off
+from ..models.lora import adapter_off, add_lora, has_adapter
+from ..models.packed import check_packable
+from ..models.pictures import Pictures
+from ..rollout.registry import build_sampler
+from ..runs import RunDirectory
+from ..settings.config import AMFTConfig
+from ..settings.precision import settled
+from ..step.balancer import Balancer
+from ..step.choose import TakeStep, choose_step
+from ..step.critic import Critic
+from ..step.frozen_entries import FrozenEntries
+from ..step.learner import Learner
+from ..step.meta_signals import MetaSignals
+from ..step.objective import Objective
+from ..step.optimizers import PolicyOptimizer, SeparateImitation, SharedOptimizer, build_optimizer
+from ..step.policy_backend import PolicyBackend
+from ..tasks.base import Task
+from ..types import SFT, RewardFunction
+from ..weighting.base import TokenInput
+from .processing_class import reading
+from .run_logger import RunLogger, SilentRunLogger
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
+"""Type of the master weights; bfloat16 is the type of the arithmetic only."""
+
+
+@dataclass
+class Foundation:
+    """The model, laid out on the ranks, and what it reads and learns from."""
+
+    config: AMFTConfig
+    method: Method
+    parallel: Parallel
+    tokenizer: Any
+    pictures: Pictures | None
+    model: PreTrainedModel
+    reference: PreTrainedModel | None
+    """The policy at the start, frozen; None where nothing reads it, and for adapters, whose base it is."""
+    sources: Sources
+    sampler: SplitSampler
+
+
+@dataclass
+class Organs:
+    """Everything that trains."""
+
+    learner: Learner
+    objective: Objective
+    collector: Collector
+    run_logger: RunLogger
+    meta_signals: MetaSignals
+    balancer: Balancer
+    backend: PolicyBackend
+    take_step: TakeStep
+
+
+def lay_foundation(
+    config: AMFTConfig,
+    balance: Balance | Method | None,
+    model: str | PreTrainedModel,
+    *,
+    base: str | None,
+    processing_class: Any,
+    task: Task | None,
+    train_dataset: Any,
+    reward_funcs: Sequence[RewardFunction] | RewardFunction | None,
+    demonstrations: Any,
+    eval_dataset: Any,
+) -> Foundation:
+    """Load the model and the data; the arguments are those of `AMFTTrainer`, `base` is the model's name in a recipe.
+
+    Raises:
+        ConfigError, DataError, ModelError, TaskError: one line that names the field and the fix.
+    """
+    config = settled(config, local_device())
+    method = build_method(dict(config.balance) if balance is None else balance)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    parallel = build_parallel(config)
+    tokenizer, pictures = reading(model, processing_class)
+    loaded = _load(model, config) if isinstance(model, str) else model
+    with parallel.ranks.contact():
+        reference = _prepare(loaded, config, method, parallel, base)
+    stops = stop_ids(loaded, tokenizer)
+    encoder = Encoder(tokenizer, config, stops, method, pictures)
+    if task is not None:
+        sources = from_task(task, encoder)
+    else:
+        sources = from_data(
+            encoder,
+            train_dataset=train_dataset,
+            reward_funcs=reward_funcs,
+            demonstrations=demonstrations,
+            eval_dataset=eval_dataset,
+        )
+    options = None if config.engine_options is None else config.engine_options.model_dump()
+    sampler = build_sampler(config.engine, loaded, pad_id=tokenizer.pad_token_id, eos_ids=stops, options=options)
+    if sources.scorer is not None:
+        sources.scorer = SplitScorer(sources.scorer, parallel.ranks)
+    split = SplitSampler(sampler, parallel.ranks, lambda: parallel.whole(loaded))
+    return Foundation(config, method, parallel, tokenizer, pictures, loaded, reference, sources, split)
+
+
+def _load(name: str, config: AMFTConfig) -> PreTrainedModel:
+    lora = config.lora
+    # What is frozen needs no master copy; but fsdp2 wants one type in a block, and casts by itself.
+    half = lora is not None and config.dtype == "bfloat16" and config.parallel != "fsdp2"
+    dtype = torch.bfloat16 if half else DTYPES[config.dtype]
+    return load_model(name, dtype, four_bits=lora is not None and lora.load_in_4bit)
+
+
+def _prepare(
+    model: PreTrainedModel, config: AMFTConfig, method: Method, parallel: Parallel, base: str | None
+) -> PreTrainedModel | None:
+    """Settle everything that must be settled before the model is laid out; returns the reference, copied here."""
+    turn_dropout_off(model)
+    if parallel.device.type == "cpu" and config.dtype != "float64":
+        # The fused kernel's backward is slow on a CPU. In float64 the eager one turns left padding into NaN.
+        model.set_attn_implementation("eager")
+    if config.padding_free:
+        check_packable(model)
+    _adapt(model, config, base)
+    wanted = (config.beta or weighs_reference(method)) and config.lora is None
+    reference = copy.deepcopy(model).requires_grad_(False) if wanted else None
+    if config.gradient_checkpointing:
+        older = model.gradient_checkpointing_enable  # the name until transformers 5.2x
+        getattr(model, "activation_checkpointing_enable", older)({"use_reentrant": False})
+        model.train()  # transformers checkpoints in this mode only; dropout is off in both
+    for each in (model, reference):
+        if each is not None:
+            parallel.wrap(each)
+    return reference
+
+
+def _adapt(model: PreTrainedModel, config: AMFTConfig, base: str | None) -> None:
+    lora = config.lora
+    if lora is not None:
+        settings = lora.model_dump(exclude={"load_in_4bit"})
+        add_lora(model, seed=derive_seed(config.seed, "lora"), base=base or model.config._name_or_path, **settings)
+    elif has_adapter(model):
+        raise ConfigError("model: it is an adapter on a base; make one model of the two with `amft merge`")
+
+
+def weighs_reference(method: Method) -> bool:
+    """Whether a weighting reads log-probabilities of the reference policy."""
+    return TokenInput.REFERENCE in method.token_inputs
+
+
+def build_organs(on: Foundation, stage_steps: int) -> Organs:
+    """Everything that trains. Args: on: model and data. stage_steps: length of the single stage, optimizer steps."""
+    config, method, sources = on.config, on.method, on.sources
+    has_values = POLICY_LOSSES[config.loss_type].baseline == "value"
+    critic = Critic(on.model, config, on.parallel, build_optimizer) if has_values else None
+    objective = Objective(config, method, critic)
+    learner = _learner(on, critic)
+    logger = RunLogger if on.parallel.ranks.is_main else SilentRunLogger
+    run_logger = logger(RunDirectory(config.output_dir), on.tokenizer, config, sources)
+    collector = Collector(
+        # Without a scorer nothing is collected.
+        backend=RolloutBackend(on.sampler, sources.scorer, on.tokenizer, config, pictures=on.pictures),  # type: ignore[arg-type]
+        config=config,
+        score_old=lambda batch: learner.logps(on.model, batch),
+        score_reference=_reference_logps(on, learner, config.temperature) if config.beta else None,
+        generator=torch.Generator().manual_seed(derive_seed(config.seed, "rollouts")),
+        score_values=None if critic is None else learner.values,
+        demo_mixer=method.demo_mixer,
+        show=run_logger.samples,
+    )
+    meta_signals = MetaSignals(learner, objective, collector, sources, method.requirements.meta_gradient)
+    balancer = Balancer(method.rule, stage_steps, branches_of(sources), config.entropy_target)
+    backend = PolicyBackend(
+        learner,
+        objective,
+        collector,
+        meta_signals,
+        sources,
+        method,
+        balancer,
+        score_reference=_reference_logps(on, learner, 1.0) if weighs_reference(method) else None,
+        seen=run_logger.remember,
+    )
+    take_step = choose_step(balancer, learner.mix)
+    return Organs(learner, objective, collector, run_logger, meta_signals, balancer, backend, take_step)
+
+
+def branches_of(sources: Sources) -> tuple[str, ...]:
+    """The imitation branches of a run."""
+    return (SFT,) if sources.demonstrations is None else sources.demonstrations.branches
+
+
+def _learner(on: Foundation, critic: Critic | None) -> Learner:
+    config, asked = on.config, on.method.requirements
+    inner = build_optimizer(on.model, config)
+    optimizer: PolicyOptimizer = SharedOptimizer(on.model, inner)
+    mix = None
+    if (wanted := asked.meta_gradient) is not None:
+        mix = MixGrad(
+            on.model.named_parameters(),
+            inner,
+            branches=branches_of(on.sources),
+            direction=wanted.direction,
+            skip=wanted.skip,
+            horizon=wanted.horizon,
+            jacobian=wanted.jacobian,
+        )
+    if asked.sft_optimizer == "own":
+        imitator = SharedOptimizer(on.model, build_optimizer(on.model, config), "imitator")
+        optimizer = SeparateImitation(optimizer, imitator)
+    if asked.freeze is not None:
+        if config.parallel == "fsdp2":
+            raise ConfigError("balance.freeze: not for parallel: fsdp2; choose ddp or single")
+        optimizer = FrozenEntries(optimizer, on.model, asked.freeze.share, asked.freeze.history)
+    return Learner(on.model, optimizer, mix, config, on.parallel, critic)
+
+
+def _reference_logps(on: Foundation, learner: Learner, temperature: float) -> Callable[[Batch], Tensor]:
+    reference = on.reference
+    if reference is not None:
+        return lambda batch: learner.logps(reference, batch, temperature)
+
+    def under_the_adapter(batch: Batch) -> Tensor:
+        with adapter_off(on.model):
+            return learner.logps(on.model, batch, temperature)
+
+    return under_the_adapter

@@ -1,0 +1,40 @@
+"""What a method needs of the data, checked before anything is trained."""
+
+from __future__ import annotations
+
+from ..balance.method import Method
+from ..errors import ConfigError
+from ..experience.sources import Sources
+from ..losses.choices import POLICY_LOSSES
+from ..settings.config import AMFTConfig
+from ..step.balancer import Balancer
+from ..types import SFT
+
+
+def check_sources(config: AMFTConfig, method: Method, sources: Sources, balancer: Balancer, warmup_steps: int) -> None:
+    """Refuse a run whose data lacks what its method reads.
+
+    Raises:
+        ConfigError: names what is missing and who needs it.
+    """
+    rule, asked = config.balance.get("rule"), method.requirements
+    meta, weights = asked.meta_gradient, balancer.first_weights()
+    streams = method.demo_mixer.imitates == "stream" and (meta is not None or weights.imitates)
+    if sources.demonstrations is None and (streams or warmup_steps):
+        raise ConfigError(f"demonstrations: balance rule {rule} imitates, but there are none; give some")
+    if sources.scorer is None and (meta is not None or asked.reads_this_step or weights.explores):
+        raise ConfigError(f"reward_funcs: balance rule {rule} explores, but there is none; give at least one")
+    if method.demo_mixer.needs_answers and not any(sources.prompts.answers or () if sources.prompts else ()):
+        raise ConfigError(f"demonstrations: balance rule {rule} needs them for the prompts of train_dataset")
+    if POLICY_LOSSES[config.loss_type].credit == "token" and method.demo_mixer.pool not in ("all",):
+        raise ConfigError(
+            f"loss_type: {config.loss_type} has advantages per token, and balance rule {rule} compares rows; "
+            "choose another loss_type"
+        )
+    if meta is not None and meta.utility == "likelihood" and sources.meta_demonstrations is None:
+        raise ConfigError("balance.utility: likelihood needs 10 or more rows with a completion in train_dataset")
+    if balancer.branches != (SFT,) and method.demo_mixer.imitates != "stream":
+        raise ConfigError(
+            f"balance: demo_mixer chooses what is imitated, so its rows cannot be split into {len(balancer.branches)} "
+            "branches; use one that leaves demonstrations apart"
+        )
