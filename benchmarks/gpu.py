@@ -30,7 +30,7 @@ SIZES: dict[str, dict[str, int]] = {
     "30m": {"hidden_size": 512, "layers": 10, "heads": 8, "kv_heads": 4},
     "100m": {"hidden_size": 768, "layers": 12, "heads": 12, "kv_heads": 4, "intermediate_size": 3072},
 }
-ARMS = {"fixed": {"rule": "fixed", "mu": 0.5}, "amft": {"rule": "amft", "entropy": "target"}}
+ARMS = {"fixed": {"rule": "fixed", "mu": 0.5}, "amft": {"rule": "amft", "entropy": "target", "meta_skip": 0}}
 """The baseline first."""
 WARM = 2
 """First steps, which compile and allocate; they are not timed."""
@@ -61,7 +61,7 @@ def meta_gradient_error(device: str) -> float:
     from torch.func import functional_call
     from torch.nn.functional import mse_loss
 
-    from amft.balance.base import Weights
+    from amft.balance.weights import Weights
     from amft.meta import MixGrad
     from amft.meta.oracle import finite_difference, take_steps
 
@@ -86,8 +86,9 @@ def meta_gradient_error(device: str) -> float:
     mix = MixGrad(params.items(), optimizer)
     optimizer.zero_grad()
     rl(params).backward()
-    mix.stash()
+    mix.stash("rl")
     sft(params).backward()
+    mix.stash("sft")
     mix.combine(Weights.convex(0.4))
     mix.clip_(0.2)
     optimizer.step()
@@ -95,7 +96,7 @@ def meta_gradient_error(device: str) -> float:
     for p in params.values():
         p.grad = None
     held_out(params).backward()
-    return abs(float(mix.observe().dot) - truth) / abs(truth)
+    return abs(float(mix.observe()["sft"].dot) - truth) / abs(truth)
 
 
 def greedy_differences(device: str, size: str) -> int:
@@ -136,7 +137,6 @@ def build(arm: str, folder: str, options: argparse.Namespace) -> Any:
         learning_rate=1e-4,
         dtype=options.dtype,
         entropy_target=1.0,
-        meta_skip=0,
         eval_steps=0,
         test_splits=[],
         sample_steps=0,

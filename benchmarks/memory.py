@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {
     "max_prompt_length": 64,
     "max_completion_length": 128,
     "max_steps": 2,
-    "meta_skip": 0,
+    "balance": {"rule": "amft", "meta_skip": 0},
     "eval_steps": 0,
     "save_steps": 0,
     "sample_steps": 0,

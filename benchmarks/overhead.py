@@ -44,8 +44,6 @@ def build(arm: str, directory: str, arguments: argparse.Namespace):
         test_splits=[],
         sample_steps=0,
         entropy_target=1.0,
-        meta_every=10,
-        meta_skip=0,
         threads=arguments.threads,
         dtype=arguments.dtype,
     )

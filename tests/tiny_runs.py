@@ -51,17 +51,18 @@ def tiny_tokenizer():
 
 
 def build(directory, balance, reward=parity, rows=ROWS, **changes):
+    spec = {"rule": balance} if isinstance(balance, str) else balance
+    if spec["rule"].startswith("amft"):
+        spec = {"meta_skip": 1, "meta_every": 5, **spec}
     settings = {
         "output_dir": str(directory),
-        "balance": {"rule": balance} if isinstance(balance, str) else balance,
+        "balance": spec,
         "max_steps": 20,
         "num_prompts": 2,
         "num_generations": 4,
         "num_demos": 4,
         "max_completion_length": 5,
         "learning_rate": 1e-2,
-        "meta_skip": 1,
-        "meta_every": 5,
         "eval_steps": 0,
         "test_splits": [],
         "sample_steps": 0,

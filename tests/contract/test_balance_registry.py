@@ -12,20 +12,22 @@ import re
 from pathlib import Path
 
 import pytest
+from given_signals import given_signals
 
 from amft.balance.amft import AMFT
-from amft.balance.base import SIGNALS, Balance, Signals
+from amft.balance.base import Balance
 from amft.balance.describe import describe, describe_parts
 from amft.balance.fixed import Fixed, Pair
 from amft.balance.log_sigma import LogSigma
 from amft.balance.method import PARTS
-from amft.balance.registry import RULES, build_balance
+from amft.balance.registry import RULES, build_balance, build_method
+from amft.balance.requirements import Requirements
 from amft.cli.rules_page import rules_page
 from amft.errors import ConfigError
 
 FREE = {Pair: 1e6, LogSigma: math.exp(4.0) + 1e-9}
 """Rules whose weights need not sum to one, and the largest of each."""
-FOLDERS = ("balance", "composing", "weighting")
+FOLDERS = ("balance", "demo_mixing", "weighting")
 HOSTILE = (None, math.nan, math.inf, -math.inf, 1e30, -1e30, 1e308, -1e308, 0.0)
 VARIANTS = [{"rule": name} for name in RULES] + [
     {"rule": "amft", "mu_update": "cosine", "shrink": True},
@@ -43,9 +45,9 @@ def _stream(seed, values=None, n=60):
         return draw.choice(values) if values else draw.gauss(0.2, 1.0) * scale
 
     return [
-        Signals(
-            step=step,
-            total_steps=n,
+        given_signals(
+            step,
+            n,
             entropy=value(1.0),
             entropy_target=value(1.0),
             reward=value(1.0),
@@ -66,10 +68,10 @@ def _stream(seed, values=None, n=60):
 
 
 @each_rule
-def test_is_a_balance_with_known_needs(spec):
+def test_is_a_balance_with_requirements(spec):
     rule = build_balance(spec)
     assert isinstance(rule, Balance)
-    assert rule.needs <= SIGNALS
+    assert isinstance(rule.requirements, Requirements)
 
 
 @each_rule
@@ -104,19 +106,19 @@ def test_hostile_signals_stay_in_bounds(spec, seed):
     state, mu = rule.init(), None
     for signals in itertools.chain(_stream(seed, HOSTILE), _stream(seed)):
         weights, state, metrics = rule.update(state, signals)
-        assert low <= weights.sft <= high
-        assert weights.rl == 1.0 - weights.sft or type(rule) in FREE
-        assert 0.0 <= weights.rl <= FREE.get(type(rule), 1.0)
-        assert mu is None or abs(weights.sft - mu) <= cap + 1e-12
+        assert low <= weights["sft"] <= high
+        assert weights["rl"] == 1.0 - weights["sft"] or type(rule) in FREE
+        assert 0.0 <= weights["rl"] <= FREE.get(type(rule), 1.0)
+        assert mu is None or abs(weights["sft"] - mu) <= cap + 1e-12
         assert all(math.isfinite(value) and name.startswith("mix/") for name, value in metrics.items())
         json.dumps(state, allow_nan=False)
-        mu = weights.sft
+        mu = weights["sft"]
 
 
 @each_rule
 def test_absent_signals_hold_the_weights(spec):
     rule = build_balance(spec)
-    weights = [rule.update(rule.init(), Signals(step=0, total_steps=100))[0] for _ in range(2)]
+    weights = [rule.update(rule.init(), given_signals(0, 100))[0] for _ in range(2)]
     assert weights[0] == weights[1]
 
 
@@ -196,13 +198,16 @@ def test_mistakes_are_one_helpful_line(spec, words):
 MINE = """
 from __future__ import annotations
 from dataclasses import dataclass
-from typing import ClassVar
-from amft.balance.base import Weights
+from amft.balance import MetaGradient, Requirements, Weights
 
 @dataclass(frozen=True)
 class Mine:
     peak: float = 0.8
-    needs: ClassVar[frozenset[str]] = frozenset({NEEDS})
+    warmup: int = 0
+    horizon: float = 7.0
+    @property
+    def requirements(self):
+        return {REQUIREMENTS}
     def init(self):
         return {}
     def update(self, state, signals):
@@ -217,27 +222,51 @@ class Empty:
 """
 
 
-def _written(tmp_path, needs=""):
+def _written(tmp_path, requirements="Requirements()"):
     path = tmp_path / "rule.py"
-    path.write_text(MINE.replace("{NEEDS}", f"{{{needs}}}" if needs else ""))
+    path.write_text(MINE.replace("{REQUIREMENTS}", requirements))
     return path
 
 
 def test_a_rule_of_ones_own_from_a_file(tmp_path):
     path = _written(tmp_path)
     rule = build_balance({"rule": f"{path}:Mine", "peak": 0.6})
-    assert rule.update(rule.init(), Signals(step=0, total_steps=1))[0].sft == 0.6
+    assert rule.update(rule.init(), given_signals(0, 1))[0]["sft"] == 0.6
     assert build_balance(rule) is rule
-    for name, word in (("Mime", "no class"), ("Plain", "dataclass"), ("Empty", "lacks needs, init, update")):
+    for name, word in (("Mime", "no class"), ("Plain", "dataclass"), ("Empty", "lacks requirements, init, update")):
         with pytest.raises(ConfigError, match=word):
             build_balance({"rule": f"{path}:{name}"})
     with pytest.raises(ConfigError, match=r"peek.*did you mean 'peak'"):
         build_balance({"rule": f"{path}:Mine", "peek": 1})
 
 
-def test_a_file_with_unknown_needs_or_a_fault(tmp_path):
-    with pytest.raises(ConfigError, match="needs unknown.*magic"):
-        build_balance({"rule": f"{_written(tmp_path, needs=repr('magic'))}:Mine"})
+@pytest.mark.parametrize(
+    ("requirements", "said"),
+    [
+        ("Requirements(('magic',))", "'magic' is no signal; shipped: .*entropy"),
+        ("Requirements(signal=())", "unexpected keyword argument 'signal'"),
+        ("Requirements(meta_gradient=True)", "meta_gradient must be a MetaGradient or None, got True"),
+        ("Requirements(meta_gradient=MetaGradient(horizn=0.5))", "unexpected keyword argument 'horizn'"),
+        ("Requirements(meta_gradient=MetaGradient(horizon=1.5))", r"horizon must be a number in \[0, 1\), got 1.5"),
+        ("Requirements(warmup=0)", "warmup must be one of True, False, got 0"),
+        ("Requirements(sft_optimizer='mine')", "sft_optimizer must be one of 'shared', 'own'"),
+        ("Requirements(freeze=0.5)", "freeze must be a Freeze or None, got 0.5"),
+        ("Requirements(split='source')", "split must be a function of a row, got 'source'"),
+        ("{'entropy'}", "requirements must be a Requirements, got {'entropy'}"),
+    ],
+)
+def test_requirements_that_are_none_are_refused_when_the_rule_is_built(requirements, said, tmp_path):
+    with pytest.raises(ConfigError, match=said) as raised:
+        build_balance({"rule": f"{_written(tmp_path, requirements)}:Mine"})
+    assert "\n" not in str(raised.value)
+
+
+def test_fields_of_a_rule_named_like_requirements_are_its_own(tmp_path):
+    asked = build_method({"rule": f"{_written(tmp_path)}:Mine", "warmup": 0, "horizon": 3.0}).requirements
+    assert asked == Requirements()
+
+
+def test_a_file_with_a_fault(tmp_path):
     (tmp_path / "broken.py").write_text("import nothing_of_the_kind")
     with pytest.raises(ConfigError, match=r"broken\.py cannot be imported: ModuleNotFoundError"):
         build_balance({"rule": f"{tmp_path / 'broken.py'}:Mine"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from tiny_runs import ROWS, build, one, parameters, tiny_tokenizer, train, zero
 
 from amft.balance.registry import RULES, build_method
 from amft.errors import ConfigError
+from amft.weighting.base import TokenInput
 
 FAST = {"relift": {"size": 3}, "mifo": {"size": 3}, "gac": {"every": 2}}
 """Settings that let a rule do within 20 steps what it does."""
@@ -90,9 +92,9 @@ def test_empty_demonstrations(name, tmp_path):
     demonstrations.next = lambda n: take(0)
     if prompts.answers is not None:
         prompts.answers[:] = [[] for _ in prompts.answers]
-        trainer._check_sources = lambda: None
     before = parameters(trainer)
-    trainer.train()
+    with patch("amft.training.trainer.check_sources"):
+        trainer.train()
     assert parameters(trainer).isfinite().all()
     rows = metrics(tmp_path / "run")
     check_weights(name, rows)
@@ -115,17 +117,17 @@ def test_no_rule_changes_the_numbers_of_another(tmp_path):
 
 def test_a_rule_that_explores_nothing_draws_nothing(tmp_path):
     trainer = build(tmp_path / "run", "dft", **SHORT)
-    trainer.sampler.generate = None
+    trainer.foundation.sampler.generate = None
     trainer.train()
     assert all("tokens/rollout" not in row for row in metrics(tmp_path / "run"))
 
 
 def test_only_those_that_ask_pay(tmp_path):
     for name in RULES:
-        trainer, needs = build(tmp_path / name, spec(name), **SHORT), build_method(spec(name)).needs
-        assert (trainer.learner.mix is not None) == bool(needs & {"meta_grad", "entropy_grad"}), name
-        assert (trainer.reference is not None) == ("reference" in needs), name
-        assert (trainer.sources.prompts.answers is not None) == ("answers" in needs), name
+        trainer, method = build(tmp_path / name, spec(name), **SHORT), build_method(spec(name))
+        assert (trainer.learner.mix is not None) == (method.requirements.meta_gradient is not None), name
+        assert (trainer.foundation.reference is not None) == (TokenInput.REFERENCE in method.token_inputs), name
+        assert (trainer.sources.prompts.answers is not None) == method.demo_mixer.needs_answers, name
 
 
 def test_prompts_without_demonstrations_are_one_line(tmp_path):

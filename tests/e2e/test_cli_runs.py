@@ -29,7 +29,7 @@ eval_problems: 2
 test_splits: [id, seen]
 test_problems: 4
 save_steps: 1
-meta_skip: 0
+balance: {{rule: amft, meta_skip: 0}}
 threads: 1
 """
 

@@ -24,7 +24,7 @@ max_completion_length: 8
 learning_rate: 1e-3
 eval_steps: 0
 save_steps: 1
-meta_skip: 1
+balance: {{rule: amft, meta_skip: 1}}
 sample_steps: 1
 threads: 1
 dtype: float64

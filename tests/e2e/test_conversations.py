@@ -23,7 +23,8 @@ TRIES = 3
 def trainer(model: Path, directory: Path, **changes: object) -> AMFTTrainer:
     settings = {
         "output_dir": str(directory), "max_steps": 3, "num_prompts": 2, "num_generations": 2, "num_demos": 2,
-        "max_completion_length": 48, "learning_rate": 1e-3, "meta_skip": 0, "eval_steps": 0, "eval_problems": 2,
+        "max_completion_length": 48, "learning_rate": 1e-3,
+        "balance": {"rule": "amft", "meta_skip": 0}, "eval_steps": 0, "eval_problems": 2,
         "test_splits": ["id"], "test_problems": 4, "sample_steps": 0, "save_steps": 0, "sft_warmup_steps": 1,
         "threads": 1,
     }  # fmt: skip
@@ -34,7 +35,7 @@ def trainer(model: Path, directory: Path, **changes: object) -> AMFTTrainer:
 
 def test_user_tokens_are_masked_and_logps_are_those_of_a_plain_forward(tiny_directory: Path, tmp_path: Path) -> None:
     built = trainer(tiny_directory, tmp_path / "run", dtype="float64")
-    batch = built.collector.next(built.sources.prompts).batch
+    batch = built.organs.collector.next(built.sources.prompts).batch
     tokenizer = built.tokenizer
     user, end = tokenizer.convert_tokens_to_ids("<|user|>"), tokenizer.eos_token_id
     logps = built.learner.logps(built.model, batch)
@@ -77,7 +78,7 @@ def test_a_run_imitates_explores_and_is_scored_by_episodes(tiny_directory: Path,
 def test_tokens_of_the_user_do_not_change_the_gradient(tiny_directory: Path, tmp_path: Path) -> None:
     """The loss reads the mask: with other labels on the user's tokens, the gradient is the same to the bit."""
     built = trainer(tiny_directory, tmp_path / "run")
-    batch = built.collector.next(built.sources.prompts).batch
+    batch = built.organs.collector.next(built.sources.prompts).batch
     advantages = torch.ones(len(batch))
     losses = []
     for changed in (False, True):
@@ -87,7 +88,7 @@ def test_tokens_of_the_user_do_not_change_the_gradient(tiny_directory: Path, tmp
             old = torch.where(mask > 0, old, old - 3.0)
         built.learner.clear()
         given = replace(batch, advantages=advantages, old_logps=old)
-        loss, _ = built.learner.gradient(built.objective.rl, given, built.objective.rl_count(given))
+        loss, _ = built.learner.gradient(built.organs.objective.rl, given, built.organs.objective.rl_count(given))
         losses.append((loss, torch.cat([p.grad.flatten() for p in built.model.parameters() if p.grad is not None])))
     assert losses[0][0] == losses[1][0]
     assert torch.equal(losses[0][1], losses[1][1])

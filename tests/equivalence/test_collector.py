@@ -39,14 +39,14 @@ def trainer(base, directory, **changes):
         str(base), AMFTConfig(**(settings | changes)), task=build_task("general_points", demonstrations="answer")
     )
     built.sources.scorer = SometimesFlat()
-    built._build_learner()
+    built.build()
     return built
 
 
 def test_dynamic_sampling_leaves_fewer_flat_groups(tiny_base, tmp_path):
     with_draws = trainer(tiny_base, tmp_path / "a")
     without = trainer(tiny_base, tmp_path / "b", dynamic_sampling_rounds=0)
-    after, before = (built.collector.next(built.sources.prompts) for built in (with_draws, without))
+    after, before = (built.organs.collector.next(built.sources.prompts) for built in (with_draws, without))
     assert after.sums["frac_reward_zero_std"][0] < before.sums["frac_reward_zero_std"][0]
     extra = after.sums["dynamic_sampling/extra_prompts"][0]
     assert 0 < extra <= 4 * 4
@@ -58,7 +58,7 @@ def test_dynamic_sampling_leaves_fewer_flat_groups(tiny_base, tmp_path):
 def test_the_overlong_penalty_reaches_the_advantages(tiny_base, tmp_path):
     # Random answers cut at 72 tokens cost 1; a shorter one of n tokens costs (n - 12) / 60 or nothing.
     built = trainer(tiny_base, tmp_path, dynamic_sampling_rounds=0, soft_punish_cache=60, loss_type="reinforce")
-    found = built.collector.next(built.sources.prompts)
+    found = built.organs.collector.next(built.sources.prompts)
     lengths = found.batch.completion_mask.sum(1)
     penalty = -((lengths - 12).clamp(min=0) / 60)
     assert penalty.min() == -1

@@ -24,7 +24,7 @@ class Off:
     """The run's own sampler, whose log-probabilities are the trainer's less `apart`."""
 
     def __init__(self, trainer, apart):
-        self.inner, self.learner, self.apart = trainer.collector.backend.sampler, trainer.learner, apart
+        self.inner, self.learner, self.apart = trainer.organs.collector.backend.sampler, trainer.learner, apart
 
     def generate(self, prompts, sampling, generator):
         found = self.inner.generate(prompts, sampling, generator)
@@ -38,7 +38,7 @@ class Off:
 def trainer(directory, rule, apart=None, **changes):
     built = build(directory, rule, **(SETTINGS | changes))
     if apart is not None:
-        built.collector.backend.sampler = Off(built, apart)
+        built.organs.collector.backend.sampler = Off(built, apart)
     return built
 
 
@@ -72,7 +72,7 @@ def test_switched_off_it_is_only_measured(tmp_path):
 
 def test_demonstrations_among_the_rollouts_are_not_weighed(tmp_path):
     built = trainer(tmp_path / "run", "luffy", LN2)
-    batch = built.collector.next(built.sources.prompts).batch
+    batch = built.organs.collector.next(built.sources.prompts).batch
     shown = batch.demo * batch.completion_mask
     drawn = batch.completion_mask - shown
     assert shown.any()
@@ -82,16 +82,16 @@ def test_demonstrations_among_the_rollouts_are_not_weighed(tmp_path):
 
 def test_held_out_rollouts_are_weighed_too(tmp_path):
     built = trainer(tmp_path / "run", {"rule": "amft", "utility": "heldout"}, LN2)
-    batch = built.collector.collect(built.sources.meta, 2, torch.Generator().manual_seed(0))
+    batch = built.organs.collector.collect(built.sources.meta, 2, torch.Generator().manual_seed(0))
     torch.testing.assert_close(batch.sampling_weights.float(), 1.0 + batch.completion_mask)
 
 
 def test_weights_are_kept_in_the_window_and_in_its_checkpoint(tmp_path):
     built = trainer(tmp_path / "run", "rl", LN2, num_iterations=2)
-    built.collector.next(built.sources.prompts)
-    tensors, state = built.collector.state_dict()
+    built.organs.collector.next(built.sources.prompts)
+    tensors, state = built.organs.collector.state_dict()
     other = trainer(tmp_path / "other", "rl", num_iterations=2)
-    other.collector.load_state_dict(tensors, state)
-    kept = other.collector.next(other.sources.prompts).batch.sampling_weights
+    other.organs.collector.load_state_dict(tensors, state)
+    kept = other.organs.collector.next(other.sources.prompts).batch.sampling_weights
     assert kept is not None
     assert kept.max() == pytest.approx(2.0)

@@ -4,12 +4,12 @@ import json
 import random
 
 import pytest
+from given_signals import given_signals
 from scipy.stats import mannwhitneyu
 
 from amft.balance.amft import AMFT
-from amft.balance.base import Signals
 from amft.settings.config import AMFTConfig
-from amft.step.measures import cliffs_delta
+from amft.signals.demo_gain import DEMO_GAIN, cliffs_delta
 from amft.training.trainer import AMFTTrainer
 
 
@@ -33,17 +33,17 @@ def test_cliffs_delta_by_hand():
 )
 def test_mu_begins_at_the_gain_within_its_bounds(gain, begins):
     rule = AMFT(prior="graded", mu_init=0.1, mu_max=0.9)
-    assert "demo_gain" in rule.needs
-    weights, state, _ = rule.update(rule.init(), Signals(0, 10, demo_gain=gain))
-    assert weights.sft == pytest.approx(begins)
-    weights, _, _ = rule.update(state, Signals(1, 10, demo_gain=0.3))
-    assert weights.sft == pytest.approx(begins)  # later steps belong to the meta-gradient
+    assert DEMO_GAIN in rule.requirements.signals
+    weights, state, _ = rule.update(rule.init(), given_signals(0, 10, demo_gain=gain))
+    assert weights["sft"] == pytest.approx(begins)
+    weights, _, _ = rule.update(state, given_signals(1, 10, demo_gain=0.3))
+    assert weights["sft"] == pytest.approx(begins)  # later steps belong to the meta-gradient
 
 
 def test_without_the_prior_nothing_is_graded():
     rule = AMFT(mu_init=0.1)
-    assert "demo_gain" not in rule.needs
-    assert rule.update(rule.init(), Signals(0, 10, demo_gain=0.6))[0].sft == pytest.approx(0.1)
+    assert DEMO_GAIN not in rule.requirements.signals
+    assert rule.update(rule.init(), given_signals(0, 10, demo_gain=0.6))[0]["sft"] == pytest.approx(0.1)
 
 
 ROWS = [{"prompt": f"say {i}", "completion": f"{i}", "answer": f"{i}"} for i in range(30)]

@@ -47,7 +47,7 @@ def trainer(base: str, out: Path, **settings: Any) -> AMFTTrainer:
             "output_dir": str(out),
             "lora": {"r": R, "alpha": 8.0, "target_modules": ["q_proj", "down_proj"]},
             "max_steps": 4,
-            "meta_skip": 1,
+            "balance": {"rule": "amft", "meta_skip": 1},
             "num_prompts": 2,
             "num_generations": 4,
             "num_demos": 4,

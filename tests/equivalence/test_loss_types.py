@@ -39,8 +39,7 @@ def trainer(base, directory, reward=share_of_odd, **changes):
         "eval_steps": 0,
         "sample_steps": 0,
         "save_steps": 14,
-        "balance": {"rule": "amft"},
-        "meta_skip": 1,
+        "balance": {"rule": "amft", "meta_skip": 1},
     }
     config = AMFTConfig(**(settings | changes))
     return AMFTTrainer(str(base), config, train_dataset=PROMPTS, reward_funcs=reward)

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from rank_team import join, start
 from torch.nn.functional import mse_loss
 
-from amft.balance.base import Weights
+from amft.balance.weights import Weights
 from amft.meta import MixGrad
 
 
@@ -41,20 +41,28 @@ def _run(model) -> dict:
     record = []
     for _ in range(3):
         _backward(model, batches[0])
-        seen = mix.observe()
-        mix.stash()
+        seen = mix.observe().get("sft")
+        mix.stash("rl")
         _backward(model, batches[1])
+        mix.stash("sft")
         mixed = mix.combine(Weights.convex(0.3))
         norm = mix.clip_(0.05)
         optimizer.step()
         mix.after_step()
         optimizer.zero_grad()
-        record += [seen.dot if seen else 0.0, seen.cos if seen else 0.0, mixed.norm_sft, mixed.norm_rl, mixed.cos, norm]
+        record += [
+            seen.dot if seen else 0.0,
+            seen.cos if seen else 0.0,
+            mixed.norms["sft"],
+            mixed.norms["rl"],
+            mixed.cosines["sft"],
+            norm,
+        ]
     full = {name: (t.full_tensor() if hasattr(t, "full_tensor") else t) for name, t in mix.state_dict().items()}
     fresh = MixGrad(model.named_parameters(), optimizer, horizon=0.5)
     fresh.load_state_dict({name: t.clone() for name, t in full.items()})  # full tensors are sharded again
     _backward(model, batches[2])
-    record += [mix.observe().dot, fresh.observe().dot]
+    record += [mix.observe()["sft"].dot, fresh.observe()["sft"].dot]
     return {"numbers": record, "effect": {name: t.tolist() for name, t in full.items()}}
 
 

@@ -7,10 +7,12 @@ import json
 import pytest
 import torch
 
-from amft.balance.base import Weights
 from amft.balance.methods import RULES
+from amft.balance.requirements import MetaGradient, Requirements
+from amft.balance.weights import Weights
 from amft.errors import ConfigError
 from amft.settings.config import AMFTConfig
+from amft.signals.reward import REWARD
 from amft.training.trainer import AMFTTrainer
 
 PROMPTS = [{"prompt": f"Make {n} from {n} and 0:", "completion": f" {n}"} for n in range(12)]
@@ -31,7 +33,6 @@ def trainer(base, directory, rule=None, **changes):
         "max_completion_length": 6,
         "learning_rate": 1e-2,
         "dtype": "float64",
-        "meta_skip": 0,
         "eval_steps": 0,
         "sample_steps": 0,
         "save_steps": 0,
@@ -63,7 +64,7 @@ def test_lambda_1_and_a_zero_head_is_reinforce_with_returns(tiny_base, tmp_path)
 
 def test_a_frozen_head_leaves_gae_with_gamma_as_discounted_returns(tiny_base, tmp_path):
     built = trainer(tiny_base, tmp_path, gamma=0.5, lam=1.0, scale_rewards="none")
-    batch = built.collector.next(built.sources.prompts).batch
+    batch = built.organs.collector.next(built.sources.prompts).batch
     lengths = batch.completion_mask.sum(1)
     rewards = [sum(ids[-6:][:n]) for ids, n in zip((batch.ids % 2).tolist(), lengths.int().tolist(), strict=True)]
     for row, (total, n) in enumerate(zip(rewards, lengths.int().tolist(), strict=True)):
@@ -73,10 +74,10 @@ def test_a_frozen_head_leaves_gae_with_gamma_as_discounted_returns(tiny_base, tm
 
 
 class Constant:
-    """The weights 0.3 and 0.7, by a rule that makes the trainer work as its needs demand."""
+    """The weights 0.3 and 0.7, by a rule that makes the trainer work as its requirements demand."""
 
-    def __init__(self, *needs):
-        self.needs = frozenset(needs)
+    def __init__(self, requirements):
+        self.requirements = requirements
 
     def init(self):
         return {}
@@ -91,8 +92,12 @@ def test_the_order_of_the_branches_does_not_change_the_numbers(trunk, tiny_base,
     # Weights known before the step; after its rollouts; after its RL gradient, with the two gradients apart.
     settings = {"optim": "sgd", "learning_rate": 0.1, "value_trunk": trunk, "max_grad_norm": None}
     first, after, apart = (
-        trainer(tiny_base, tmp_path / name, rule=Constant(*needs), **settings)
-        for name, needs in [("first", []), ("after", ["reward"]), ("apart", ["meta_grad"])]
+        trainer(tiny_base, tmp_path / name, rule=Constant(requirements), **settings)
+        for name, requirements in [
+            ("first", Requirements()),
+            ("after", Requirements((REWARD,))),
+            ("apart", Requirements(meta_gradient=MetaGradient())),
+        ]
     )
     for built in (first, after, apart):
         built.train()
@@ -141,7 +146,7 @@ def test_the_head_learns_the_return(tiny_base, tmp_path):
 def test_the_head_is_in_no_export_and_not_in_the_mix(tiny_base, tmp_path):
     from safetensors import safe_open
 
-    built = trainer(tiny_base, tmp_path / "run", balance={"rule": "amft"}, save_steps=1)
+    built = trainer(tiny_base, tmp_path / "run", balance={"rule": "amft", "meta_skip": 0}, save_steps=1)
     built.train()
     checkpoint = tmp_path / "run" / "checkpoints" / "step-3"
     with safe_open(checkpoint / "critic.safetensors", "pt") as file:
@@ -165,8 +170,9 @@ def test_a_gradient_of_the_head_that_is_not_finite_refuses_the_step(tiny_base, t
 
 @pytest.mark.parametrize("rule", RULES)
 def test_under_every_balance_rule(rule, tiny_base, tmp_path):
-    built = trainer(tiny_base, tmp_path, balance={"rule": rule}, max_steps=2, dtype="float32", meta_every=1)
-    if built.method.demo_mixer.pool != "all":
+    early = {"meta_every": 1, "meta_skip": 0} if rule.startswith("amft") else {}
+    built = trainer(tiny_base, tmp_path, balance={"rule": rule, **early}, max_steps=2, dtype="float32")
+    if built.foundation.method.demo_mixer.pool != "all":
         # Its advantage is defined by a comparison of rows, which a value per token has no place in.
         with pytest.raises(ConfigError, match=f"balance rule {rule} compares rows; choose another loss_type"):
             built.train()

@@ -34,7 +34,7 @@ SETTINGS = {
     "entropy_coef": 0.01,
     "learning_rate": 1e-3,
     "max_grad_norm": 0.05,
-    "meta_skip": 1,
+    "balance": {"rule": "amft", "meta_skip": 1},
     "dtype": "float64",
     "eval_steps": STEPS,
     "eval_problems": 3,  # one of 4 ranks has none

@@ -27,7 +27,7 @@ def settings(directory, **changes):
         "steps_per_generation": 2,
         "num_iterations": 2,
         "beta": 0.01,
-        "meta_skip": 1,
+        "balance": {"rule": "amft", "meta_skip": 1},
         "eval_steps": 3,
         "eval_problems": 4,
         "test_splits": ["id"],

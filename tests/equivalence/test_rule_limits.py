@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from tiny_runs import build, one, parameters, parity, train, zero
 
-from amft.balance.base import Weights
 from amft.balance.method import Method
+from amft.balance.requirements import Requirements
+from amft.balance.weights import Weights
+from amft.signals.advantage_variance import ADVANTAGE_VARIANCE
+from amft.signals.coefficient_gap import COEFFICIENT_GAP
+from amft.signals.entropy import ENTROPY
+from amft.signals.nll_variance import NLL_VARIANCE
+from amft.signals.reward import REWARD
+from amft.signals.success import SUCCESS
 
 RUN = {"max_steps": 4, "dtype": "float64", "optim": "sgd", "learning_rate": 0.1, "max_grad_norm": None}
 
@@ -20,8 +29,8 @@ def bare(directory, balance, reward=parity, **changes):
     """The run with prompts that have no demonstrations."""
     trainer = build(directory, balance, reward, **(RUN | changes))
     trainer.sources.prompts.answers[:] = [[] for _ in trainer.sources.prompts.answers]
-    trainer._check_sources = lambda: None
-    trainer.train()
+    with patch("amft.training.trainer.check_sources"):
+        trainer.train()
     return parameters(trainer)
 
 
@@ -105,26 +114,30 @@ def test_luffy_with_the_plain_ratio_on_policy_is_a_row_of_rl(tmp_path):
 
 
 class Asking:
-    """The weights 0.3 and 0.7 from a rule with needs."""
+    """The weights 0.3 and 0.7 from a rule that reads signals."""
 
-    def __init__(self, *needs):
-        self.needs, self.seen = frozenset(needs), []
+    def __init__(self, *signals):
+        self.requirements, self.seen = Requirements(signals), []
 
     def init(self):
         return {}
 
     def update(self, state, signals):
-        self.seen.append([getattr(signals, name) for name in self.needs])
+        self.seen.append([signals[signal] for signal in self.requirements.signals])
         return Weights.convex(0.3), state, {}
 
 
-@pytest.mark.parametrize("needs", [("reward",), ("success", "advantage_var"), ("nll_var", "coef_gap"), ("entropy",)])
-def test_weights_chosen_after_the_rollouts_give_the_same_step(needs, tmp_path):
+@pytest.mark.parametrize(
+    "signals",
+    [(REWARD,), (SUCCESS, ADVANTAGE_VARIANCE), (NLL_VARIANCE, COEFFICIENT_GAP), (ENTROPY,)],
+    ids=lambda signals: signals[0].name,
+)
+def test_weights_chosen_after_the_rollouts_give_the_same_step(signals, tmp_path):
     trainer = build(tmp_path / "after", "fixed", **RUN)
-    trainer.method = Method(Asking(*needs))
-    trainer._build_learner()
+    trainer.foundation.method = Method(Asking(*signals))
+    trainer.build()
     trainer.train()
-    assert all(value is not None for seen in trainer.method.rule.seen[-4:] for value in seen)
+    assert all(value is not None for seen in trainer.foundation.method.rule.seen[-4:] for value in seen)
     assert_same(parameters(trainer), run(tmp_path / "before", {"rule": "fixed", "mu": 0.3}))
 
 
@@ -134,25 +147,25 @@ def test_own_optimizer_starts_rl_with_fresh_moments(tmp_path):
     carried = train(tmp_path / "carried", spec, **(RUN | adam))
     fresh = train(tmp_path / "fresh", {**spec, "sft_optimizer": "own"}, **(RUN | adam))
     assert_moved(parameters(carried), parameters(fresh))
-    (first,) = {int(state["step"]) for state in carried.learner.optimizer.state.values()}
-    (second,) = {int(state["step"]) for state in fresh.learner.optimizer.state.values()}
-    (imitated,) = {int(state["step"]) for state in fresh.learner.imitator.state.values()}
+    (first,) = {int(state["step"]) for state in carried.learner.optimizer.optimizer.state.values()}
+    (second,) = {int(state["step"]) for state in fresh.learner.optimizer.inner.optimizer.state.values()}
+    (imitated,) = {int(state["step"]) for state in fresh.learner.optimizer.imitator.optimizer.state.values()}
     assert (first, second, imitated) == (4, 2, 2)
 
 
 def test_frozen_entries_do_not_move_in_an_imitation_step(tmp_path):
     trainer = build(tmp_path / "run", {"rule": "mifo", "size": 1, "gate": 9, "freeze": 0.5}, **RUN)
-    moves, around = [], trainer.learner.changes.around
+    moves, optimizer, step = [], trainer.learner.optimizer, trainer.learner.optimizer.step
 
     def watched(imitates):
         before, frozen = parameters(trainer), None
         if imitates:
             named = [(n, p) for n, p in trainer.model.named_parameters() if p.requires_grad]
-            frozen = torch.cat([trainer.learner.changes.frozen(n, p).flatten() for n, p in named])
+            frozen = torch.cat([optimizer.frozen(n, p).flatten() for n, p in named])
         moves.append((imitates, before, frozen))
-        return around(imitates)
+        step(imitates)
 
-    trainer.learner.changes.around = watched
+    optimizer.step = watched
     trainer.train()
     ends = [before for _, before, _ in moves[1:]] + [parameters(trainer)]
     imitation = [(b, e, f) for (imitates, b, f), e in zip(moves, ends, strict=True) if imitates]

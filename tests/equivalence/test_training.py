@@ -4,10 +4,12 @@ import pytest
 import torch
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from amft.balance.base import Signals, Weights
 from amft.balance.method import Method
+from amft.balance.requirements import MetaGradient, Requirements
+from amft.balance.weights import Weights
 from amft.models.load import load_model
 from amft.settings.config import AMFTConfig
+from amft.signals.base import Signals
 from amft.tasks.registry import build_task
 from amft.training.trainer import AMFTTrainer
 
@@ -22,7 +24,7 @@ def trainer(base, directory, **changes):
         "max_completion_length": 72,
         "learning_rate": 1e-3,
         "dtype": "float64",
-        "meta_skip": 0,
+        "balance": {"rule": "amft", "meta_skip": 0},
         "eval_steps": 0,
         "test_splits": [],
         "sample_steps": 0,
@@ -31,7 +33,7 @@ def trainer(base, directory, **changes):
     config = AMFTConfig(**(settings | changes))
     built = AMFTTrainer(str(base), config, task=build_task("general_points", demonstrations="answer"))
     built.sources.scorer = OddReward()
-    built._build_learner()
+    built.build()
     return built
 
 
@@ -69,7 +71,7 @@ def test_mu_1_is_transformers_cross_entropy_training(tiny_base, tmp_path):
     groups = [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-3)
     for _ in range(20):
-        batch = twin.sources.demonstrations.next(4)
+        batch = twin.sources.demonstrations.next(4)["sft"]
         labels = torch.full_like(batch.ids, -100)
         width = batch.completion_mask.shape[1]
         labels[:, -width:] = torch.where(batch.completion_mask > 0, batch.completion_ids, -100)
@@ -87,7 +89,7 @@ def test_mu_1_is_transformers_cross_entropy_training(tiny_base, tmp_path):
 class Apart:
     """Constant weights, measured through the two-gradient path."""
 
-    needs = frozenset({"meta_grad"})
+    requirements = Requirements(meta_gradient=MetaGradient())
 
     def __init__(self, mu):
         self.mu = mu
@@ -116,8 +118,8 @@ def test_the_two_gradient_path_equals_the_joint_backward(mu, tiny_base, tmp_path
     settings = {"balance": {"rule": "fixed", "mu": mu}, "optim": "sgd", "learning_rate": 0.1}
     joint = trainer(tiny_base, tmp_path / "joint", **settings)
     apart = trainer(tiny_base, tmp_path / "apart", **settings)
-    apart.method = Method(Apart(mu))
-    apart._build_learner()
+    apart.foundation.method = Method(Apart(mu))
+    apart.build()
     a, b = parameters(joint), parameters(apart)
     # A branch of weight 0 is not run on the joint path; on the other it is run and weighs exactly nothing.
     assert (a - b).norm() / a.norm() < 1e-12

@@ -11,10 +11,10 @@ import torch
 
 pytest.importorskip("trl")
 from datasets import Dataset
+from given_signals import given_signals
 from transformers import PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
 
-from amft.balance.base import Signals
 from amft.balance.registry import build_method
 from amft.batch import Batch
 from amft.distributed.parallel import build_parallel
@@ -23,8 +23,9 @@ from amft.integrations.trl import AMFTGRPOTrainer
 from amft.meta import MixGrad
 from amft.models.load import load_model, load_tokenizer
 from amft.settings.config import AMFTConfig
-from amft.step.learner import Learner, build_optimizer
+from amft.step.learner import Learner
 from amft.step.objective import Objective
+from amft.step.optimizers import SharedOptimizer, build_optimizer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -119,7 +120,7 @@ def core(model: PreTrainedModel, trainer: Recording, optim: str, accumulate: int
     optimizer = build_optimizer(model, config)
     method = build_method(ONLY_META)
     mix = MixGrad(model.named_parameters(), optimizer, skip=1, horizon=method.rule.horizon)
-    learner = Learner(model, optimizer, mix, config, build_parallel(config))
+    learner = Learner(model, SharedOptimizer(model, optimizer), mix, config, build_parallel(config))
     objective, rule = Objective(config, method), method.rule
     state, found = rule.init(), []
     demos = copy.copy(trainer.imitation)
@@ -129,22 +130,23 @@ def core(model: PreTrainedModel, trainer: Recording, optim: str, accumulate: int
     for step in range(STEPS):
         batch = as_batch(trainer.seen[step * accumulate : (step + 1) * accumulate])
         learner.gradient(objective.rl, batch, objective.rl_count(batch))
-        observed = mix.observe()
+        observed = mix.observe().get("sft")
         dot, cos = (None, None) if observed is None else (observed.dot, observed.cos)
-        weights, state, _ = rule.update(state, Signals(step, STEPS, meta_grad=dot, meta_cos=cos))
-        mix.stash()
+        weights, state, _ = rule.update(state, given_signals(step, STEPS, meta_grad=dot, meta_cos=cos))
+        mix.stash("rl")
         (demonstrations,), count = demos.next()
         learner.gradient(objective.sft, demonstrations, count)
+        mix.stash("sft")
         mix.combine(weights)
-        learner.update(step, lambda norm: True)
-        found.append((weights.sft, observed))
+        learner.update(step, weights, lambda norm: True)
+        found.append((weights["sft"], observed))
     return found
 
 
 @pytest.mark.parametrize(("optim", "theirs", "accumulate"), [("adamw", "adamw_torch", 2), ("sgd", "sgd", 1)])
 def test_meta_gradient_is_the_cores(optim: str, theirs: str, accumulate: int, tmp_path: Path) -> None:
     args = arguments(tmp_path, optim=theirs, gradient_accumulation_steps=accumulate)
-    trainer = build(Recording, args, demonstrations=DEMOS, balance=ONLY_META, meta_skip=1)
+    trainer = build(Recording, args, demonstrations=DEMOS, balance={**ONLY_META, "meta_skip": 1})
     trainer.train()
     model = load_model("nano")
     expected = core(model, trainer, optim, accumulate)
@@ -175,7 +177,7 @@ def test_without_imitation_it_is_trls_trainer_to_the_bit(tmp_path: Path) -> None
 
 def test_completions_that_were_trained_on_give_no_meta_gradient(tmp_path: Path) -> None:
     args = arguments(tmp_path, num_iterations=2, max_steps=6, learning_rate=1e-5)
-    trainer = build(AMFTGRPOTrainer, args, demonstrations=DEMOS, balance=ONLY_META, meta_skip=0)
+    trainer = build(AMFTGRPOTrainer, args, demonstrations=DEMOS, balance={**ONLY_META, "meta_skip": 0})
     trainer.train()
     assert [value is not None for value in history(trainer, "mix/meta_grad")] == [
         False,
@@ -188,7 +190,7 @@ def test_completions_that_were_trained_on_give_no_meta_gradient(tmp_path: Path) 
 
 
 def test_resume_gives_back_weight_buffer_and_demonstrations(tmp_path: Path) -> None:
-    extra = {"demonstrations": DEMOS, "balance": "amft", "meta_skip": 0, "num_demos": 3}
+    extra = {"demonstrations": DEMOS, "balance": {"rule": "amft", "meta_skip": 0}, "num_demos": 3}
     whole = build(AMFTGRPOTrainer, arguments(tmp_path / "whole"), **extra)
     whole.train()
     halves = {"save_strategy": "steps", "save_steps": 2}
@@ -206,7 +208,7 @@ def test_resume_gives_back_weight_buffer_and_demonstrations(tmp_path: Path) -> N
 
 def test_save_only_model_saves_no_buffer_and_a_resume_says_so(tmp_path: Path) -> None:
     saves = {"save_strategy": "steps", "save_steps": 1, "max_steps": 1, "save_only_model": True}
-    extra = {"demonstrations": DEMOS, "balance": "amft", "meta_skip": 0, "num_demos": 3}
+    extra = {"demonstrations": DEMOS, "balance": {"rule": "amft", "meta_skip": 0}, "num_demos": 3}
     build(AMFTGRPOTrainer, arguments(tmp_path, **saves), **extra).train()
     names = {path.name for path in (tmp_path / "checkpoint-1").iterdir()}
     assert "model.safetensors" in names

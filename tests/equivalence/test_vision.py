@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from amft.balance.registry import build_method
 from amft.data.encoding import encode_demonstration, encode_prompt, pixels_of
 from amft.errors import DataError
 from amft.experience.sources import Encoder, from_task
@@ -42,7 +43,7 @@ def settings(directory, **changes):
         "max_completion_length": 70,
         "max_prompt_length": 128,
         "micro_batch_size": 2,
-        "meta_skip": 1,
+        "balance": {"rule": "amft", "meta_skip": 1},
         "eval_steps": 2,
         "eval_problems": 2,
         "test_splits": ["id"],
@@ -58,8 +59,8 @@ def settings(directory, **changes):
 def demonstrations(processor, n):
     config = settings("unused", num_demos=n)
     tokenizer = processor.tokenizer
-    encoder = Encoder(tokenizer, config, [tokenizer.eos_token_id], pictures=Pictures(processor))
-    return from_task(TASK, encoder).demonstrations.next(n)
+    encoder = Encoder(tokenizer, config, [tokenizer.eos_token_id], build_method({"rule": "sft"}), Pictures(processor))
+    return from_task(TASK, encoder).demonstrations.next(n)["sft"]
 
 
 def test_default_sizes_are_tiny_and_load_as_an_ordinary_model(base):
@@ -121,8 +122,8 @@ def test_accumulated_gradient_of_rows_with_pictures_is_that_of_the_whole_batch(t
     grads = []
     for micro in (2, 5):
         trainer = trainer_of(tmp_path / str(micro), micro, {"rule": "sft"})
-        batch = trainer.sources.demonstrations.next(5)
-        trainer.learner.gradient(trainer.objective.sft, batch, trainer.objective.token_count(batch))
+        batch = trainer.sources.demonstrations.next(5)["sft"]
+        trainer.learner.gradient(trainer.organs.objective.sft, batch, trainer.organs.objective.token_count(batch))
         grads.append({name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None})
     assert any("vision_tower" in name and grad.abs().sum() > 0 for name, grad in grads[0].items())
     for name, grad in grads[0].items():
@@ -169,7 +170,12 @@ class Parity:
 def test_resume_inside_a_window_is_bit_exact(base, tmp_path):
     import shutil
 
-    changes = {"steps_per_generation": 2, "num_iterations": 2, "max_steps": 4, "balance": {"rule": "amft"}}
+    changes = {
+        "steps_per_generation": 2,
+        "num_iterations": 2,
+        "max_steps": 4,
+        "balance": {"rule": "amft", "meta_skip": 1},
+    }
     straight = tmp_path / "straight"
     AMFTTrainer(str(base), settings(straight, **changes), task=TASK).train()
     cut = tmp_path / "cut"

@@ -45,7 +45,8 @@ class Parity:
 def trainer(base: str, out: Path, task: dict[str, Any], **settings: Any) -> AMFTTrainer:
     given = {
         "output_dir": str(out), "max_steps": 2, "num_prompts": 2, "num_generations": 2, "num_demos": 2,
-        "max_completion_length": 70, "max_prompt_length": 300, "micro_batch_size": 2, "meta_skip": 0, "eval_steps": 1,
+        "max_completion_length": 70, "max_prompt_length": 300, "micro_batch_size": 2,
+        "balance": {"rule": "amft", "meta_skip": 0}, "eval_steps": 1,
         "eval_problems": 2, "test_splits": ["id"], "test_problems": 2, "sample_steps": 1, "save_steps": 2,
         "learning_rate": 1e-3,
     }  # fmt: skip
@@ -65,7 +66,7 @@ def metrics(out: Path) -> list[dict[str, Any]]:
 
 def test_an_adapter_learns_from_pictures_and_the_rest_stays(base: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    run = trainer(base, out, {}, lora={"r": 2}, balance={"rule": "amft"})
+    run = trainer(base, out, {}, lora={"r": 2}, balance={"rule": "amft", "meta_skip": 0})
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
     run.train()
     changed = {name for name, value in run.model.state_dict().items() if not torch.equal(value, before[name])}
@@ -101,7 +102,7 @@ def test_the_merged_model_sees_what_the_adapter_saw(base: str, tmp_path: Path) -
 def test_several_tries_at_a_picture_train_the_tower(base: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
     tries = {"max_attempts": 2, "revisions": 0.5, "feedback_level": "detailed"}
-    run = trainer(base, out, tries, balance={"rule": "amft"}, max_completion_length=70)
+    run = trainer(base, out, tries, balance={"rule": "amft", "meta_skip": 0}, max_completion_length=70)
     run.train()
     before = load_model(base).state_dict()
     after = load_model(str(out / "checkpoints" / "step-2" / "model")).state_dict()

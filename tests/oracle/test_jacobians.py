@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from amft.balance.base import Weights
+from amft.balance.weights import Weights
 from amft.errors import OptimizerError
 from amft.meta import JACOBIANS, MixGrad, Step, register_jacobian
 
@@ -63,15 +63,16 @@ def _pushed(params, optimizer, sft, rl, mu: float, max_norm: float | None) -> li
     mix = MixGrad(params, optimizer)
     for p, grad in zip(params, rl):
         p.grad = grad.clone()
-    mix.stash()
+    mix.stash("rl")
     for p, grad in zip(params, sft):
         p.grad = grad.clone()
+    mix.stash("sft")
     mix.combine(Weights.convex(mu))
     mix.clip_(max_norm)
     optimizer.step()
     mix.after_step()
     state = mix.state_dict()
-    return [state[f"effect.{i}"] for i in range(len(params))]
+    return [state[f"effect0.{i}"] for i in range(len(params))]
 
 
 def _relative_error(params, optimizer, sft, rl, max_norm, mu=0.3, eps=1e-5) -> float:
@@ -118,14 +119,15 @@ def test_identity_is_the_papers():
     mix = MixGrad(params, optimizer, jacobian="identity")
     for p, grad in zip(params, rl):
         p.grad = grad.clone()
-    mix.stash()
+    mix.stash("rl")
     for p, grad in zip(params, sft):
         p.grad = grad.clone()
+    mix.stash("sft")
     mix.combine(Weights.convex(0.3))
     optimizer.step()
     mix.after_step()
     for i, (s, r) in enumerate(zip(sft, rl)):
-        torch.testing.assert_close(mix.state_dict()[f"effect.{i}"], LR * (s - r), rtol=1e-12, atol=0)
+        torch.testing.assert_close(mix.state_dict()[f"effect0.{i}"], LR * (s - r), rtol=1e-12, atol=0)
 
 
 def test_coordinate_without_any_gradient_moves_nothing():

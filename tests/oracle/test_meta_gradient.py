@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from given_signals import given_signals
 from torch.func import functional_call
 from torch.nn.functional import mse_loss
 from torch.optim import SGD, Adam, AdamW
 
 from amft.balance.amft import AMFT
-from amft.balance.base import Signals, Weights
+from amft.balance.weights import Weights
 from amft.meta import MixGrad
 from amft.meta.oracle import adamw, finite_difference, sgd, take_steps, unroll
 
@@ -42,8 +43,9 @@ def _mlp():
 def _mixed_step(mix, params, optimizer, sft, rl, mu, max_norm):
     optimizer.zero_grad()
     rl(params).backward()
-    mix.stash()
+    mix.stash("rl")
     sft(params).backward()
+    mix.stash("sft")
     mix.combine(Weights.convex(mu))
     norm = mix.clip_(max_norm)
     optimizer.step()
@@ -55,7 +57,7 @@ def _observed(mix, params, utility):
     for p in params.values():
         p.grad = None
     (-utility(params)).backward()
-    return mix.observe()
+    return mix.observe().get("sft")
 
 
 def _relative(ours, truth):
@@ -129,13 +131,13 @@ def test_mu_follows_what_imitation_does_to_the_utility(name, update, helps):
     target = goal if helps else -goal
     for step in range(12):
         seen = _observed(mix, params, lambda p: -(p["w"] - goal).square().sum())
-        signals = Signals(
+        signals = given_signals(
             step=step, total_steps=12, meta_grad=seen.dot if seen else None, meta_cos=seen.cos if seen else None
         )
         weights, state, _ = rule.update(state, signals)
         sft, rl = (lambda p: (p["w"] - target).square().sum()), (lambda p: (p["w"] - elsewhere).square().sum())
-        _mixed_step(mix, params, optimizer, sft, rl, weights.sft, 1.0)
-    assert (weights.sft > 0.55) if helps else (weights.sft < 0.45)
+        _mixed_step(mix, params, optimizer, sft, rl, weights["sft"], 1.0)
+    assert (weights["sft"] > 0.55) if helps else (weights["sft"] < 0.45)
 
 
 @pytest.mark.parametrize(("w_sft", "w_rl"), [(0.0, 1.0), (1.0, 0.0), (0.3, 0.9), (0.9, 0.3), (0.5, 0.5), (0.0, 0.0)])
@@ -143,9 +145,10 @@ def test_mix_equals_a_joint_backward(w_sft, w_rl):
     params, sft, rl, _ = _mlp()
     mix = MixGrad(params.items(), SGD(params.values(), 0.1))
     rl(params).backward()
-    mix.stash()
+    mix.stash("rl")
     sft(params).backward()
-    mix.combine(Weights(w_sft, w_rl))
+    mix.stash("sft")
+    mix.combine(Weights(sft=w_sft, rl=w_rl))
     joint = torch.autograd.grad(w_sft * sft(params) + w_rl * rl(params), list(params.values()))
     for p, grad in zip(params.values(), joint):
         torch.testing.assert_close(p.grad, grad, rtol=1e-12, atol=1e-15)

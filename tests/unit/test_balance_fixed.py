@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import pytest
+from given_signals import given_signals
 
-from amft.balance.base import Signals, Weights
 from amft.balance.fixed import Fixed
 from amft.balance.scheduled import SwitchAt
+from amft.balance.weights import Weights
 from amft.errors import ConfigError
 
 
 def _mu(rule, step, total=200):
-    weights, _, metrics = rule.update(rule.init(), Signals(step=step, total_steps=total))
-    assert metrics["mix/mu"] == weights.sft
-    assert weights.sft + weights.rl == 1.0
-    return weights.sft
+    weights, _, metrics = rule.update(rule.init(), given_signals(step=step, total_steps=total))
+    assert metrics["mix/mu"] == weights["sft"]
+    assert weights["sft"] + weights["rl"] == 1.0
+    return weights["sft"]
 
 
 def test_fixed_is_constant():
     assert [_mu(Fixed(0.3), step) for step in (0, 7, 199)] == [0.3] * 3
-    assert Fixed(1).update({}, Signals(step=0, total_steps=1))[0] == Weights(1.0, 0.0)
+    assert Fixed(1).update({}, given_signals(step=0, total_steps=1))[0] == Weights(sft=1.0, rl=0.0)
 
 
 @pytest.mark.parametrize(("switch", "first"), [(0.25, 50), (50, 50), (0, 0), (1, 1), (200, 200), (0.999, 200)])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
+from given_signals import given_signals
 
-from amft.balance.base import Signals, Weights
 from amft.balance.fixed import Fixed, Pair
 from amft.balance.gac import Gac
 from amft.balance.interleave import Interleave
@@ -14,18 +14,19 @@ from amft.balance.log_sigma import LogSigma
 from amft.balance.reward_gap import RewardGap
 from amft.balance.sasr import Sasr
 from amft.balance.scheduled import Ramp, RiseThenDecay, SwitchAt
+from amft.balance.weights import Weights
 from amft.errors import ConfigError
 
 
 def mu(rule, step=0, total=100, state=None, **signals):
-    return rule.update(rule.init() if state is None else state, Signals(step, total, **signals))[0].sft
+    return rule.update(rule.init() if state is None else state, given_signals(step, total, **signals))[0]["sft"]
 
 
 def walk(rule, rows, total=100):
     """The weights of consecutive steps."""
     state, found = rule.init(), []
     for step, signals in enumerate(rows):
-        weights, state, _ = rule.update(state, Signals(step, total, **signals))
+        weights, state, _ = rule.update(state, given_signals(step, total, **signals))
         found.append(weights)
     return found
 
@@ -43,9 +44,9 @@ def test_glide():
 )
 def test_a_schedule_held_constant_is_fixed(rule):
     for step in (0, 1, 37, 99, 500):
-        weights, _, _ = rule.update({}, Signals(step, 100))
-        fixed, _, _ = Fixed(0.3).update({}, Signals(step, 100))
-        assert (weights.sft, weights.rl) == pytest.approx((fixed.sft, fixed.rl), abs=1e-12)
+        weights, _, _ = rule.update({}, given_signals(step, 100))
+        fixed, _, _ = Fixed(0.3).update({}, given_signals(step, 100))
+        assert (weights["sft"], weights["rl"]) == pytest.approx((fixed["sft"], fixed["rl"]), abs=1e-12)
 
 
 def test_chord_hill():
@@ -59,42 +60,42 @@ def test_chord_hill():
 def test_chord_reward():
     rule = RewardGap()
     assert [mu(rule, reward=reward) for reward in (0.0, 0.2, 0.5, 0.9)] == pytest.approx([0.5, 0.3, 0.0, 0.0])
-    assert walk(rule, [{"reward": 0.2}, {}, {"reward": math.nan}])[-1].sft == pytest.approx(0.3)
+    assert walk(rule, [{"reward": 0.2}, {}, {"reward": math.nan}])[-1]["sft"] == pytest.approx(0.3)
     assert mu(rule, reward=-9.0) == 1.0
 
 
 def test_pair_is_free():
-    assert Pair(2.0, 0.5).update({}, Signals(0, 1))[0] == Weights(2.0, 0.5)
+    assert Pair(2.0, 0.5).update({}, given_signals(0, 1))[0] == Weights(sft=2.0, rl=0.5)
 
 
 def test_log_sigma_takes_two_steps():
     # Weights e^0 = 1 and e^-2. Then s_rl -= .1 (1 - 2 * 1 * .5) = 0, s_sft = 1 - .1 (1 - 2 e^-2 * 3).
     rule = LogSigma(lr=0.1)
     first, second = walk(rule, [{"policy_loss": 9.0, "sft_loss": 9.0}, {"policy_loss": 0.5, "sft_loss": 3.0}])
-    assert (first.sft, first.rl) == pytest.approx((math.exp(-2.0), 1.0))
-    assert second.rl == pytest.approx(1.0)
-    assert second.sft == pytest.approx(math.exp(-2.0 * (1.0 - 0.1 * (1.0 - 6.0 * math.exp(-2.0)))))
+    assert (first["sft"], first["rl"]) == pytest.approx((math.exp(-2.0), 1.0))
+    assert second["rl"] == pytest.approx(1.0)
+    assert second["sft"] == pytest.approx(math.exp(-2.0 * (1.0 - 0.1 * (1.0 - 6.0 * math.exp(-2.0)))))
 
 
 def test_log_sigma_descends_its_own_loss():
     # d/ds [e^(-2s) L + s] = 1 - 2 e^(-2s) L is 0 at e^(-2s) = 1 / (2 L): the weight settles there.
     rule = LogSigma(lr=0.05, decay=1.0)
     found = walk(rule, [{"policy_loss": 2.0, "sft_loss": 0.25}] * 400)[-1]
-    assert (found.rl, found.sft) == pytest.approx((1 / 4, 1 / 0.5), rel=1e-3)
+    assert (found["rl"], found["sft"]) == pytest.approx((1 / 4, 1 / 0.5), rel=1e-3)
 
 
 def test_sasr_draws_with_its_probability():
     # g_warm = 3; now g = 1 and gamma = 1: P(SFT) = 1/4.
     rule = Sasr()
     state = {"warm": None}
-    _, state, _ = rule.update(state, Signals(0, 10, sft_grad_norm=3.0))
+    _, state, _ = rule.update(state, given_signals(0, 10, sft_grad_norm=3.0))
     assert state == {"warm": 3.0}
-    found = [rule.update(state, Signals(step, 10, sft_grad_norm=1.0)) for step in range(2000)]
+    found = [rule.update(state, given_signals(step, 10, sft_grad_norm=1.0)) for step in range(2000)]
     assert found[0][2]["mix/p_sft"] == pytest.approx(0.25)
-    assert {weights.sft for weights, _, _ in found} == {0.0, 1.0}
-    assert sum(weights.sft for weights, _, _ in found) / 2000 == pytest.approx(0.25, abs=0.03)
+    assert {weights["sft"] for weights, _, _ in found} == {0.0, 1.0}
+    assert sum(weights["sft"] for weights, _, _ in found) / 2000 == pytest.approx(0.25, abs=0.03)
     assert mu(rule) == 1.0  # no gradient is known yet
-    assert Sasr(gamma=0.0).update(state, Signals(5, 10, sft_grad_norm=1.0))[2]["mix/p_sft"] == 1.0
+    assert Sasr(gamma=0.0).update(state, given_signals(5, 10, sft_grad_norm=1.0))[2]["mix/p_sft"] == 1.0
 
 
 def test_interleave_waits_for_enough():
@@ -107,10 +108,10 @@ def test_gac_by_hand():
     # so mu moves by .01.
     rule = Gac()
     seen = {"advantage_var": 0.2, "nll_var": 0.1, "coef_gap": 0.6}
-    weights, state, metrics = rule.update(rule.init(), Signals(0, 1000, **seen))
+    weights, state, metrics = rule.update(rule.init(), given_signals(0, 1000, **seen))
     assert metrics["mix/mu_star"] == pytest.approx(5 / 9)
-    assert weights.sft == pytest.approx(0.51)
-    held, after, _ = rule.update(state, Signals(5, 1000, **seen))
+    assert weights["sft"] == pytest.approx(0.51)
+    held, after, _ = rule.update(state, given_signals(5, 1000, **seen))
     assert (held, after) == (weights, state)
     free = Gac(blend=0.0, max_change=1.0)
     assert mu(free, **seen) == pytest.approx(5 / 9)
@@ -129,7 +130,7 @@ def test_gac_averages_with_bias_correction():
         {"advantage_var": 0.0, "nll_var": 1.0, "coef_gap": 0.0},
         {"advantage_var": 1.0, "nll_var": 0.0, "coef_gap": 0.0},
     ]
-    assert [weights.sft for weights in walk(rule, rows)] == pytest.approx([0.0, 2 / 3])
+    assert [weights["sft"] for weights in walk(rule, rows)] == pytest.approx([0.0, 2 / 3])
 
 
 def test_gac_prior():

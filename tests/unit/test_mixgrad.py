@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.optim import SGD, AdamW
 
-from amft.balance.base import Weights
+from amft.balance.weights import Weights
 from amft.errors import CheckpointError, OptimizerError
 from amft.meta import MixGrad
 
@@ -25,9 +25,10 @@ def _setup(lr=0.5, **settings):
 
 def _step(p, optimizer, mix, sft, rl, weights=None):
     p.grad = rl
-    mix.stash()
+    mix.stash("rl")
     assert p.grad is None
     p.grad = sft
+    mix.stash("sft")
     mixed = mix.combine(weights or Weights.convex(0.25))
     optimizer.step()
     mix.after_step()
@@ -36,14 +37,14 @@ def _step(p, optimizer, mix, sft, rl, weights=None):
 
 def _observe(p, mix, grad):
     p.grad = grad
-    return mix.observe()
+    return mix.observe().get("sft")
 
 
 def test_one_step_by_hand():
     # d = (3, 4) - (0, 4) = (3, 0); mix = .25 (3, 4) + .75 (0, 4) = (.75, 4); buffer = lr d = (1.5, 0)
     p, optimizer, mix = _setup()
     mixed = _step(p, optimizer, mix, _vector(3, 4), _vector(0, 4))
-    assert (mixed.norm_sft, mixed.norm_rl, mixed.cos) == (5.0, 4.0, pytest.approx(16 / 20))
+    assert (mixed.norms["sft"], mixed.norms["rl"], mixed.cosines["sft"]) == (5.0, 4.0, pytest.approx(16 / 20))
     torch.testing.assert_close(p.detach(), -0.5 * _vector(0.75, 4))
     # <(2, 7), (1.5, 0)> = 3; cosine = 2 / sqrt(4 + 49)
     seen = _observe(p, mix, _vector(2, 7))
@@ -58,15 +59,16 @@ def test_a_pure_branch_is_bit_exact_even_beside_a_huge_one(w_sft, w_rl):
     tiny, huge = torch.tensor([1e-9, 3e-9]), torch.tensor([1e9, -7e9])
     sft, rl = (tiny, huge) if w_sft else (huge, tiny)
     p.grad = rl.clone()
-    mix.stash()
+    mix.stash("rl")
     p.grad = sft.clone()
-    mix.combine(Weights(w_sft, w_rl))
+    mix.stash("sft")
+    mix.combine(Weights(sft=w_sft, rl=w_rl))
     assert torch.equal(p.grad, tiny)
 
 
 def test_free_weights():
     p, optimizer, mix = _setup(lr=1.0)
-    _step(p, optimizer, mix, _vector(1, 2), _vector(10, 20), Weights(0.3, 0.9))
+    _step(p, optimizer, mix, _vector(1, 2), _vector(10, 20), Weights(sft=0.3, rl=0.9))
     torch.testing.assert_close(p.detach(), -_vector(9.3, 18.6))
 
 
@@ -87,14 +89,15 @@ def test_a_parameter_without_any_gradient_is_left_alone():
     _step(p, optimizer, mix, _vector(1), _vector(2))
     assert q.grad is None
     assert q.item() == 5.0
-    assert set(mix.state_dict()) == {"life", "rejected", "effect.0"}
+    assert set(mix.state_dict()) == {"optimizer_steps", "rejected", "effect0.0"}
 
 
 def test_rl_gradient_is_moved_not_copied():
     p, _, mix = _setup()
     p.grad = rl = _vector(1, 1)
-    mix.stash()
+    mix.stash("rl")
     p.grad = _vector(2, 2)
+    mix.stash("sft")
     mix.combine(Weights.convex(0.0))
     assert p.grad.data_ptr() == rl.data_ptr()
 
@@ -113,15 +116,15 @@ def test_a_step_without_mixing_ends_the_old_effect():
     p.grad = _vector(1, 1)
     optimizer.step()
     mix.after_step()
-    assert mix.life == 2
+    assert mix.optimizer_steps == 2
     assert _observe(p, mix, _vector(1, 1)) is None
 
 
 def test_first_steps_of_the_optimizer_are_not_observed():
     p, optimizer, mix = _setup(skip=2, horizon=0.5)
-    for life in (1, 2, 3):
+    for steps in (1, 2, 3):
         _step(p, optimizer, mix, _vector(3, 4), _vector(0, 4))
-        assert (_observe(p, mix, _vector(1, 0)) is not None) == (life > 2)
+        assert (_observe(p, mix, _vector(1, 0)) is not None) == (steps > 2)
     assert _observe(p, mix, _vector(1, 0)).dot == pytest.approx(1.5)  # the third step alone: no trace of the others
 
 
@@ -182,8 +185,9 @@ def test_clip_reports_a_non_finite_norm():
 def test_zero_grad_too_early_is_an_error():
     p, optimizer, mix = _setup()
     p.grad = _vector(1, 1)
-    mix.stash()
+    mix.stash("rl")
     p.grad = _vector(2, 2)
+    mix.stash("sft")
     mix.combine(Weights.convex(0.5))
     optimizer.step()
     optimizer.zero_grad()
@@ -199,20 +203,20 @@ def test_state_survives_a_round_trip(horizon):
     state = {key: value.clone() for key, value in mix.state_dict().items()}
     other = MixGrad([p], optimizer, horizon=horizon)
     other.load_state_dict(state)
-    assert (other.life, other.rejected) == (1, 1)
+    assert (other.optimizer_steps, other.rejected) == (1, 1)
     assert _observe(p, other, _vector(2, 7)) == _observe(p, mix, _vector(2, 7))
     _step(p, optimizer, other, _vector(1, 0), _vector(0, 1))
-    assert torch.equal(state["effect.0"], _vector(1.5, 0))  # loading copied
+    assert torch.equal(state["effect0.0"], _vector(1.5, 0))  # loading copied
 
 
 def test_state_of_another_model_is_refused():
     named = [("layer.weight", _vector(0, 0).requires_grad_())]
     mix = MixGrad(named, SGD([named[0][1]], 0.5))
-    counters = {"life": torch.tensor(1), "rejected": torch.tensor(0)}
+    counters = {"optimizer_steps": torch.tensor(1), "rejected": torch.tensor(0)}
     with pytest.raises(CheckpointError, match="other"):
-        mix.load_state_dict({**counters, "effect.other": _vector(1, 2)})
+        mix.load_state_dict({**counters, "effect0.other": _vector(1, 2)})
     with pytest.raises(CheckpointError, match=r"layer\.weight.*shape"):
-        mix.load_state_dict({**counters, "effect.layer.weight": _vector(1)})
+        mix.load_state_dict({**counters, "effect0.layer.weight": _vector(1)})
 
 
 def test_frozen_parameters_are_ignored_and_strangers_refused():

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from amft.balance.registry import build_method
 from amft.batch import Batch
 from amft.data.conversation import Transcript, UserTurns
 from amft.errors import TaskError
@@ -62,7 +63,7 @@ def test_the_share_is_kept_and_a_problem_is_always_shown_alike() -> None:
 def test_only_the_right_answer_is_imitated_and_a_rollout_has_the_same_tokens() -> None:
     tokenizer = load_tokenizer("nano")
     config = AMFTConfig(**CONFIG, max_prompt_length=200)
-    sources = from_task(TASK, Encoder(tokenizer, config, [tokenizer.eos_token_id]))
+    sources = from_task(TASK, Encoder(tokenizer, config, [tokenizer.eos_token_id], build_method({"rule": "sft"})))
     assert sources.demonstrations is not None
     encoded = sources.demonstrations.encoded
     assert (len(encoded.rows), encoded.dropped) == (16, 0)
@@ -80,7 +81,7 @@ def test_only_the_right_answer_is_imitated_and_a_rollout_has_the_same_tokens() -
         played.reply(UserTurns(tokenizer).reply(said, sampled[-1]), said)
         assert played.so_far == list(demo.prompt_ids)
     lengths = {demo.prompt_ids: len(demo.completion_ids) for demo in encoded.rows}
-    batch = sources.demonstrations.next(4)
+    batch = sources.demonstrations.next(4)["sft"]
     assert int(batch.completion_mask.sum()) == sum(lengths[ids] for ids in _prompts(batch))
 
 
@@ -93,7 +94,7 @@ def _prompts(batch: Batch) -> list[tuple[int, ...]]:
 def test_prompts_that_are_explored_hold_no_mistakes() -> None:
     tokenizer = load_tokenizer("nano")
     config = AMFTConfig(**CONFIG, max_prompt_length=200)
-    sources = from_task(TASK, Encoder(tokenizer, config, [tokenizer.eos_token_id], answers=True))
+    sources = from_task(TASK, Encoder(tokenizer, config, [tokenizer.eos_token_id], build_method({"rule": "hpt"})))
     assert sources.prompts is not None
     assert all(len(row["prompt"]) == 1 for row in sources.prompts.rows)
     assert sources.prompts.answers is not None

@@ -31,7 +31,7 @@ SETTINGS = {
     "save_steps": 0,
     "sample_steps": 0,
     "entropy_target": 1.0,
-    "meta_skip": 0,
+    "balance": {"rule": "amft", "meta_skip": 0},
     "engine": "vllm",
 }
 WORKER = {"where": "worker", "timeout": 600.0, "start_timeout": 600.0, "restarts": 1}
@@ -43,7 +43,7 @@ def trainer(folder, **changes):
 
 
 def home_of(made):
-    return made.sampler.sampler.home
+    return made.foundation.sampler.sampler.home
 
 
 def metrics(folder):
@@ -132,12 +132,12 @@ def test_an_adapter_is_sampled_with_its_weights(tmp_path):
     rows = metrics(tmp_path / "run")[1]
     assert max(row["sampling/logp_difference_max"] for row in rows) < 1e-4
     prompts = [[5, 6, 7]]
-    found = made.sampler.sampler.home.sample(
-        made.sampler.sampler.weights,
+    found = made.foundation.sampler.sampler.home.sample(
+        made.foundation.sampler.sampler.weights,
         {"rows": prompts, "seeds": [1], "max_tokens": 8, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "stop": [],
          "logps": True},
     )  # fmt: skip
-    assert isinstance(made.sampler.sampler, VllmSampler)
+    assert isinstance(made.foundation.sampler.sampler, VllmSampler)
     ids = torch.tensor([[*prompts[0], *found[0][0]]])
     with torch.no_grad():
         forward = made.model(ids).logits[0, 2:-1].log_softmax(-1).gather(1, ids[0, 3:, None]).squeeze(1)

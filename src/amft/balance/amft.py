@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from ..signals.base import Signals
 from ..signals.demo_gain import DEMO_GAIN
 from ..signals.entropy import ENTROPY
-from .amft_steps import STEPS, finite, moments, moments_start, noise_ratio
+from .amft_steps import LAMBDA, STEPS, finite, gap_between, moments, moments_start, noise_ratio
 from .base import State, Update
 from .checks import require_choice, require_number
 from .requirements import JacobianKind, MetaGradient, Requirements, Utility
 from .weights import Weights
-
-LAMBDA = 0.1
-"""Default weight of `entropy="measured"`, utility per square nat."""
 
 
 @dataclass(frozen=True)
@@ -82,43 +79,33 @@ class AMFT:
 
     def __post_init__(self) -> None:
         require_choice("mu_update", self.mu_update, tuple(STEPS))
-        require_choice("utility", self.utility, ("lookahead", "heldout", "likelihood", "none"))
-        require_choice("jacobian", self.jacobian, ("exact", "identity"))
         require_choice("prior", self.prior, ("none", "graded"))
         require_choice("entropy", self.entropy, ("target", "measured", "none"))
         require_choice("entropy_sign", self.entropy_sign, (1, -1))
         require_choice("shrink", self.shrink, (True, False))
-        require_choice("warmup", self.warmup, (True, False))
         require_number("mu_max", self.mu_max, 0.0, 1.0)
         require_number("mu_min", self.mu_min, 0.0, self.mu_max)
         require_number("mu_init", self.mu_init, self.mu_min, self.mu_max)
         require_number("max_change", self.max_change, 0.0, 1.0)
-        rates = {"horizon": self.horizon, "beta1": self.beta1, "beta2": self.beta2, "noise_decay": self.noise_decay}
-        for name, decay in rates.items():
+        for name, decay in {"beta1": self.beta1, "beta2": self.beta2, "noise_decay": self.noise_decay}.items():
             require_number(name, decay, 0.0, 1.0, below=True)
         for name, size in {"eta_mu": self.eta_mu, "eta_h": self.eta_h}.items():
-            if size is not None:
-                require_number(name, size, 0.0, 1e12)
-        require_number("meta_every", self.meta_every, 1, 1e9)
-        require_number("meta_skip", self.meta_skip, 0, 1e9)
+            require_number(name, 0.0 if size is None else size, 0.0, 1e12)
         if self.entropy == "measured":
             require_choice("mu_update with entropy 'measured'", self.mu_update, ("paper", "normalized"))
-            require_choice("utility with entropy 'measured'", self.utility, ("lookahead", "heldout", "likelihood"))
+            require_choice("utility with entropy 'measured'", self.utility, get_args(Utility))
+        _ = self.requirements  # which refuse a utility, jacobian, horizon, meta_every, meta_skip or warmup out of range
 
     @property
     def requirements(self) -> Requirements:
         steers = () if self.entropy == "none" else (ENTROPY,)
         begins = (DEMO_GAIN,) if self.prior == "graded" else ()
-        meta = None
-        if self.utility != "none":
-            meta = MetaGradient(
-                utility=self.utility,
-                horizon=self.horizon,
-                jacobian=self.jacobian,
-                every=self.meta_every,
-                skip=self.meta_skip,
-                entropy=self.entropy == "measured",
-            )
+        if self.utility == "none":
+            return Requirements((*steers, *begins), warmup=self.warmup)
+        measured = self.entropy == "measured"
+        meta = MetaGradient(
+            self.utility, self.horizon, self.jacobian, "convex", self.meta_every, self.meta_skip, measured
+        )
         return Requirements((*steers, *begins), meta, warmup=self.warmup)
 
     def init(self) -> State:
@@ -127,7 +114,7 @@ class AMFT:
     def update(self, state: State, signals: Signals) -> Update:
         """Eq 6 of arXiv 2508.06944 in the coordinate of `mu_update`; a signal that is not finite counts as absent."""
         kind = STEPS[self.mu_update]
-        gap = 0.0 if self.entropy == "none" else self._entropy_gap(signals)
+        gap = 0.0 if self.entropy == "none" else gap_between(signals.entropy_target, signals[ENTROPY])
         measured = self._measured(signals, gap)
         gradient, cosine = finite(signals.meta_grad), finite(signals.meta_cos)
         state, metrics, meta_push = dict(state), {}, 0.0
@@ -146,8 +133,9 @@ class AMFT:
         if cosine is not None:
             metrics["mix/meta_cos"] = cosine
         target_push = self._eta_h * self.entropy_sign * gap if self.entropy == "target" else 0.0
-        mu = kind.inverse(kind.coordinate(state["mu"]) + meta_push + target_push)
-        state["mu"] = self._bounded(mu, state["mu"])
+        mu, most = kind.inverse(kind.coordinate(state["mu"]) + meta_push + target_push), self.max_change
+        capped = min(max(mu, state["mu"] - most), state["mu"] + most)
+        state["mu"] = min(max(capped, self.mu_min), self.mu_max)
         metrics |= {"mix/mu": state["mu"], "mix/entropy_push": target_push + measured}
         return Weights.convex(state["mu"]), state, metrics
 
@@ -160,14 +148,6 @@ class AMFT:
         default = LAMBDA if self.entropy == "measured" else STEPS[self.mu_update].eta_h
         return default if self.eta_h is None else self.eta_h
 
-    def _entropy_gap(self, signals: Signals) -> float:
-        entropy, target = finite(signals[ENTROPY]), finite(signals.entropy_target)
-        return 0.0 if entropy is None or target is None else target - entropy
-
     def _measured(self, signals: Signals, gap: float) -> float:
         slope = finite(signals.entropy_grad) if self.entropy == "measured" else None
         return 0.0 if slope is None else finite(self._eta_h * gap * slope) or 0.0
-
-    def _bounded(self, mu: float, before: float) -> float:
-        capped = min(max(mu, before - self.max_change), before + self.max_change)
-        return min(max(capped, self.mu_min), self.mu_max)

@@ -12,6 +12,8 @@ LOGIT_EDGE = 1e-3
 """The logit treats a mu nearer to 0 or 1 than this as this."""
 OUTLIER, OUTLIER_AFTER = 10.0, 5
 """After this many observations, one larger than OUTLIER root mean squares enters the averages as that large."""
+LAMBDA = 0.1
+"""Default weight of `entropy="measured"`, utility per square nat."""
 ABSURD = 1e100
 """A signal beyond this counts as not finite: its square would overflow."""
 
@@ -19,6 +21,12 @@ ABSURD = 1e100
 def finite(value: float | None) -> float | None:
     """The value, or None when it is absent, not finite or absurd."""
     return float(value) if value is not None and abs(value) < ABSURD else None
+
+
+def gap_between(target: float | None, found: float | None) -> float:
+    """`target - found`; 0 where either is absent."""
+    wanted, measured = finite(target), finite(found)
+    return 0.0 if wanted is None or measured is None else wanted - measured
 
 
 def moments_start() -> State:
