@@ -62,10 +62,9 @@ def build(directory, balance, reward=parity, rows=ROWS, **changes):
         "learning_rate": 1e-2,
         "meta_skip": 1,
         "meta_every": 5,
-        "eval_steps": 0,
-        "test_splits": [],
+        "eval": {"steps": 0, "test_splits": []},
         "sample_steps": 0,
-        "save_steps": 0,
+        "checkpoint": {"steps": 0},
         "seed": 1,
     }
     model = tiny_model()

@@ -248,7 +248,7 @@ class AMFTTrainer:
                 self.trainer_state.save()
             if interrupted:
                 return TrainResult(run.path, [], interrupted)
-            if self.config.keep_best and self.best is not None and self.best["step"] != self.step:
+            if self.config.checkpoint.keep_best and self.best is not None and self.best["step"] != self.step:
                 self.trainer_state.load_policy(int(self.best["step"]))
             return TrainResult(run.path, before_after(before, self._test("policy")))
 
@@ -261,11 +261,11 @@ class AMFTTrainer:
                 row, timings = self.one_step(guard)
                 timings["time/step"] = time.perf_counter() - begun
                 self.step += 1
-                if self.config.eval_steps and self.step % self.config.eval_steps == 0:
+                if self.config.eval.steps and self.step % self.config.eval.steps == 0:
                     row |= self._validate()
                 self.run_logger.step(self.step, row, timings, bar)
-                if (self.config.save_steps and self.step % self.config.save_steps == 0) or (
-                    self.best is not None and self.best["step"] == self.step and self.config.keep_best
+                if (self.config.checkpoint.steps and self.step % self.config.checkpoint.steps == 0) or (
+                    self.best is not None and self.best["step"] == self.step and self.config.checkpoint.keep_best
                 ):
                     self.trainer_state.save()
                 if limit and self.ranks.first(time.perf_counter() - started > limit or None) and self.step > first:
@@ -314,7 +314,7 @@ class AMFTTrainer:
         rows = []
         for split, held_out in self.sources.tests.items():
             # The draws do not depend on the step, so that before and after answer with the same randomness.
-            for row in self._answers(held_out, split, 0, self.config.test_samples):
+            for row in self._answers(held_out, split, 0, self.config.eval.test_samples):
                 rows.append({"step": self.step, "model": model, "split": split, **row})
         self.run_logger.write_scores(rows)
         return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from ..errors import CheckpointError
 from ..models.load import load_model
 from ..models.lora import adapter_state, has_adapter, save_adapter
 from ..runs import RunDirectory
+from ..settings.config import dotted
 from .guard import NonFiniteGuard
 
 if TYPE_CHECKING:
@@ -24,8 +26,29 @@ SHARDS = "shards"
 LAYOUT = {"parallel", "cpu_offload", "gradient_checkpointing", "rank_timeout"}
 """How the work lies on the machine; the numbers stay."""
 
-FREE_TO_CHANGE = {"output_dir", "report_to", "save_total_limit", "save_only_model", "threads", "max_seconds"} | LAYOUT
+FREE_TO_CHANGE = LAYOUT | {
+    "output_dir",
+    "report_to",
+    "checkpoint.total_limit",
+    "checkpoint.only_model",
+    "threads",
+    "max_seconds",
+}
 """Settings that may differ on resume; another difference would make another run."""
+
+
+def changed_settings(saved: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """What makes another run of it: `eval.steps was 25, is 5`, one text a key.
+
+    Args:
+        saved: the config.json of the run.
+        ours: the recipe it shall go on with.
+    """
+    before, now = dotted(saved), dotted(ours)
+    names = sorted((before.keys() | now.keys()) - FREE_TO_CHANGE)
+    return [
+        f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in names if before.get(name) != now.get(name)
+    ]
 
 
 class TrainerState:
@@ -48,7 +71,7 @@ class TrainerState:
             "streams": {name: stream.state_dict() for name, stream in self._streams().items()},
             **window,
         }
-        groups = {} if trainer.config.save_only_model else {**trainer.learner.state_dict(), "rollouts": rollouts}
+        groups = {} if trainer.config.checkpoint.only_model else {**trainer.learner.state_dict(), "rollouts": rollouts}
         tensors, shards = apart(groups)
         folders = self._write_shards(shards) if shards else {}
         weights = full_state(trainer.model, self.ranks, self._adapter_names())
@@ -62,8 +85,10 @@ class TrainerState:
 
         def write() -> None:
             save_checkpoint(self._path(trainer.step), tensors, state, export, folders)
-            protect = [self._path(int(trainer.best["step"]))] if trainer.best and trainer.config.keep_best else []
-            prune(self.run.checkpoints, trainer.config.save_total_limit, protect)
+            protect = (
+                [self._path(int(trainer.best["step"]))] if trainer.best and trainer.config.checkpoint.keep_best else []
+            )
+            prune(self.run.checkpoints, trainer.config.checkpoint.total_limit, protect)
 
         self.ranks.from_main(write)
         self.last = trainer.step
@@ -123,8 +148,8 @@ class TrainerState:
             raise CheckpointError(f"no checkpoint can be read; the newest: {newest.skipped[0].reason}")
         if newest.path is not None and not is_resumable(newest.path):
             raise CheckpointError(
-                f"{newest.path}: holds the model only (save_only_model, or a finished run of a study), so there is "
-                f"nothing to resume; begin a new run, with model: {self.run.path} or from scratch"
+                f"{newest.path}: holds the model only (checkpoint.only_model, or a finished run of a study), so there "
+                f"is nothing to resume; begin a new run, with model: {self.run.path} or from scratch"
             )
         step = None if newest.path is None else int(newest.path.name.removeprefix("step-"))
         self.run.truncate(-1 if step is None else step)
@@ -148,13 +173,7 @@ class TrainerState:
         return {source.stream.name: source.stream for source in found if source is not None}
 
     def _same_recipe(self) -> None:
-        saved, ours = self.run.read("config"), self.trainer.recipe
-        names = sorted((saved.keys() | ours.keys()) - FREE_TO_CHANGE)
-        differ = [
-            f"{name} was {saved.get(name)!r}, is {ours.get(name)!r}"
-            for name in names
-            if saved.get(name) != ours.get(name)
-        ]
+        differ = changed_settings(self.run.read("config"), self.trainer.recipe)
         if differ:
             raise CheckpointError(f"{self.run.path}: the recipe has changed since the run began: {'; '.join(differ)}")
 
