@@ -29,7 +29,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_directory: P
         "range.yaml": "task: general_points-v1\ntop_p: 2.0\n",
         "task.yaml": "task: nonsense\n",
         "rule.yaml": "task: general_points-v1\nbalance: nonsense\n",
-        "split.yaml": "task: general_points-v1\ntest_splits: [nonsense]\n",
+        "split.yaml": "task: general_points-v1\neval: {test_splits: [nonsense]}\n",
         "model.yaml": "task: general_points-v1\nmodel: nowhere/at-all\n",
         "data.yaml": f"model: {tiny_directory}\ndata: {{train: nowhere.jsonl}}\n",
         "rows.jsonl": '{"prompt": "a", "completion": "b"}\n',
