@@ -23,11 +23,11 @@ SETTINGS = [
     "dtype=float32",
     "max_steps=100",
     "learning_rate=1e-3",
-    "eval_steps=0",
-    "keep_best=false",
-    "save_steps=0",
+    "eval.steps=0",
+    "checkpoint.keep_best=false",
+    "checkpoint.steps=0",
     "sample_steps=0",
-    "test_splits=[id]",
+    "eval.test_splits=[id]",
 ]
 SEEDS = (0, 1, 2)
 

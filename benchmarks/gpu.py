@@ -137,8 +137,7 @@ def build(arm: str, folder: str, options: argparse.Namespace) -> Any:
         learning_rate=1e-4,
         dtype=options.dtype,
         entropy_target=1.0,
-        eval_steps=0,
-        test_splits=[],
+        eval={"steps": 0, "test_splits": []},
         sample_steps=0,
         threads=1 if options.device == "cpu" else None,
     )

@@ -34,8 +34,8 @@ SETTINGS: dict[str, Any] = {
     "max_completion_length": 128,
     "max_steps": 2,
     "balance": {"rule": "amft", "meta_skip": 0},
-    "eval_steps": 0,
-    "save_steps": 0,
+    "eval": {"steps": 0},
+    "checkpoint": {"steps": 0},
     "sample_steps": 0,
 }
 UNEVEN = {

@@ -22,9 +22,11 @@ num_prompts: 16
 num_generations: 8
 num_demos: 64
 max_completion_length: 48
-eval_steps: 0
+eval:
+  steps: 0
 sample_steps: 0
-save_steps: 0
+checkpoint:
+  steps: 0
 entropy_target: 1.0
 threads: 1
 """

@@ -63,10 +63,9 @@ def build(directory, balance, reward=parity, rows=ROWS, **changes):
         "num_demos": 4,
         "max_completion_length": 5,
         "learning_rate": 1e-2,
-        "eval_steps": 0,
-        "test_splits": [],
+        "eval": {"steps": 0, "test_splits": []},
         "sample_steps": 0,
-        "save_steps": 0,
+        "checkpoint": {"steps": 0},
         "seed": 1,
     }
     model = tiny_model()

@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .assembly.training import build_trainer as build_trainer
     from .balance.registry import build_balance as build_balance
     from .errors import AMFTError as AMFTError
-    from .recipe import Recipe as Recipe
-    from .recipe import build_trainer as build_trainer
-    from .recipe import load_recipe as load_recipe
     from .settings.config import AMFTConfig as AMFTConfig
+    from .settings.recipe import Recipe as Recipe
+    from .settings.recipe import load_recipe as load_recipe
     from .tasks.registry import build_task as build_task
     from .training.trainer import AMFTTrainer as AMFTTrainer
 
@@ -24,11 +24,11 @@ _HOMES = {
     "AMFTConfig": "settings.config",
     "AMFTError": "errors",
     "AMFTTrainer": "training.trainer",
-    "Recipe": "recipe",
+    "Recipe": "settings.recipe",
     "build_balance": "balance.registry",
     "build_task": "tasks.registry",
-    "build_trainer": "recipe",
-    "load_recipe": "recipe",
+    "build_trainer": "assembly.training",
+    "load_recipe": "settings.recipe",
 }
 
 __all__ = [

@@ -43,7 +43,7 @@ def check_weights(name, rows):
 
 @each_rule
 def test_20_steps_and_resume_bit_for_bit(name, tmp_path):
-    settings = {"save_steps": 12, **WINDOW}  # the window that begins at step 11 is cut
+    settings = {"checkpoint": {"steps": 12}, **WINDOW}  # the window that begins at step 11 is cut
     straight = tmp_path / "straight"
     train(straight, spec(name), **settings)
     rows = metrics(straight)

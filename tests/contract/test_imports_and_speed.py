@@ -35,7 +35,7 @@ def test_importing_amft_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["amft.recipe", "amft.tasks.registry", "amft.balance.registry", "amft.settings.config"]
+    "module", ["amft.settings.recipe", "amft.tasks.registry", "amft.balance.registry", "amft.settings.config"]
 )
 def test_what_checks_a_recipe_imports_no_torch(module: str) -> None:
     assert not imported_by(f"import sys, {module}").intersection({"torch", "transformers"})

@@ -15,7 +15,7 @@ pytest.importorskip("pebble")
 from torch.distributed.run import get_args_parser
 
 from amft.cli import main
-from amft.recipe import load_recipe
+from amft.settings.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))

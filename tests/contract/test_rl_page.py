@@ -5,8 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+from pydantic import BaseModel
+
 from amft.losses.choices import POLICY_LOSSES, PolicyChoice
-from amft.settings.config import VALUE_FIELDS, AMFTConfig
+from amft.settings.config import AMFTConfig
+from amft.settings.groups import ImportanceSamplingSettings, PPOSettings
+from amft.settings.recipe_file import _parse as parse
+from amft.settings.validation_errors import shown
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rl.md").read_text(encoding="utf-8")
 MEANS = {"token": "tokens", "sequence": "completions", "constant": "fixed length"}
@@ -35,16 +41,14 @@ def test_the_table_of_losses_is_the_registry() -> None:
     assert found == wanted, "replace the table of docs/rl.md by:\n" + "\n".join(wanted)
 
 
-def test_every_setting_of_the_value_head_is_explained_with_its_default() -> None:
-    for name in VALUE_FIELDS:
-        default = AMFTConfig.model_fields[name].default
-        shown = "null" if default is None else str(default)
-        assert re.search(rf"^\| `{name}` \| {re.escape(shown)} \|", PAGE, re.MULTILINE), name
+@pytest.mark.parametrize(("group", "kind"), [("ppo", PPOSettings), ("importance_sampling", ImportanceSamplingSettings)])
+def test_every_setting_of_these_groups_is_explained_with_its_default(group: str, kind: type[BaseModel]) -> None:
+    for name, default in kind():
+        value = re.escape(shown(default).strip("'"))
+        assert re.search(rf"^\| `{group}.{name}` \| {value} \|", PAGE, re.MULTILINE), name
 
 
 def test_the_page_names_real_settings() -> None:
     recipe = re.search(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     assert recipe is not None
-    import yaml
-
-    AMFTConfig(**{k: float(v) if k.endswith("learning_rate") else v for k, v in yaml.safe_load(recipe[1]).items()})
+    AMFTConfig(**parse(recipe[1], "docs/rl.md"))

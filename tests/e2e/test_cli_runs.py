@@ -24,11 +24,13 @@ num_generations: 2
 num_demos: 2
 max_completion_length: 32
 learning_rate: 1e-3
-eval_steps: 2
-eval_problems: 2
-test_splits: [id, seen]
-test_problems: 4
-save_steps: 1
+eval:
+  steps: 2
+  problems: 2
+  test_splits: [id, seen]
+  test_problems: 4
+checkpoint:
+  steps: 1
 balance: {{rule: amft, meta_skip: 0}}
 threads: 1
 """
@@ -144,7 +146,7 @@ def test_own_data_with_a_reward_file_is_trained(
         "    return [float(c.strip() == a) for c, a in zip(completions, answer)]\n"
     )
     recipe = RECIPE.replace("task: {{id: general_points-v1, cards: 3, demonstrations: answer}}\n", "").replace(
-        "test_splits: [id, seen]\n", ""
+        "  test_splits: [id, seen]\n", ""
     )
     (workplace / "own.yaml").write_text(
         recipe.format(model=tiny_directory) + "data:\n  train: train.jsonl\n  demonstrations: demos.jsonl\n"

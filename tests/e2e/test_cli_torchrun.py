@@ -22,8 +22,10 @@ num_generations: 2
 num_demos: 3
 max_completion_length: 8
 learning_rate: 1e-3
-eval_steps: 0
-save_steps: 1
+eval:
+  steps: 0
+checkpoint:
+  steps: 1
 balance: {{rule: amft, meta_skip: 1}}
 sample_steps: 1
 threads: 1

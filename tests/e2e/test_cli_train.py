@@ -38,7 +38,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Any:
             asked["recipe"] = recipe
             return Trainer()
 
-        monkeypatch.setattr("amft.recipe.build_trainer", build_trainer)
+        monkeypatch.setattr("amft.assembly.training.build_trainer", build_trainer)
         monkeypatch.setattr("amft.report.page.write_report", lambda run: run / "report.html")
         return asked
 
@@ -71,11 +71,11 @@ def test_a_saved_interruption_says_how_to_resume(
     trained: Any, capsys: pytest.CaptureFixture[str], signal: str, code: int
 ) -> None:
     trained(interrupted=signal)
-    assert main(["train", "general_points", "--set", "test_splits=[id, seen]", "--output-dir", "a b"]) == code
+    assert main(["train", "general_points", "--set", "eval.test_splits=[id, seen]", "--output-dir", "a b"]) == code
     captured = capsys.readouterr()
     assert captured.err.splitlines() == [
         f"amft: stopped by {signal}; the run is saved. Continue with:",
-        "  amft train general_points --set 'test_splits=[id, seen]' --output-dir 'a b' --resume",
+        "  amft train general_points --set 'eval.test_splits=[id, seen]' --output-dir 'a b' --resume",
     ]
     assert "report:" not in captured.out
 
@@ -84,9 +84,9 @@ def test_an_interruption_with_save_only_model_offers_no_resume(
     trained: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained(interrupted="SIGTERM")
-    assert main(["train", "general_points", "--set", "save_only_model=true"]) == 143
+    assert main(["train", "general_points", "--set", "checkpoint.only_model=true"]) == 143
     error = capsys.readouterr().err
-    assert error == "amft: stopped by SIGTERM; the model is saved. With save_only_model there is no going on\n"
+    assert error == "amft: stopped by SIGTERM; the model is saved. With checkpoint.only_model there is no going on\n"
 
 
 def test_resume_reaches_the_trainer(trained: Any) -> None:

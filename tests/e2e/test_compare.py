@@ -28,9 +28,8 @@ settings:
   sft_warmup_steps: 1
   lr_warmup_steps: 0
   max_completion_length: 32
-  eval_steps: 4
-  eval_problems: 2
-  save_steps: 1
+  eval: {{steps: 4, problems: 2}}
+  checkpoint.steps: 1
 budget: {{max_steps: 8, num_prompts: 2, num_generations: 2, num_demos: 2}}
 rules: {{amft: amft, sft: sft}}
 baseline: sft

@@ -23,10 +23,10 @@ TRIES = 3
 def trainer(model: Path, directory: Path, **changes: object) -> AMFTTrainer:
     settings = {
         "output_dir": str(directory), "max_steps": 3, "num_prompts": 2, "num_generations": 2, "num_demos": 2,
-        "max_completion_length": 48, "learning_rate": 1e-3,
-        "balance": {"rule": "amft", "meta_skip": 0}, "eval_steps": 0, "eval_problems": 2,
-        "test_splits": ["id"], "test_problems": 4, "sample_steps": 0, "save_steps": 0, "sft_warmup_steps": 1,
-        "threads": 1,
+        "max_completion_length": 48, "learning_rate": 1e-3, 
+        "balance": {"rule": "amft", "meta_skip": 0}, "sample_steps": 0,
+        "eval": {"steps": 0, "problems": 2, "test_splits": ["id"], "test_problems": 4}, "checkpoint": {"steps": 0},
+        "sft_warmup_steps": 1, "threads": 1,
     }  # fmt: skip
     config = AMFTConfig.model_validate(settings | changes)
     task = build_task("general_points", cards=3, demonstrations="answer", max_attempts=TRIES)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "tasks" / "table.py"
 STUDY = """
 recipe: general_points
-settings: {task.cards: 3, sft_warmup_steps: 0, lr_warmup_steps: 0, eval_steps: 1, eval_problems: 2, save_steps: 1}
+settings: {task.cards: 3, sft_warmup_steps: 0, lr_warmup_steps: 0, eval.steps: 1, eval.problems: 2, checkpoint.steps: 1}
 budget: {max_steps: 1, num_prompts: 1, num_generations: 2, num_demos: 2}
 rules: {sft: sft, rl: rl, amft: amft}
 baseline: sft

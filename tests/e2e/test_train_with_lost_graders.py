@@ -71,8 +71,8 @@ def test_training_goes_on(tiny_directory: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "unit"))
     config = AMFTConfig(
         output_dir=str(tmp_path / "run"), max_steps=steps, num_prompts=2, num_generations=4, num_demos=2,
-        max_prompt_length=512, max_completion_length=24, eval_steps=0, test_splits=[], save_steps=0, sample_steps=1,
-        balance={"rule": "amft", "meta_skip": 0},
+        max_prompt_length=512, max_completion_length=24, eval={"steps": 0, "test_splits": []}, checkpoint={"steps": 0},
+        sample_steps=1, balance={"rule": "amft", "meta_skip": 0},
     )  # fmt: skip
     Hostile.calls.clear()
     pool().run("hostile_judges:pid", [()])

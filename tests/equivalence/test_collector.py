@@ -28,10 +28,9 @@ def trainer(base, directory, **changes):
         "num_demos": 2,
         "max_completion_length": 72,
         "learning_rate": 1e-3,
-        "eval_steps": 0,
-        "test_splits": [],
+        "eval": {"steps": 0, "test_splits": []},
         "sample_steps": 0,
-        "save_steps": 1,
+        "checkpoint": {"steps": 1},
         "balance": {"rule": "rl"},
         "dynamic_sampling_rounds": 4,
     }

@@ -54,7 +54,7 @@ LN2 = 0.6931471805599453
 @pytest.mark.parametrize(("apart", "cap", "factor"), [(LN2, 3.0, 2.0), (LN2, 1.5, 1.5), (-LN2, 3.0, 0.5)])
 def test_the_policy_gradient_is_weighed_and_the_imitation_is_not(apart, cap, factor, tmp_path):
     """(1 - mu) g_rl becomes (1 - mu) w g_rl: w = min(e^apart, cap) is the same for every token."""
-    rule, cap = {"rule": "fixed", "mu": 0.25}, {"vllm_importance_sampling_clip_max": cap}
+    rule, cap = {"rule": "fixed", "mu": 0.25}, {"importance_sampling": {"clip_max": cap}}
     weighed = trainer(tmp_path / "off", rule, apart, **cap)
     both = moved(trainer(tmp_path / "none", rule))
     explored = 0.75 * moved(trainer(tmp_path / "rl", {"rule": "fixed", "mu": 0.0}, apart, **cap)) / factor
@@ -66,7 +66,7 @@ def test_the_policy_gradient_is_weighed_and_the_imitation_is_not(apart, cap, fac
 
 def test_switched_off_it_is_only_measured(tmp_path):
     plain = moved(trainer(tmp_path / "none", "rl"))
-    off = trainer(tmp_path / "off", "rl", LN2, vllm_importance_sampling_correction=False)
+    off = trainer(tmp_path / "off", "rl", LN2, importance_sampling={"correction": False})
     assert torch.equal(moved(off), plain)
 
 

@@ -58,7 +58,11 @@ def graded_first(base, directory, demonstrations=None, **changes):
         return [float(text.strip() == right) for text, right in zip(completions, answer, strict=True)]
 
     settings = {"max_steps": 1, "num_prompts": 2, "num_generations": 3, "num_demos": 4, "max_completion_length": 4}
-    settings |= {"eval_steps": 0, "save_steps": 0, "balance": {"rule": "amft", "prior": "graded", "mu_init": 0.1}}
+    settings |= {
+        "eval": {"steps": 0},
+        "checkpoint": {"steps": 0},
+        "balance": {"rule": "amft", "prior": "graded", "mu_init": 0.1},
+    }
     config = AMFTConfig(output_dir=str(directory), **(settings | changes))
     AMFTTrainer(str(base), config, train_dataset=ROWS, reward_funcs=[reward], demonstrations=demonstrations).train()
     return json.loads((directory / "metrics.jsonl").read_text().splitlines()[0]), asked

@@ -13,6 +13,8 @@ pytest.importorskip("peft")
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
+from amft.assembly.evaluation import build_evaluation
+from amft.assembly.models import merge_adapter
 from amft.batch import pad_batch
 from amft.errors import CheckpointError, ConfigError, ModelError
 from amft.models.forward import token_scores
@@ -20,7 +22,6 @@ from amft.models.load import load_model, load_tokenizer
 from amft.models.lora import adapter_off, adapter_state, add_lora, in_four_bits
 from amft.models.tiny import tiny_model
 from amft.models.tokenizer import train_tokenizer
-from amft.recipe import build_evaluation, merge_adapter
 from amft.settings.config import AMFTConfig
 from amft.training.trainer import AMFTTrainer
 
@@ -53,8 +54,8 @@ def trainer(base: str, out: Path, **settings: Any) -> AMFTTrainer:
             "num_demos": 4,
             "max_completion_length": 4,
             "learning_rate": 1e-2,
-            "eval_steps": 0,
-            "save_steps": 2,
+            "eval": {"steps": 0},
+            "checkpoint": {"steps": 2},
             **settings,
         }
     )
@@ -175,7 +176,7 @@ def test_the_adapters_gradient_is_the_full_gradient_seen_through_its_factors() -
 def test_a_run_and_an_adapter_can_be_evaluated(tmp_path: Path) -> None:
     config = AMFTConfig(
         output_dir=str(tmp_path / "run"), lora={"r": R}, max_steps=1, num_prompts=2, num_generations=2, num_demos=2,
-        max_completion_length=64, eval_steps=0, test_splits=[],
+        max_completion_length=64, eval={"steps": 0, "test_splits": []},
     )  # fmt: skip
     from amft.tasks.registry import build_task
 

@@ -36,9 +36,9 @@ def trainer(base, directory, reward=share_of_odd, **changes):
         "max_completion_length": 4,
         "learning_rate": 1e-3,
         "beta": 0.02,
-        "eval_steps": 0,
+        "eval": {"steps": 0},
         "sample_steps": 0,
-        "save_steps": 14,
+        "checkpoint": {"steps": 14},
         "balance": {"rule": "amft", "meta_skip": 1},
     }
     config = AMFTConfig(**(settings | changes))
@@ -77,7 +77,7 @@ def test_rewards_of_zero_teach_nothing(name, tiny_base, tmp_path):
         balance={"rule": "rl"},
         max_steps=1,
         beta=0.0,
-        save_steps=0,
+        checkpoint={"steps": 0},
     )
     before = torch.cat([p.detach().flatten().clone() for p in built.model.parameters()])
     built.train()

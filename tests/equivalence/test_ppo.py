@@ -33,9 +33,9 @@ def trainer(base, directory, rule=None, **changes):
         "max_completion_length": 6,
         "learning_rate": 1e-2,
         "dtype": "float64",
-        "eval_steps": 0,
+        "eval": {"steps": 0},
         "sample_steps": 0,
-        "save_steps": 0,
+        "checkpoint": {"steps": 0},
         "loss_type": "ppo",
         "balance": {"rule": "fixed", "mu": 0.3},
     }
@@ -52,7 +52,7 @@ def distance(a, b):
 
 
 def test_lambda_1_and_a_zero_head_is_reinforce_with_returns(tiny_base, tmp_path):
-    limit = trainer(tiny_base, tmp_path / "ppo", gamma=1.0, lam=1.0, vf_coef=0.0, scale_rewards="none")
+    limit = trainer(tiny_base, tmp_path / "ppo", ppo={"gamma": 1.0, "lam": 1.0, "vf_coef": 0.0}, scale_rewards="none")
     plain = trainer(tiny_base, tmp_path / "reinforce", loss_type="reinforce")
     limit.train()
     plain.train()
@@ -63,8 +63,8 @@ def test_lambda_1_and_a_zero_head_is_reinforce_with_returns(tiny_base, tmp_path)
 
 
 def test_a_frozen_head_leaves_gae_with_gamma_as_discounted_returns(tiny_base, tmp_path):
-    built = trainer(tiny_base, tmp_path, gamma=0.5, lam=1.0, scale_rewards="none")
-    batch = built.organs.collector.next(built.sources.prompts).batch
+    built = trainer(tiny_base, tmp_path, ppo={"gamma": 0.5, "lam": 1.0}, scale_rewards="none")
+    batch = built.collector.next(built.sources.prompts).batch
     lengths = batch.completion_mask.sum(1)
     rewards = [sum(ids[-6:][:n]) for ids, n in zip((batch.ids % 2).tolist(), lengths.int().tolist(), strict=True)]
     for row, (total, n) in enumerate(zip(rewards, lengths.int().tolist(), strict=True)):
@@ -90,7 +90,7 @@ class Constant:
 @pytest.mark.parametrize("trunk", ["shared", "detached"])
 def test_the_order_of_the_branches_does_not_change_the_numbers(trunk, tiny_base, tmp_path):
     # Weights known before the step; after its rollouts; after its RL gradient, with the two gradients apart.
-    settings = {"optim": "sgd", "learning_rate": 0.1, "value_trunk": trunk, "max_grad_norm": None}
+    settings = {"optim": "sgd", "learning_rate": 0.1, "ppo": {"value_trunk": trunk}, "max_grad_norm": None}
     first, after, apart = (
         trainer(tiny_base, tmp_path / name, rule=Constant(requirements), **settings)
         for name, requirements in [
@@ -111,8 +111,8 @@ def test_the_order_of_the_branches_does_not_change_the_numbers(trunk, tiny_base,
 def test_a_detached_head_does_not_move_the_policy(tiny_base, tmp_path):
     # lam = 1 and no whitening: the values would enter the advantages, so one step only, where they are all 0.
     settings = {"max_steps": 1, "scale_rewards": "none"}
-    with_loss = trainer(tiny_base, tmp_path / "a", value_trunk="detached", vf_coef=5.0, **settings)
-    without = trainer(tiny_base, tmp_path / "b", vf_coef=0.0, **settings)
+    with_loss = trainer(tiny_base, tmp_path / "a", ppo={"value_trunk": "detached", "vf_coef": 5.0}, **settings)
+    without = trainer(tiny_base, tmp_path / "b", ppo={"vf_coef": 0.0}, **settings)
     with_loss.train()
     without.train()
     assert torch.equal(parameters(with_loss), parameters(without))
@@ -129,10 +129,7 @@ def test_the_head_learns_the_return(tiny_base, tmp_path):
         balance={"rule": "rl"},
         dtype="float32",
         learning_rate=1e-9,
-        value_learning_rate=3e-3,
-        lam=1.0,
-        cliprange_value=None,
-        value_trunk="detached",
+        ppo={"value_learning_rate": 3e-3, "lam": 1.0, "cliprange_value": None, "value_trunk": "detached"},
     )
     built.train()
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -146,7 +143,7 @@ def test_the_head_learns_the_return(tiny_base, tmp_path):
 def test_the_head_is_in_no_export_and_not_in_the_mix(tiny_base, tmp_path):
     from safetensors import safe_open
 
-    built = trainer(tiny_base, tmp_path / "run", balance={"rule": "amft", "meta_skip": 0}, save_steps=1)
+    built = trainer(tiny_base, tmp_path / "run", balance={"rule": "amft"}, checkpoint={"steps": 1})
     built.train()
     checkpoint = tmp_path / "run" / "checkpoints" / "step-3"
     with safe_open(checkpoint / "critic.safetensors", "pt") as file:

@@ -39,9 +39,9 @@ def rank_of_three(rank: int, base, out, layout: str, silent: float) -> None:
         "num_generations": 2,
         "num_demos": 3,
         "max_completion_length": 8,
-        "eval_steps": 0,
+        "eval": {"steps": 0},
         "sample_steps": 0,
-        "save_steps": 1,
+        "checkpoint": {"steps": 1},
         "parallel": layout,
     }
     try:

@@ -36,10 +36,10 @@ SETTINGS = {
     "max_grad_norm": 0.05,
     "balance": {"rule": "amft", "meta_skip": 1},
     "dtype": "float64",
-    "eval_steps": STEPS,
-    "eval_problems": 3,  # one of 4 ranks has none
+    "eval": {"steps": STEPS, "problems": 3},
+    # one of 4 ranks has none
     "sample_steps": 0,
-    "save_steps": SAVED,
+    "checkpoint": {"steps": SAVED},
 }
 
 

@@ -52,9 +52,8 @@ def recipe(name):
 
 
 def library_rows(base, directory, seed):
-    off = {"eval_steps": 0, "save_steps": 0, "sample_steps": 0, "test_splits": []}
-    balance = {"rule": "amft", "meta_skip": META_SKIP}
-    config = AMFTConfig(**SHARED, **off, balance=balance, output_dir=str(directory), seed=seed)
+    off = {"eval": {"steps": 0, "test_splits": []}, "checkpoint": {"steps": 0}, "sample_steps": 0}
+    config = AMFTConfig(**SHARED, **off, output_dir=str(directory), seed=seed)
     AMFTTrainer(str(base), config, task=Dense()).train()
     return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
 
@@ -107,7 +106,7 @@ def test_loop_from_the_command_line(tiny_base):
 
 def test_basic_from_the_command_line(tiny_base, tmp_path):
     tiny = {"max_steps": 2, "num_prompts": 2, "num_generations": 2, "num_demos": 2, "max_completion_length": 96}
-    tiny |= {"sft_warmup_steps": 1, "test_problems": 4, "eval_problems": 4, "output_dir": str(tmp_path / "run")}
+    tiny |= {"sft_warmup_steps": 1, "eval": {"test_problems": 4, "problems": 4}, "output_dir": str(tmp_path / "run")}
     settings = [f"{name}={json.dumps(value)}" for name, value in tiny.items()]
     done = run("basic.py", "--model", tiny_base, *settings)
     assert done.returncode == 0, done.stderr

@@ -14,6 +14,9 @@ from amft.training.trainer import AMFTTrainer
 STEPS = 7
 
 
+KEPT = {"steps": 1, "total_limit": 50, "keep_best": True}
+
+
 def settings(directory, **changes):
     base = {
         "output_dir": str(directory),
@@ -28,14 +31,9 @@ def settings(directory, **changes):
         "num_iterations": 2,
         "beta": 0.01,
         "balance": {"rule": "amft", "meta_skip": 1},
-        "eval_steps": 3,
-        "eval_problems": 4,
-        "test_splits": ["id"],
-        "test_problems": 4,
+        "eval": {"steps": 3, "problems": 4, "test_splits": ["id"], "test_problems": 4},
         "sample_steps": 2,
-        "save_steps": 1,
-        "save_total_limit": 50,
-        "keep_best": True,
+        "checkpoint": KEPT,
         "seed": 3,
     }
     return AMFTConfig(**(base | changes))
@@ -99,7 +97,7 @@ def test_a_damaged_checkpoint_is_passed_over(straight, tiny_base, tmp_path):
 def refused(base, directory):
     """A resume is refused and has changed nothing."""
     before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
-    with pytest.raises(CheckpointError, match=r"holds the model only \(save_only_model, .*nothing to resume"):
+    with pytest.raises(CheckpointError, match=r"holds the model only \(checkpoint.only_model, .*nothing to resume"):
         run(base, settings(directory), resume=True)
     assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
 
@@ -109,7 +107,7 @@ def test_save_only_model_leaves_out_the_rest_and_changes_no_number(straight, tin
     shutil.copytree(straight, cut)
     for later in (5, 6, 7):
         shutil.rmtree(cut / "checkpoints" / f"step-{later}")
-    run(tiny_base, settings(cut, save_only_model=True), resume=True)
+    run(tiny_base, settings(cut, checkpoint=KEPT | {"only_model": True}), resume=True)
     last = cut / "checkpoints" / f"step-{STEPS}"
     assert sorted(path.name for path in last.iterdir()) == ["manifest.json", "model", "state.json"]
     for name in ("metrics.jsonl", "scores.jsonl", f"checkpoints/step-{STEPS}/model/model.safetensors"):

@@ -25,10 +25,9 @@ def trainer(base, directory, **changes):
         "learning_rate": 1e-3,
         "dtype": "float64",
         "balance": {"rule": "amft", "meta_skip": 0},
-        "eval_steps": 0,
-        "test_splits": [],
+        "eval": {"steps": 0, "test_splits": []},
         "sample_steps": 0,
-        "save_steps": 0,
+        "checkpoint": {"steps": 0},
     }
     config = AMFTConfig(**(settings | changes))
     built = AMFTTrainer(str(base), config, task=build_task("general_points", demonstrations="answer"))

@@ -43,14 +43,9 @@ def settings(directory, **changes):
         "max_completion_length": 70,
         "max_prompt_length": 128,
         "micro_batch_size": 2,
-        "balance": {"rule": "amft", "meta_skip": 1},
-        "eval_steps": 2,
-        "eval_problems": 2,
-        "test_splits": ["id"],
-        "test_problems": 2,
+        "eval": {"steps": 2, "problems": 2, "test_splits": ["id"], "test_problems": 2},
         "sample_steps": 1,
-        "save_steps": 1,
-        "save_total_limit": 9,
+        "checkpoint": {"steps": 1, "total_limit": 9},
         "seed": 3,
     }
     return AMFTConfig(**(given | changes))

@@ -12,10 +12,11 @@ import torch
 pytest.importorskip("peft")
 from safetensors.torch import load_file
 
+from amft.assembly.evaluation import build_evaluation
+from amft.assembly.models import merge_adapter
 from amft.data.encoding import encode_prompt, pixels_of
 from amft.models.load import load_model, load_pictures, load_tokenizer
 from amft.models.tiny_vision import tiny_vision_model, tiny_vision_processor
-from amft.recipe import build_evaluation, merge_adapter
 from amft.settings.config import AMFTConfig
 from amft.tasks.registry import build_task
 from amft.training.trainer import AMFTTrainer
@@ -46,8 +47,9 @@ def trainer(base: str, out: Path, task: dict[str, Any], **settings: Any) -> AMFT
     given = {
         "output_dir": str(out), "max_steps": 2, "num_prompts": 2, "num_generations": 2, "num_demos": 2,
         "max_completion_length": 70, "max_prompt_length": 300, "micro_batch_size": 2,
-        "balance": {"rule": "amft", "meta_skip": 0}, "eval_steps": 1,
-        "eval_problems": 2, "test_splits": ["id"], "test_problems": 2, "sample_steps": 1, "save_steps": 2,
+        "balance": {"rule": "amft", "meta_skip": 0},
+        "eval": {"steps": 1, "problems": 2, "test_splits": ["id"], "test_problems": 2},
+        "sample_steps": 1, "checkpoint": {"steps": 2},
         "learning_rate": 1e-3,
     }  # fmt: skip
     made = AMFTTrainer(

@@ -22,13 +22,35 @@ NAMES: dict[str, list[str]] = {
     "build_trainer": ["amft:build_trainer"],
     "build_task": ["amft:build_task"],
     "main": ["amft.cli:main"],
-    "model_directory": ["amft.recipe:model_directory"],
+    "model_directory": ["amft.recipe:model_directory", "amft.assembly.models:model_directory"],
     "RULES": ["amft.balance.registry:RULES"],
     "AMFTGRPOTrainer": ["amft.integrations.trl:AMFTGRPOTrainer"],
     "tiny_vision_model": ["amft.models.tiny_vision:tiny_vision_model"],
     "tiny_vision_processor": ["amft.models.tiny_vision:tiny_vision_processor"],
 }
-SETTINGS: dict[str, str] = {"meta_every": "balance.meta_every", "meta_skip": "balance.meta_skip"}
+SETTINGS: dict[str, str] = {
+    "gamma": "ppo.gamma",
+    "lam": "ppo.lam",
+    "vf_coef": "ppo.vf_coef",
+    "cliprange_value": "ppo.cliprange_value",
+    "value_trunk": "ppo.value_trunk",
+    "value_learning_rate": "ppo.value_learning_rate",
+    "vllm_importance_sampling_correction": "importance_sampling.correction",
+    "vllm_importance_sampling_mode": "importance_sampling.mode",
+    "vllm_importance_sampling_clip_max": "importance_sampling.clip_max",
+    "vllm_importance_sampling_clip_min": "importance_sampling.clip_min",
+    "eval_steps": "eval.steps",
+    "eval_problems": "eval.problems",
+    "test_splits": "eval.test_splits",
+    "test_problems": "eval.test_problems",
+    "test_samples": "eval.test_samples",
+    "save_steps": "checkpoint.steps",
+    "save_total_limit": "checkpoint.total_limit",
+    "save_only_model": "checkpoint.only_model",
+    "keep_best": "checkpoint.keep_best",
+    "meta_every": "balance.meta_every",
+    "meta_skip": "balance.meta_skip",
+}
 METRICS: dict[str, str] = {}
 
 

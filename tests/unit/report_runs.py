@@ -25,14 +25,12 @@ def config(**changes):
         "max_completion_length": 96,
         "learning_rate": 1e-3,
         "loss_type": "dapo",
-        "eval_steps": 20,
-        "eval_problems": 128,
+        "eval": {"steps": 20, "problems": 128, "test_splits": None},
         "sample_steps": 20,
-        "test_splits": None,
         "beta": 0.0,
         "max_grad_norm": 1.0,
         "balance": {"rule": "amft", "mu_init": 0.5, "mu_min": 0.05, "mu_max": 0.95},
-        "keep_best": False,
+        "checkpoint": {"keep_best": False},
     }
     return {**base, **changes}
 

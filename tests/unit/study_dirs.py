@@ -50,7 +50,10 @@ def write_all(folder, levels=LEVELS, *, skip=(), **changes):
 def write_one(place, level, seed, balance, *, answers=True):
     rng = np.random.default_rng([seed, int(1000 * level)])
     run = RunDirectory.create(place)
-    run.write("config", {"balance": balance, "seed": seed, "max_steps": STEPS, "keep_best": True, "num_iterations": 1})
+    run.write(
+        "config",
+        {"balance": balance, "seed": seed, "max_steps": STEPS, "checkpoint": {"keep_best": True}, "num_iterations": 1},
+    )
     run.write("env", {"parameters": 1000, "seed": seed})
     tilt = 0.02 * rng.normal()
     metrics, scores = [], []

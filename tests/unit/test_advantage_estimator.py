@@ -83,7 +83,7 @@ def test_ppo_with_values_and_a_penalty() -> None:
     # The others have one token: A = r - V with r = -0.1, 3, -0.2 and V = 0.1, 1, -0.2; R = r.
     kl = [[1.0, 2.0], [1.0, 9.0], [0.0, 9.0], [2.0, 9.0]]
     values = [[0.5, 0.4], [0.1, 9.0], [1.0, 9.0], [-0.2, 9.0]]
-    batch, sums = credited("ppo", kl=kl, values=values, beta=0.1, lam=0.5, scale_rewards="none")
+    batch, sums = credited("ppo", kl=kl, values=values, beta=0.1, ppo={"lam": 0.5}, scale_rewards="none")
     torch.testing.assert_close(batch.advantages, torch.tensor([[0.0, 0.4], [-0.2, 0], [2.0, 0], [0.0, 0]]))
     torch.testing.assert_close(batch.returns, torch.tensor([[0.5, 0.8], [-0.1, 0], [3.0, 0], [-0.2, 0]]))
     torch.testing.assert_close(batch.old_values, torch.tensor([[0.5, 0.4], [0.1, 0], [1.0, 0], [-0.2, 0]]))
@@ -137,10 +137,13 @@ def test_soft_overlong_penalty_by_hand() -> None:
         ({"loss_type": "rloo", "num_generations": 1}, "num_generations must be at least 2"),
         ({"loss_type": "reinforce_plus_plus", "scale_rewards": "group"}, "scale_rewards: reinforce_plus_plus has adv"),
         ({"loss_type": "ppo", "scale_rewards": "batch"}, "scale_rewards: ppo has advantages per token"),
-        ({"lam": 0.5}, "lam: only loss_type ppo has a value head, this is dapo; leave lam out"),
-        ({"loss_type": "grpo", "vf_coef": 0.5}, "vf_coef: only loss_type ppo has a value head, this is grpo"),
-        ({"cliprange_value": None}, "cliprange_value: only loss_type ppo"),
-        ({"value_learning_rate": 1e-4}, "value_learning_rate: only loss_type ppo"),
+        ({"ppo": {"lam": 0.5}}, "ppo.lam: only loss_type ppo has a value head, this is dapo; leave ppo.lam out"),
+        (
+            {"loss_type": "grpo", "ppo": {"vf_coef": 0.5}},
+            "ppo.vf_coef: only loss_type ppo .* this is grpo",
+        ),
+        ({"ppo": {"cliprange_value": None}}, "ppo.cliprange_value: only loss_type ppo"),
+        ({"ppo": {"value_learning_rate": 1e-4}}, "ppo.value_learning_rate: only loss_type ppo"),
         ({"loss_type": "cispo", "epsilon_high": 0.28}, "epsilon_high: the largest ratio of cispo, so at least 1"),
     ],
 )
@@ -148,4 +151,4 @@ def test_settings_that_do_not_fit_the_loss(settings, line) -> None:
     with pytest.raises(ConfigError, match=line):
         AMFTConfig(**settings)
     AMFTConfig(loss_type="reinforce_plus_plus", num_generations=1)
-    AMFTConfig(loss_type="ppo", num_generations=1, gamma=0.9, cliprange_value=None, scale_rewards="none")
+    AMFTConfig(loss_type="ppo", num_generations=1, ppo={"gamma": 0.9, "cliprange_value": None}, scale_rewards="none")

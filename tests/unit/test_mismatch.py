@@ -81,12 +81,12 @@ def test_a_hopeless_difference_stays_finite():
 
 
 def test_the_batch_carries_the_weights_unless_switched_off():
-    made, sums = compared(batch(), SAMPLES, TRAINER, AMFTConfig(vllm_importance_sampling_clip_max=0.7))
+    made, sums = compared(batch(), SAMPLES, TRAINER, AMFTConfig(importance_sampling={"clip_max": 0.7}))
     # e^-0.5 = 0.607, e^-0.25 = 0.779 cut to 0.7, e^0 = 1 cut to 0.7; the rest was not sampled
     expected = torch.tensor([[1.0, math.exp(-0.5), 0.7], [0.7, 1.0, 1.0], [1.0, 1.0, 1.0]])
     torch.testing.assert_close(made.sampling_weights, expected)
     assert sums["sampling/importance_sampling_ratio/frac_clipped"] == (2.0, 3.0)
-    off, sums = compared(batch(), SAMPLES, TRAINER, AMFTConfig(vllm_importance_sampling_correction=False))
+    off, sums = compared(batch(), SAMPLES, TRAINER, AMFTConfig(importance_sampling={"correction": False}))
     assert off.sampling_weights is None
     assert list(sums) == ["sampling/logp_difference", "sampling/logp_difference_max"]
     silent = [Sample(sample.prompt_ids, sample.completion_ids) for sample in SAMPLES]
@@ -124,8 +124,8 @@ def test_each_token_of_the_gradient_is_multiplied(loss_type):
 
 
 def test_settings_that_make_no_range_are_refused():
-    with pytest.raises(ConfigError, match="vllm_importance_sampling_clip_min must be less"):
-        AMFTConfig(vllm_importance_sampling_clip_min=3.0)
-    with pytest.raises(ConfigError, match="vllm_importance_sampling_clip_max"):
-        AMFTConfig(vllm_importance_sampling_clip_max=None)
-    AMFTConfig(vllm_importance_sampling_clip_max=None, vllm_importance_sampling_mode="sequence_mask")
+    with pytest.raises(ConfigError, match="importance_sampling: clip_min 3.0 must be less than clip_max 3.0"):
+        AMFTConfig(importance_sampling={"clip_min": 3.0})
+    with pytest.raises(ConfigError, match="importance_sampling: mode token_truncate needs clip_max or clip_min"):
+        AMFTConfig(importance_sampling={"clip_max": None})
+    AMFTConfig(importance_sampling={"clip_max": None, "mode": "sequence_mask"})

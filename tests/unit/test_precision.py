@@ -55,8 +55,14 @@ def run(base, directory, dtype, steps=1, resume=False):
     def right(prompts, completions, answer, **columns):
         return [float(text.strip() == one) for text, one in zip(completions, answer, strict=True)]
 
-    settings = {"num_prompts": 2, "num_generations": 2, "num_demos": 2, "max_completion_length": 4, "eval_steps": 0}
-    config = AMFTConfig(output_dir=str(directory), max_steps=steps, save_steps=1, dtype=dtype, **settings)
+    settings = {
+        "num_prompts": 2,
+        "num_generations": 2,
+        "num_demos": 2,
+        "max_completion_length": 4,
+        "eval": {"steps": 0},
+    }
+    config = AMFTConfig(output_dir=str(directory), max_steps=steps, checkpoint={"steps": 1}, dtype=dtype, **settings)
     recipe = {"model": str(base), **config.model_dump()}
     AMFTTrainer(str(base), config, train_dataset=ROWS, reward_funcs=[right], recipe=recipe).train(resume=resume)
     return json.loads((directory / "config.json").read_text())["dtype"], (directory / "metrics.jsonl").read_bytes()

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
+from amft.assembly.evaluation import asked_task
+from amft.assembly.models import model_directory, trained_model
+from amft.assembly.training import _renamed as renamed
 from amft.checkpoints.checkpoint import save_checkpoint
 from amft.errors import AMFTError, CheckpointError, ConfigError, DataError, ModelError, TaskError
-from amft.recipe import Recipe, asked_task, load_recipe, model_directory, preset_recipes
-from amft.recipe import _renamed as renamed
-from amft.recipe import _trained_model as trained_model
 from amft.runs import RunDirectory, write_json
 from amft.settings.config import AMFTConfig
+from amft.settings.recipe import Recipe, load_recipe
+from amft.settings.recipe_file import preset_recipes
 
 MINIMAL = "task: general_points-v1\n"
 
@@ -77,10 +79,12 @@ def test_what_only_looks_like_a_number_stays_text(write: Any, text: str) -> None
 
 def test_overrides_apply_in_order_and_reach_into_mappings(write: Any) -> None:
     path = write("task: {id: general_points-v1, cards: 3}\n")
-    recipe = load_recipe(path, ["seed=1", "task.target=10", "seed=2", "max_grad_norm=null", "test_splits=[id, seen]"])
+    recipe = load_recipe(
+        path, ["seed=1", "task.target=10", "seed=2", "max_grad_norm=null", "eval.test_splits=[id, seen]"]
+    )
     assert recipe.task is not None
     assert recipe.task.options == {"cards": 3, "target": 10}
-    assert (recipe.seed, recipe.max_grad_norm, recipe.test_splits) == (2, None, ["id", "seen"])
+    assert (recipe.seed, recipe.max_grad_norm, recipe.eval.test_splits) == (2, None, ["id", "seen"])
 
 
 def test_an_override_may_build_on_an_earlier_one_and_fill_a_null(write: Any) -> None:
@@ -123,7 +127,7 @@ WRONG_VALUES = [
     ("max_steps:", ["max_steps", "null", "a whole number >= 1"]),
     ("label_smoothing: 1.0", ["label_smoothing", "1.0", "a number >= 0 and < 1"]),
     ("max_seconds: -1", ["max_seconds", "-1", "a number > 0 or null"]),
-    ("keep_best: 1", ["keep_best", "1", "true or false"]),
+    ("checkpoint: {keep_best: 1}", ["checkpoint.keep_best", "1", "true or false"]),
     ("output_dir: 2024-01-02", ["output_dir", "2024", "text"]),
     ("output_dir: ''", ["output_dir", "''", "non-empty text"]),
     ("optim: lion", ["optim", "'lion'", "one of adamw, adam, sgd"]),
@@ -141,7 +145,7 @@ WRONG_VALUES = [
     ("zzz: 1", ["zzz: unknown key"]),
     ("seed: -1\nmax_stepz: 1", ["max_stepz: unknown key", "(and 1 more)"]),
     ("data: {train: x}", ["task, data", "exactly one"]),
-    ("test_splits: [idd]", ["'idd'", "did you mean 'id'?"]),
+    ("eval: {test_splits: [idd]}", ["'idd'", "did you mean 'id'?"]),
 ]
 
 
@@ -277,7 +281,7 @@ def test_columns_are_renamed_to_ours_and_others_kept() -> None:
 @pytest.mark.parametrize(("keep_best", "step"), [(False, 3), (True, 2)])
 def test_a_run_stands_for_the_model_it_ended_with(tmp_path: Path, keep_best: bool, step: int) -> None:
     run = RunDirectory.create(tmp_path / "run")
-    run.write("config", {"keep_best": keep_best})
+    run.write("config", {"checkpoint": {"keep_best": keep_best}})
     with pytest.raises(CheckpointError, match="no complete checkpoint"):
         trained_model(run.path)
     for n in (2, 3):

@@ -42,7 +42,7 @@ def test_order_follows_the_config_and_selection_comes_last(tmp_path):
     scores = [list(score_rows(name, 0.2, 0.3)) for name in ("val", "seen", "id")]
     outcomes, text = told(tmp_path / "b", *scores)
     assert [outcome.split for outcome in outcomes] == ["seen", "id", "val"]
-    outcomes, text = told(tmp_path, *scores, test_splits=["id", "seen"])
+    outcomes, text = told(tmp_path, *scores, eval={"test_splits": ["id", "seen"]})
     assert [outcome.split for outcome in outcomes] == ["id", "seen", "val"]
     assert text.index("id") < text.index("seen")
 

@@ -20,7 +20,7 @@ from amft.tasks.general_points import GeneralPoints, GeneralPointsVL
 from amft.types import Problem
 
 TASK = GeneralPoints(cards=3, max_attempts=2, revisions=1.0, feedback_level="detailed")
-CONFIG = {"max_steps": 2, "num_demos": 8, "num_prompts": 2, "max_completion_length": 96, "test_splits": []}
+CONFIG = {"max_steps": 2, "num_demos": 8, "num_prompts": 2, "max_completion_length": 96, "eval": {"test_splits": []}}
 
 
 def test_a_mistake_is_right_in_everything_but_its_value() -> None:

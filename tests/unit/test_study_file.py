@@ -17,8 +17,24 @@ def test_every_run_of_a_study_has_its_own_place_and_settings(tmp_path):
     assert recipe.balance == {"rule": "fixed", "mu": 0.5}
     assert (recipe.max_steps, recipe.learning_rate, recipe.seed, recipe.threads) == (70, 1e-4, 3, 2)
     assert recipe.task.options["reward"] == "binary"
-    assert recipe.keep_best
+    assert recipe.checkpoint.keep_best
     assert {run.state for run in runs} == {"missing"}
+
+
+def test_a_group_in_a_study_adds_to_what_the_recipe_and_the_metrics_say(tmp_path):
+    study = study_file(
+        settings={"eval": {"steps": 3}, "checkpoint.steps": 2},
+        metrics={"splits": ["id"], "problems": 6},
+        rules={"amft": {"rule": "amft", "settings": {"checkpoint": {"total_limit": 9}}}, "sft": "sft"},
+    )
+    by_rule = {run.rule: run.load() for run in plan(study, tmp_path)}
+    assert by_rule["amft"].eval == by_rule["sft"].eval
+    assert by_rule["amft"].eval.model_dump() == {
+        "steps": 3, "problems": 60, "test_splits": ["id"], "test_problems": 6, "test_samples": 1,
+    }  # fmt: skip
+    kept = {"steps": 2, "only_model": False, "keep_best": True}
+    assert by_rule["amft"].checkpoint.model_dump() == kept | {"total_limit": 9}
+    assert by_rule["sft"].checkpoint.model_dump() == kept | {"total_limit": 3}
 
 
 def test_tasks_are_crossed_with_regimes():
@@ -71,6 +87,14 @@ def with_settings(**settings):
             {"rules": {"amft": {"rule": "amft", "settings": {"task.cards": 3}}, "sft": "sft"}},
             "settings.task.cards: every",
         ),
+        (
+            {"rules": {"amft": {"rule": "amft", "settings": {"eval": {"steps": 3}}}, "sft": "sft"}},
+            "settings.eval.steps: every",
+        ),
+        (
+            {"rules": {"amft": {"rule": "amft", "settings": {"checkpoint": {"keep_best": False}}}, "sft": "sft"}},
+            "settings.checkpoint.keep_best: every",
+        ),
         ({"budget": {"learning_rate": 1}}, "budget.learning_rate: not a budget key"),
         ({"tuned": {"best": ["fixed-0.7"]}}, "tuned.best: no rule 'fixed-0.7'"),
         ({"target": {"mean": 0.02, "worst": 0.05}, "grid": [], "tuned": {}}, "target: regret needs a grid"),
@@ -95,8 +119,12 @@ def test_a_wrong_study_is_one_line(changes, message):
         ({"metrics": {"splits": ["di"]}}, "split 'di'"),
         ({"recipe": "general_pionts"}, "general_points"),
         ({"metrics": {"splits": []}}, "no test split is scored"),
-        ({"settings": {"eval_steps": 0}}, "eval_steps is 0"),
-        ({"settings": {"save_only_model": True}}, "save_only_model: a run that is cut off could not be resumed"),
+        ({"settings": {"eval_steps": 4}}, "many/amft: eval_steps: unknown key; did you mean 'eval.steps'"),
+        ({"settings": {"eval": {"steps": 0}}}, "eval.steps is 0"),
+        (
+            {"settings": {"checkpoint": {"only_model": True}}},
+            "checkpoint.only_model: a run that is cut off could not be resumed",
+        ),
     ],
 )
 def test_a_run_that_cannot_be_made_is_refused_before_anything_starts(changes, message, tmp_path):

@@ -22,7 +22,7 @@ SIZE = 1000
 
 def run_of(directory: Path, *, best: int | None, steps: tuple[int, ...] = (4, 8)) -> RunDirectory:
     run = RunDirectory.create(directory)
-    run.write("config", {"keep_best": best is not None})
+    run.write("config", {"checkpoint": {"keep_best": best is not None}})
     for step in steps:
 
         def export(folder: Path, step: int = step) -> None:

@@ -1,7 +1,7 @@
 """The checkpoints a run has: which is the newest, which one it ended with, which go. No torch.
 
-A checkpoint with its optimizer can be resumed. One without it (`save_only_model`, or `keep_model` has been here) is a
-model and the state beside it.
+A checkpoint with its optimizer can be resumed. One without it (`checkpoint.only_model`, or `keep_model` has been here)
+is a model and the state beside it.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def prune(checkpoints: Path, keep: int, protect: Iterable[Path] = ()) -> list[Pa
 
 
 def final_checkpoint(run: RunDirectory) -> Path:
-    """The checkpoint a run ended with: the newest sound one, or the best one with `keep_best`.
+    """The checkpoint a run ended with: the newest sound one, or the best one with `checkpoint.keep_best`.
 
     Raises:
         CheckpointError: none is complete.
@@ -86,7 +86,7 @@ def final_checkpoint(run: RunDirectory) -> Path:
     newest = newest_checkpoint(run.checkpoints).path
     if newest is None:
         raise CheckpointError(f"{run.path}: the run has no complete checkpoint yet")
-    best = read_json(newest / STATE).get("best") if run.read("config").get("keep_best") else None
+    best = read_json(newest / STATE).get("best") if run.read("config").get("checkpoint", {}).get("keep_best") else None
     return run.checkpoints / f"step-{best['step']}" if best else newest
 
 

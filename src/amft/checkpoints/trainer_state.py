@@ -19,7 +19,7 @@ from ..models.load import load_model
 from ..models.lora import adapter_state, has_adapter, save_adapter
 from ..models.pictures import Pictures
 from ..runs import RunDirectory
-from ..settings.config import AMFTConfig
+from ..settings.config import AMFTConfig, dotted
 from .checkpoint import load_checkpoint, save_checkpoint
 from .checkpoint_retention import is_resumable, newest_checkpoint, prune
 from .shards import Groups, apart, load_shards, save_shards
@@ -29,8 +29,29 @@ SHARDS = "shards"
 LAYOUT = {"parallel", "cpu_offload", "gradient_checkpointing", "rank_timeout"}
 """How the work lies on the machine; the numbers stay."""
 
-FREE_TO_CHANGE = {"output_dir", "report_to", "save_total_limit", "save_only_model", "threads", "max_seconds"} | LAYOUT
+FREE_TO_CHANGE = LAYOUT | {
+    "output_dir",
+    "report_to",
+    "checkpoint.total_limit",
+    "checkpoint.only_model",
+    "threads",
+    "max_seconds",
+}
 """Settings that may differ on resume; another difference would make another run."""
+
+
+def changed_settings(saved: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """What makes another run of it: `eval.steps was 25, is 5`, one text a key.
+
+    Args:
+        saved: the config.json of the run.
+        ours: the recipe it shall go on with.
+    """
+    before, now = dotted(saved), dotted(ours)
+    names = sorted((before.keys() | now.keys()) - FREE_TO_CHANGE)
+    return [
+        f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in names if before.get(name) != now.get(name)
+    ]
 
 
 class JsonState(Protocol):
@@ -101,7 +122,7 @@ class TrainerState:
             "streams": {name: stream.state_dict() for name, stream in self.streams.items()},
             **window,
         }
-        groups = {} if self.config.save_only_model else {**self.learner.state_dict(), "rollouts": rollouts}
+        groups = {} if self.config.checkpoint.only_model else {**self.learner.state_dict(), "rollouts": rollouts}
         tensors, shards = apart(groups)
         folders = self._write_shards(shards) if shards else {}
         weights = full_state(self.model, self.ranks, self._adapter_names())
@@ -116,8 +137,8 @@ class TrainerState:
 
         def write() -> None:
             save_checkpoint(self._path(step), tensors, state, export, folders)
-            protect = [self._path(int(best["step"]))] if best and self.config.keep_best else []
-            prune(self.run.checkpoints, self.config.save_total_limit, protect)
+            protect = [self._path(int(best["step"]))] if best and self.config.checkpoint.keep_best else []
+            prune(self.run.checkpoints, self.config.checkpoint.total_limit, protect)
 
         self.ranks.from_main(write)
         self.last = step
@@ -174,8 +195,8 @@ class TrainerState:
             raise CheckpointError(f"no checkpoint can be read; the newest: {newest.skipped[0].reason}")
         if newest.path is not None and not is_resumable(newest.path):
             raise CheckpointError(
-                f"{newest.path}: holds the model only (save_only_model, or a finished run of a study), so there is "
-                f"nothing to resume; begin a new run, with model: {self.run.path} or from scratch"
+                f"{newest.path}: holds the model only (checkpoint.only_model, or a finished run of a study), so there "
+                f"is nothing to resume; begin a new run, with model: {self.run.path} or from scratch"
             )
         step = None if newest.path is None else int(newest.path.name.removeprefix("step-"))
         self.run.truncate(-1 if step is None else step)
@@ -194,13 +215,7 @@ class TrainerState:
         return {SHARDS: folder}
 
     def _same_recipe(self) -> None:
-        saved, ours = self.run.read("config"), self.recipe
-        names = sorted((saved.keys() | ours.keys()) - FREE_TO_CHANGE)
-        differ = [
-            f"{name} was {saved.get(name)!r}, is {ours.get(name)!r}"
-            for name in names
-            if saved.get(name) != ours.get(name)
-        ]
+        differ = changed_settings(self.run.read("config"), self.recipe)
         if differ:
             raise CheckpointError(f"{self.run.path}: the recipe has changed since the run began: {'; '.join(differ)}")
 

@@ -90,6 +90,6 @@ def _usage_line(error: Exception) -> str:
 
 
 def _recipe_keys() -> Container[str]:
-    from ..recipe import Recipe
+    from ..settings.recipe import Recipe
 
     return Recipe.model_fields

@@ -34,7 +34,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure a model's success on a task, with 95 % intervals."""
-    from ..recipe import build_evaluation
+    from ..assembly.evaluation import build_evaluation
     from ..settings.recipe_file import settings as given
 
     hide_loading_bars()

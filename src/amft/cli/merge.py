@@ -14,7 +14,7 @@ def merge(
     output: Annotated[str, typer.Argument(metavar="OUTPUT", help="Directory to write; it must not exist.")],
 ) -> None:
     """Add a trained adapter to its base and write the result as a model directory."""
-    from ..recipe import merge_adapter
+    from ..assembly.models import merge_adapter
 
     hide_loading_bars()
     merge_adapter(source, output)

@@ -46,7 +46,7 @@ def plan(
     from ..planning.devices import find_device
     from ..planning.plan import plan as make
     from ..planning.shape import read_shape
-    from ..recipe import load_recipe
+    from ..settings.recipe import load_recipe
 
     device = find_device(gpu)
     if memory is not None:

@@ -64,7 +64,7 @@ class Mine:
 ```sh
 amft train general_points --output-dir runs/mine --set balance.rule=mine.py:Mine --set balance.enough=0.3 \\
     --set max_steps=2 --set sft_warmup_steps=0 --set num_prompts=2 --set num_generations=2 --set num_demos=2 \\
-    --set eval_steps=0 --set test_splits=[]
+    --set eval.steps=0 --set eval.test_splits=[]
 ```
 
 A part of your own goes into its slot in the same way: `balance.token_weight=mine.py:Weight`, `balance.demo_mixer=...`.

@@ -14,7 +14,7 @@ from .rank_output import is_main
 from .table import percent, table
 
 if TYPE_CHECKING:
-    from ..recipe import Recipe
+    from ..settings.recipe import Recipe
 
 _SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
@@ -36,14 +36,14 @@ def train(
 ) -> None:
     """Train a model from a recipe."""
     settings = settings or []
-    from ..recipe import load_recipe
+    from ..settings.recipe import load_recipe
 
     overrides = [*settings, *([] if output_dir is None else [f"output_dir={json.dumps(output_dir)}"])]
     loaded = load_recipe(recipe, overrides)
     if is_main():
         typer.echo(_facts(recipe, loaded))
 
-    from ..recipe import build_trainer
+    from ..assembly.training import build_trainer
 
     hide_loading_bars()
     result = build_trainer(loaded).train(resume=resume)
@@ -94,8 +94,8 @@ def _outcome(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _how_to_go_on(recipe: Recipe, command: str) -> str:
-    if recipe.save_only_model:
-        return "the model is saved. With save_only_model there is no going on"
+    if recipe.checkpoint.only_model:
+        return "the model is saved. With checkpoint.only_model there is no going on"
     return f"the run is saved. Continue with:\n  {command}"
 
 

@@ -85,7 +85,7 @@ class AdvantageEstimator:
         config, scored = self.config, self.score_values is not None
         values = masked(self.score_values(batch), mask) if self.score_values is not None else torch.zeros_like(rewards)
         advantages, returns = generalized_advantages(
-            rewards, values, mask, gamma=config.gamma if scored else 1.0, lam=config.lam if scored else 1.0
+            rewards, values, mask, gamma=config.ppo.gamma if scored else 1.0, lam=config.ppo.lam if scored else 1.0
         )
         if (config.scale_rewards or self.choice.scale) == "whiten":
             advantages = whiten(advantages, mask)

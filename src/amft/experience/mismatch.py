@@ -55,14 +55,14 @@ def compared(batch: Batch, samples: Sequence[Sample], trainer: Tensor, config: A
     """
     engine = engine_logps(samples, trainer.cpu())
     sums = logp_differences(engine, trainer.cpu())
-    if not sums or not config.vllm_importance_sampling_correction:
+    if not sums or not config.importance_sampling.correction:
         return batch, sums
     weights, found = sampling_weights(
         trainer.cpu(),
         engine,
         batch.completion_mask,
-        mode=config.vllm_importance_sampling_mode,
-        clip_min=config.vllm_importance_sampling_clip_min,
-        clip_max=config.vllm_importance_sampling_clip_max,
+        mode=config.importance_sampling.mode,
+        clip_min=config.importance_sampling.clip_min,
+        clip_max=config.importance_sampling.clip_max,
     )
     return replace(batch, sampling_weights=weights), sums | found

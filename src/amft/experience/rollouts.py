@@ -88,7 +88,7 @@ class Collector:
         """Plain rollouts for `n` prompts from the stream, outside the window, whatever the demo mixer."""
         found = self._generate(Apart(), prompts, n, generator, (0, 1), random.Random(0))
         batch, samples = self._explored(found, Apart.pool)[0], [sample for group in found.explore for sample in group]
-        if self.config.vllm_importance_sampling_correction and any(sample.logps for sample in samples):
+        if self.config.importance_sampling.correction and any(sample.logps for sample in samples):
             batch, _ = compared(batch, samples, self.score_old(batch), self.config)
         return batch
 

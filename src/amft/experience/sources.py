@@ -209,16 +209,16 @@ def from_task(task: Task, encoder: Encoder) -> Sources:
     meta_demos = shown(task.problems("meta", seed=seed("meta demonstrations"), n=64))
     explored = rows("train", "prompts", min(TASK_PROBLEMS, steps * config.num_prompts))
     known = demonstrable(task, explored, demos) if encoder.answers else []
-    tests = task.test_splits if config.test_splits is None else config.test_splits
+    tests = task.test_splits if config.eval.test_splits is None else config.eval.test_splits
     return Sources(
         prompts=encoder.answered(explored, "prompts", answered(known)),
         demonstrations=encoder.demonstrations(demos, "demonstrations") if config.num_demos else None,
         meta=encoder.prompts(rows("meta", "meta", None), "meta"),
         meta_demonstrations=encoder.measured_demonstrations(meta_demos, "meta demonstrations"),
         scorer=TaskReward(task),
-        val=encoder.held_out(rows("val", "val", config.eval_problems), "val"),
+        val=encoder.held_out(rows("val", "val", config.eval.problems), "val"),
         # Test problems do not depend on the run's seed: every run answers the same ones.
-        tests={split: encoder.held_out(_test_rows(task, split, config.test_problems), split) for split in tests},
+        tests={split: encoder.held_out(_test_rows(task, split, config.eval.test_problems), split) for split in tests},
     )
 
 
@@ -269,7 +269,7 @@ def from_data(
         meta=encoder.prompts(meta, "meta"),
         meta_demonstrations=encoder.measured_demonstrations(meta_demos, "meta demonstrations") if meta_demos else None,
         scorer=FunctionReward(functions, config.reward_weights) if functions else None,
-        val=encoder.held_out(meta[: config.eval_problems], "meta") if kept and functions else None,
+        val=encoder.held_out(meta[: config.eval.problems], "meta") if kept and functions else None,
         tests={"eval": encoder.held_out(tests, "eval_dataset")} if tests and functions else {},
     )
 

@@ -21,13 +21,13 @@ ENOUGH = 20
 
 
 def now(run: Run, *names: str) -> str:
-    """Config fields with their values in this run: `num_generations (now 8)`; dots reach into `balance`."""
+    """Config fields with their values in this run: `num_generations (now 8)`; dots reach into a mapping."""
     return ", ".join(_field(run, name) for name in names)
 
 
 def _field(run: Run, name: str) -> str:
     holder, _, inner = name.partition(".")
-    value = run.balance.get(inner) if inner else run.config.get(holder)
+    value = run.balance.get(inner) if holder == "balance" and inner else run.setting(name)
     return name if value is None else f"{name} (now {value})"
 
 

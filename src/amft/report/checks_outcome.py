@@ -44,7 +44,7 @@ def _on_test(run: Run, first: SplitOutcome) -> Iterator[Finding]:
     assert first.before
     gap = f"{_gap(first)} on {first.split}"
     if first.verdict == "few":
-        action = f"Score more problems: raise {now(run, 'test_problems')}."
+        action = f"Score more problems: raise {now(run, 'eval.test_problems')}."
         yield Finding("warn", "Too few test problems to tell", f"{gap}, {first.difference.clusters} problems.", action)
     elif first.verdict == "unclear":
         yield _flat(run, "No clear change in test success", f"{gap}; the interval includes 0.", first.before.mean)
@@ -66,7 +66,7 @@ def _validation(run: Run) -> tuple[Ints, Floats]:
 
 def _error(p: float, run: Run) -> float:
     """Binomial standard error of one validation score."""
-    return math.sqrt(max(p * (1 - p), 1e-4) / (run.config.get("eval_problems") or 128))
+    return math.sqrt(max(p * (1 - p), 1e-4) / (run.setting("eval.problems") or 128))
 
 
 def _gap(outcome: SplitOutcome) -> str:
@@ -81,7 +81,7 @@ def forgetting(run: Run) -> Iterator[Finding]:
     for outcome in split_outcomes(run):
         if outcome.verdict == "worse":
             action = f"Raise {now(run, 'beta')} or {now(run, 'balance.mu_min')}, lower {now(run, 'learning_rate')}, "
-            action += f"or set {now(run, 'keep_best')}."
+            action += f"or set {now(run, 'checkpoint.keep_best')}."
             yield Finding("bad", f"Success on {outcome.split} fell", f"{_gap(outcome)} on the same problems.", action)
 
 
@@ -93,7 +93,7 @@ def past_the_peak(run: Run) -> Iterator[Finding]:
     best, last = float(success.max()), float(success[-1])
     if best - last > PEAK * _error(best, run) * math.sqrt(2):
         evidence = f"Best {level(best)} at step {steps[success.argmax()]}, last {level(last)}."
-        action = f"Set {now(run, 'keep_best')}, or stop earlier ({now(run, 'max_steps')})."
+        action = f"Set {now(run, 'checkpoint.keep_best')}, or stop earlier ({now(run, 'max_steps')})."
         yield Finding("warn", "Validation success is past its peak", evidence, action)
 
 

@@ -52,6 +52,13 @@ class Run:
         """Steps the run was meant to take."""
         return self.config.get("max_steps")
 
+    def setting(self, key: str) -> Any:
+        """A value of config.json by its dotted key; None where it is not there."""
+        value: Any = self.config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
+
     def measured(self, name: str, *, mixing: bool = False) -> tuple[Ints, Floats]:
         """Steps at which a metric was measured, and its values there.
 

@@ -45,8 +45,8 @@ class SplitOutcome:
 
 @lru_cache(maxsize=8)
 def split_outcomes(run: Run) -> tuple[SplitOutcome, ...]:
-    """Every scored split: first in the order of `test_splits`, then as they were scored, the selection split last."""
-    named = run.config.get("test_splits") or []
+    """Every scored split: in the order of `eval.test_splits`, then as they were scored, the selection split last."""
+    named = run.setting("eval.test_splits") or []
     found = dict.fromkeys(str(row.get("split")) for row in run.scores)
     order = [split for split in named if split in found] + [split for split in found if split not in named]
     order.sort(key=lambda split: split == SELECTION)

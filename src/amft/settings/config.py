@@ -1,48 +1,25 @@
-"""The trainer's settings: one flat model, TRL's names where the meaning is the same. No torch."""
+"""The trainer's settings, TRL's names where the meaning is the same; groups.py has the nested ones. No torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from ..errors import ConfigError
 from ..losses.choices import POLICY_LOSSES
-from .validation_errors import explain
-
-VALUE_FIELDS = ("gamma", "lam", "vf_coef", "cliprange_value", "value_trunk", "value_learning_rate")
-"""Settings that only a loss with a value head reads."""
-
-
-class LoRASettings(BaseModel):
-    """A low-rank adapter is trained and the model stays as it is (extra `amft[lora]`). No dropout: rollouts and
-    training must see one policy."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    r: int = Field(16, ge=1, description="rank")
-    alpha: float = Field(32.0, gt=0, description="the adapter is scaled by alpha / r")
-    target_modules: list[str] | Literal["all-linear"] = Field("all-linear", description="names of linear modules")
-    load_in_4bit: bool = Field(False, description="QLoRA: frozen weights in nf4; needs bitsandbytes and a GPU")
+from .groups import (
+    CheckpointSettings,
+    EngineSettings,
+    EvalSettings,
+    ImportanceSamplingSettings,
+    LoRASettings,
+    PPOSettings,
+)
+from .strict_model import StrictModel
 
 
-class EngineSettings(BaseModel):
-    """Where `engine: vllm` runs and how long it is waited for (docs/vllm.md)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    where: str = Field("trainer", description="trainer: in its process; worker: in one of its own; or host:port")
-    timeout: float = Field(600.0, gt=0, description="seconds a call may take; then the engine counts as stuck")
-    start_timeout: float = Field(600.0, gt=0, description="seconds a start may take")
-    restarts: int = Field(3, ge=0, description="of a dead or stuck worker or server, in a row")
-    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(None, description="null: as the policy's weights")
-    gpu_memory: float = Field(0.3, gt=0, le=1, description="share of the GPU's memory")
-    sleep: bool = Field(False, description="give the GPU's memory back between generations")
-    llm: dict[str, Any] = Field(default_factory=dict, description="more arguments of vllm.LLM")
-
-
-class AMFTConfig(BaseModel):
+class AMFTConfig(StrictModel):
     """Settings of one run. Unknown names, wrong types and values out of range are refused.
 
     Raises:
@@ -52,16 +29,6 @@ class AMFTConfig(BaseModel):
         >>> AMFTConfig(max_steps=50, balance={"rule": "amft", "mu_init": 0.5}).num_generations
         8
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True)
-
-    if not TYPE_CHECKING:  # editors and type checkers keep pydantic's own signature
-
-        def __init__(self, **values):
-            try:
-                super().__init__(**values)
-            except ValidationError as error:
-                raise ConfigError(explain(error, type(self))) from None
 
     # run
     output_dir: str = Field("runs/amft", min_length=1, description="run directory; never overwritten")
@@ -120,14 +87,7 @@ class AMFTConfig(BaseModel):
     epsilon: float = Field(0.2, gt=0, description="lower clip range of the ratio (upper too unless epsilon_high)")
     epsilon_high: float | None = Field(None, gt=0, description="upper clip range; for cispo the largest ratio itself")
     beta: float = Field(0.0, ge=0, description="weight of the KL to the reference policy; 0 loads none")
-    gamma: float = Field(1.0, ge=0, le=1, description="ppo: discount per token")
-    lam: float = Field(0.95, ge=0, le=1, description="ppo: lambda of GAE")
-    vf_coef: float = Field(0.1, ge=0, description="ppo: weight of the value loss")
-    cliprange_value: float | None = Field(0.2, gt=0, description="ppo: how far a value may move; null does not clip")
-    value_trunk: Literal["shared", "detached"] = Field(
-        "shared", description="ppo: whether the value loss trains the policy's trunk too, or the head alone"
-    )
-    value_learning_rate: float | None = Field(None, gt=0, description="ppo: of the value head; null: learning_rate")
+    ppo: PPOSettings = Field(PPOSettings(), description="of loss_type ppo: value head and GAE")
     entropy_coef: float = Field(0.0, ge=0, description="weight of the entropy bonus")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="of the imitation loss")
     soft_punish_cache: int = Field(
@@ -137,14 +97,9 @@ class AMFTConfig(BaseModel):
         0, ge=0, description="times other prompts are drawn for those whose rewards do not differ (DAPO); 0 never"
     )
     mask_truncated_completions: bool = Field(False, description="cut completions carry no RL loss")
-    vllm_importance_sampling_correction: bool = Field(
-        True, description="weigh rollouts by trainer / engine where the engine gives log-probabilities (vllm)"
+    importance_sampling: ImportanceSamplingSettings = Field(
+        ImportanceSamplingSettings(), description="weights of rollouts that engine vllm sampled"
     )
-    vllm_importance_sampling_mode: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = (
-        Field("token_truncate", description="of each token or row; outside the range: its end (truncate) or 0 (mask)")
-    )
-    vllm_importance_sampling_clip_max: float | None = Field(3.0, gt=0, description="upper end; null has none")
-    vllm_importance_sampling_clip_min: float | None = Field(None, gt=0, description="lower end; null has none")
     reward_weights: list[float] | None = Field(None, description="one per reward function; default all 1")
 
     # optimizer
@@ -165,16 +120,9 @@ class AMFTConfig(BaseModel):
     lora: LoRASettings | None = Field(None, description="train an adapter; with dtype bfloat16 the rest is in it too")
 
     # evaluation, logs, checkpoints
-    eval_steps: int = Field(25, ge=0, description="validation every n steps; 0 never")
-    eval_problems: int = Field(128, ge=1, description="validation problems")
-    keep_best: bool = Field(False, description="end with the checkpoint that scored best on validation")
-    test_splits: list[str] | None = Field(None, description="scored before and after; null: the task's own")
-    test_problems: int | None = Field(None, ge=1, description="per test split; null: all")
-    test_samples: int = Field(1, ge=1, description="answers per test problem; 1 is greedy, more are sampled")
+    eval: EvalSettings = Field(EvalSettings(), description="validation and test")
+    checkpoint: CheckpointSettings = Field(CheckpointSettings(), description="when, what and which are kept")
     sample_steps: int = Field(10, ge=0, description="write sample rollouts every n steps; 0 never")
-    save_steps: int = Field(50, ge=0, description="checkpoint every n steps; 0 only at the end")
-    save_total_limit: int = Field(3, ge=1, description="checkpoints kept, the best one apart")
-    save_only_model: bool = Field(False, description="leave out what only --resume needs, such as the optimizer")
     max_bad_steps: int = Field(5, ge=1, description="stop after this many non-finite steps in a row")
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(default_factory=list)
     threads: int | None = Field(None, ge=1, description="CPU threads; null leaves torch's own")
@@ -195,12 +143,11 @@ class AMFTConfig(BaseModel):
         if choice.credit == "token" and self.scale_rewards in ("group", "batch"):
             raise ValueError(f"scale_rewards: {self.loss_type} has advantages per token; choose none or whiten")
         if choice.baseline != "value":
-            self._refuse_changes(VALUE_FIELDS, f"only loss_type ppo has a value head, this is {self.loss_type}")
+            self._refuse_ppo()
         if choice.clip == "ratio" and self.epsilon_high is not None and self.epsilon_high < 1:
             raise ValueError(f"epsilon_high: the largest ratio of {self.loss_type}, so at least 1; null means 5")
         if self.dynamic_sampling_rounds and not choice.grouped:
             raise ValueError(f"dynamic_sampling_rounds: {self.loss_type} learns from equal rewards too; leave it at 0")
-        self._check_sampling_range()
         if self.soft_punish_cache > self.max_completion_length:
             raise ValueError("soft_punish_cache must not exceed max_completion_length")
         if self.lora is not None and self.lora.load_in_4bit and self.parallel == "fsdp2":
@@ -213,14 +160,22 @@ class AMFTConfig(BaseModel):
             raise ValueError("sft_warmup_steps must not exceed max_steps")
         return self
 
-    def _check_sampling_range(self) -> None:
-        low, high = self.vllm_importance_sampling_clip_min, self.vllm_importance_sampling_clip_max
-        if low is not None and high is not None and low >= high:
-            raise ValueError("vllm_importance_sampling_clip_min must be less than vllm_importance_sampling_clip_max")
-        if self.vllm_importance_sampling_mode.endswith("_truncate") and low is None and high is None:
-            raise ValueError("vllm_importance_sampling_clip_max: a truncate mode needs it or clip_min")
+    def _refuse_ppo(self) -> None:
+        for name, value in PPOSettings():
+            if getattr(self.ppo, name) != value:
+                raise ValueError(
+                    f"ppo.{name}: only loss_type ppo has a value head, this is {self.loss_type}; leave ppo.{name} out"
+                )
 
-    def _refuse_changes(self, names: Sequence[str], why: str) -> None:
-        for name in names:
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name}: {why}; leave {name} out")
+
+GROUPS = tuple(name for name, field in AMFTConfig.model_fields.items() if isinstance(field.default, StrictModel))
+"""Settings that hold a group: `ppo`, `importance_sampling`, `eval`, `checkpoint`."""
+
+
+def dotted(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings, groups spelled out: `{"eval": {"steps": 5}}` becomes `{"eval.steps": 5}`."""
+    return {
+        f"{key}.{name}" if name else key: value
+        for key, given in settings.items()
+        for name, value in (given.items() if key in GROUPS and isinstance(given, Mapping) else [("", given)])
+    }

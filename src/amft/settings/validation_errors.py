@@ -10,6 +10,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from .moved_keys import MOVED_KEYS
+
 _WORDS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -57,6 +59,9 @@ def nearest(name: str, names: Sequence[str]) -> str:
 
 def _suggest(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
     name, parents = str(location[-1]), tuple(str(part) for part in location[:-1])
+    moved = "" if parents else MOVED_KEYS.get(name, "")
+    if moved.partition(".")[0] in model.model_fields:
+        return f"did you mean {moved!r}?"
     keys = [*_keys(model)]
     siblings = {key[-1]: ".".join(key) for key in keys if key[:-1] == parents}
     here = [siblings[near] for near in difflib.get_close_matches(name, siblings, n=1, cutoff=0.6)]

@@ -41,7 +41,7 @@ class Critic:
 
     def values(self, hidden: Tensor) -> Tensor:
         """[B, C, D] -> [B, C]; the gradient reaches the policy's trunk only where `value_trunk` is shared."""
-        return self.head(hidden if self.config.value_trunk == "shared" else hidden.detach())
+        return self.head(hidden if self.config.ppo.value_trunk == "shared" else hidden.detach())
 
     def reducing(self) -> AbstractContextManager[None]:
         """Backward passes inside add the head's gradient, summed over ranks."""
@@ -61,7 +61,7 @@ class Critic:
 
     def step(self, factor: float) -> None:
         """One optimizer step; `factor` is the schedule's. Without a gradient nothing moves."""
-        rate = self.config.value_learning_rate or self.config.learning_rate
+        rate = self.config.ppo.value_learning_rate or self.config.learning_rate
         for group in self.optimizer.param_groups:
             group["lr"] = rate * factor
         self.optimizer.step()

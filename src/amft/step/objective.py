@@ -109,7 +109,7 @@ class Objective:
             total, sums = total + config.beta * kl.loss, sums | kl.sums
         if self.critic is not None:
             value = self._value(self.critic, scores, batch, count)
-            total, sums = total + config.vf_coef * value.loss, sums | value.sums
+            total, sums = total + config.ppo.vf_coef * value.loss, sums | value.sums
         if config.entropy_coef:
             bonus = entropy_loss(scores.entropy, mask, count=count, reduction=choice.reduction)
             total = total + config.entropy_coef * bonus.loss
@@ -125,7 +125,7 @@ class Objective:
             count=count,
             reduction=self.choice.reduction,
             old_values=batch.old_values,
-            clip=self.config.cliprange_value,
+            clip=self.config.ppo.cliprange_value,
         )
 
     def _split(self, batch: Batch, scores: TokenScores) -> tuple[Tensor, Tensor | None]:

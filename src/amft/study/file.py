@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from ..errors import ConfigError
+from ..settings.config import dotted
 from ..settings.recipe_file import read_mapping
-from ..settings.validation_errors import explain, nearest
+from ..settings.strict_model import StrictModel
+from ..settings.validation_errors import nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 BUDGET = ("max_steps", "max_seconds", "num_prompts", "num_generations", "num_demos", "steps_per_generation")
 """Recipe keys that say how much a run may spend; a study sets them once, for every run."""
-COMMON = (*BUDGET, "task", "data", "model", "seed", "keep_best", "eval_steps", "eval_problems", "test_splits",
-          "test_problems", "test_samples", "max_completion_length", "max_prompt_length")  # fmt: skip
+COMMON = (*BUDGET, "task", "data", "model", "seed", "eval", "checkpoint.keep_best", "max_completion_length",
+          "max_prompt_length")  # fmt: skip
 """Recipe keys that rules may not set: they would compare different work, or measure it differently."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Metrics(_Strict):
+class Metrics(StrictModel):
     """What is read off a run."""
 
     splits: list[str] | None = Field(None, description="test splits; null: the task's own")
@@ -35,27 +33,19 @@ class Metrics(_Strict):
     pass_at: list[int] = Field(default_factory=list, description="k of pass@k, each at most samples")
 
 
-class Target(_Strict):
+class Target(StrictModel):
     """Regret that the subject should stay below, a share in [0, 1]; the page says by how much it is missed."""
 
     mean: float = Field(gt=0, le=1, description="mean regret over the regimes")
     worst: float = Field(gt=0, le=1, description="regret in the worst regime")
 
 
-class StudyFile(_Strict):
+class StudyFile(StrictModel):
     """Named regimes and rules at one budget. Paths are relative to the current directory.
 
     Raises:
         ConfigError: one line that names the field, what was given and what is allowed.
     """
-
-    if not TYPE_CHECKING:
-
-        def __init__(self, **values):
-            try:
-                super().__init__(**values)
-            except ValidationError as error:
-                raise ConfigError(explain(error, type(self))) from None
 
     recipe: str = Field(min_length=1, description="recipe file, or a shipped recipe's name")
     settings: dict[str, Any] = Field(default_factory=dict, description="recipe keys for every run")
@@ -176,7 +166,7 @@ def _arm(name: str, spec: Any) -> dict[str, Any]:
     settings = tree.pop("settings", {})
     if not isinstance(settings, dict):
         raise ValueError(f"rules.{name}.settings: a mapping of recipe keys")
-    shared = [key for key in settings if str(key).split(".")[0] in COMMON]
+    shared = [key for key in dotted(settings) if f"{key}.".startswith(tuple(f"{common}." for common in COMMON))]
     if shared:
         raise ValueError(
             f"rules.{name}.settings.{shared[0]}: every rule shares it; set it in budget, settings or regimes"

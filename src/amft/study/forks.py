@@ -19,7 +19,7 @@ from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
 
-PRELOAD = ["amft.recipe", "amft.training.trainer", "amft.report.page"] if sys.platform == "linux" else []
+PRELOAD = ["amft.assembly.training", "amft.training.trainer", "amft.report.page"] if sys.platform == "linux" else []
 """What the server imports. Elsewhere nothing: system libraries of macOS do not survive a fork."""
 
 _CONTEXT = multiprocessing.get_context("forkserver")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, RunError
-from ..recipe import Recipe, load_recipe
 from ..runs import RunDirectory, write_json
+from ..settings.config import dotted
+from ..settings.recipe import Recipe, load_recipe
 from .file import StudyFile
 
 STATES = ("finished", "failed", "started", "missing")
@@ -67,7 +68,7 @@ def start_run(study: StudyFile, output: Path) -> PlannedRun | None:
     """
     if study.start is None:
         return None
-    chosen = {**_common(study), **study.start}
+    chosen = {**_common(study), **dotted(study.start)}
     run = PlannedRun("start", "all", 0, study.recipe, _settings(chosen), output / "start")
     recipe = run.load()
     _allowed(run, recipe)
@@ -119,7 +120,7 @@ def _runs(study: StudyFile, output: Path) -> Iterator[PlannedRun]:
     for seed in study.seeds:
         for regime, keys in study.cases.items():
             for rule, arm in study.arms.items():
-                chosen = {**_common(study), **first, **keys, **arm, **study.budget, "seed": seed}
+                chosen = {**_common(study), **first, **dotted(keys), **dotted(arm), **study.budget, "seed": seed}
                 path = output / "runs" / regime / rule / f"seed-{seed}"
                 yield PlannedRun(regime, rule, seed, study.recipe, _settings(chosen), path)
 
@@ -127,11 +128,11 @@ def _runs(study: StudyFile, output: Path) -> Iterator[PlannedRun]:
 def _common(study: StudyFile) -> dict[str, Any]:
     metrics = study.metrics
     return {
-        "keep_best": True,
-        "test_samples": metrics.samples,
-        "test_problems": metrics.problems,
-        **({} if metrics.splits is None else {"test_splits": metrics.splits}),
-        **study.settings,
+        "checkpoint.keep_best": True,
+        "eval.test_samples": metrics.samples,
+        "eval.test_problems": metrics.problems,
+        **({} if metrics.splits is None else {"eval.test_splits": metrics.splits}),
+        **dotted(study.settings),
         "threads": study.threads,
     }
 
@@ -141,22 +142,24 @@ def _settings(chosen: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _allowed(run: PlannedRun, recipe: Recipe) -> None:
-    if recipe.test_splits == [] or (recipe.data is not None and recipe.data.test is None):
+    if recipe.eval.test_splits == [] or (recipe.data is not None and recipe.data.test is None):
         raise ConfigError(f"{run.regime}/{run.rule}: no test split is scored, so there is nothing to compare")
-    if not recipe.eval_steps and recipe.keep_best:
-        raise ConfigError(f"{run.regime}/{run.rule}: eval_steps is 0, so validation cannot pick a checkpoint")
-    if recipe.save_only_model:
+    if not recipe.eval.steps and recipe.checkpoint.keep_best:
+        raise ConfigError(f"{run.regime}/{run.rule}: eval.steps is 0, so validation cannot pick a checkpoint")
+    if recipe.checkpoint.only_model:
         raise ConfigError(
-            f"{run.regime}/{run.rule}: save_only_model: a run that is cut off could not be resumed; leave it out, "
-            "finished runs keep only the model"
+            f"{run.regime}/{run.rule}: checkpoint.only_model: a run that is cut off could not be resumed; leave it "
+            "out, finished runs keep only the model"
         )
 
 
 def _same(run: PlannedRun, recipe: Recipe) -> None:
     """Refuse a run directory that was made with other settings."""
-    saved, ours = RunDirectory(run.path).read("config"), recipe.model_dump()
+    saved, ours = dotted(RunDirectory(run.path).read("config")), dotted(recipe.model_dump())
     ours["seed"] = run.seed if run.regime != "start" else ours["seed"]
-    free = {"output_dir", "threads", "report_to", "save_total_limit"} | ({"dtype"} if recipe.dtype == "auto" else set())
+    free = {"output_dir", "threads", "report_to", "checkpoint.total_limit"} | (
+        {"dtype"} if recipe.dtype == "auto" else set()
+    )
     for key in saved.keys() & ours.keys() - free:
         if saved[key] != ours[key]:
             raise RunError(

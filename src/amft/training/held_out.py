@@ -38,7 +38,7 @@ class HeldOutScores:
         rows = []
         for split, held_out in self.on.sources.tests.items():
             # The draws do not depend on the step, so that before and after answer with the same randomness.
-            for row in self._answers(held_out, split, 0, self.on.config.test_samples):
+            for row in self._answers(held_out, split, 0, self.on.config.eval.test_samples):
                 rows.append({"step": step, "model": model, "split": split, **row})
         return rows
 

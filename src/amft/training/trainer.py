@@ -125,7 +125,7 @@ class AMFTTrainer:
                 state.save()
             if interrupted:
                 return TrainResult(run.path, [], interrupted)
-            if self.config.keep_best and self.best is not None and self.best["step"] != self.step:
+            if self.config.checkpoint.keep_best and self.best is not None and self.best["step"] != self.step:
                 state.load_policy(int(self.best["step"]))
             return TrainResult(run.path, before_after(before, self._test("policy")))
 
@@ -138,7 +138,7 @@ class AMFTTrainer:
                 row, timings = self.one_step(guard)
                 timings["time/step"] = time.perf_counter() - begun
                 self.step += 1
-                if self.config.eval_steps and self.step % self.config.eval_steps == 0:
+                if self.config.eval.steps and self.step % self.config.eval.steps == 0:
                     row |= self._validate()
                 self.run_logger.step(self.step, row, timings, bar)
                 if self._save_is_due():
@@ -149,8 +149,8 @@ class AMFTTrainer:
         return received or self.ranks.first(stop.received)
 
     def _save_is_due(self) -> bool:
-        best, every = self.best, self.config.save_steps
-        is_best = best is not None and best["step"] == self.step and self.config.keep_best
+        best, every = self.best, self.config.checkpoint.steps
+        is_best = best is not None and best["step"] == self.step and self.config.checkpoint.keep_best
         return is_best or bool(every and self.step % every == 0)
 
     def one_step(self, guard: NonFiniteGuard) -> tuple[dict[str, Any], dict[str, float]]:

@@ -54,7 +54,7 @@ class StudyRun:
 
     @property
     def selection(self) -> float:
-        """What validation says of the model that was kept: the best, or the last without `keep_best`."""
+        """What validation says of the model that was kept: the best, or the last without `checkpoint.keep_best`."""
         return float(self.costs["selected"])
 
 
@@ -203,7 +203,7 @@ def _costs(run: Run, validation: Floats) -> dict[str, float]:
     thrown = float(_metric(run, "dynamic_sampling/discarded_tokens").sum())
     uses = float(run.config.get("num_iterations") or 1)
     parameters = float(run.env.get("parameters") or np.nan)
-    best = bool(run.config.get("keep_best")) and len(validation)
+    best = bool(run.setting("checkpoint.keep_best")) and len(validation)
     return {
         "steps": float(run.last_step),
         "generated": float(rollout) + thrown,

@@ -1,0 +1,65 @@
+"""From what a user calls a model to its directory; an adapter and its base as one model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import ModelError, RunError
+from ..runs import RunDirectory
+
+NANO = Path(__file__).parents[1] / "models" / "nano_base"
+
+
+def model_directory(model: str, allow_download: bool = False) -> str:
+    """The directory of a model: the shipped `nano`, a directory, a run's, or (only when allowed) a hub name as it is.
+
+    Raises:
+        ModelError: it is not a directory with a `config.json`, and may not be fetched.
+    """
+    path = NANO if model == "nano" else Path(model)
+    trained = trained_model(path)
+    if trained is not None:
+        return trained
+    if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
+        return str(path)
+    if model == "nano":
+        raise ModelError(f"model: the shipped nano base is missing from this installation ({NANO})")
+    if path.exists():
+        raise ModelError(f"model: {model} is not a model directory (no config.json in it)")
+    if allow_download:
+        return model
+    raise ModelError(
+        f"model: no directory {model}, and hub names are fetched only for a recipe with allow_download: true"
+    )
+
+
+def trained_model(path: Path) -> str | None:
+    """The model a run ended with (its newest checkpoint, or the best one with `keep_best`), if `path` is a run."""
+    if not (path / "checkpoints").is_dir():
+        return None
+    from ..checkpoints.checkpoint_retention import final_checkpoint
+
+    return str(final_checkpoint(RunDirectory.open(path)) / "model")
+
+
+def merge_adapter(source: str, output: str) -> None:
+    """Write the model of an adapter, or of a run with `lora`, as one ordinary model directory.
+
+    Raises:
+        ModelError: there is no adapter in `source`.
+        RunError: `output` is there already.
+    """
+    path = Path(trained_model(Path(source)) or model_directory(source))
+    if not (path / "adapter_config.json").is_file():
+        raise ModelError(f"{source}: no adapter in it (no adapter_config.json), so there is nothing to merge")
+    if Path(output).exists():
+        raise RunError(f"{output}: exists already; choose another directory")
+    from ..models.load import load_model, load_pictures, load_tokenizer
+    from ..models.lora import base_of, merge
+
+    merge(load_model(base_of(path)), path).save_pretrained(output)
+    pictures = load_pictures(str(path))
+    if pictures is None:
+        load_tokenizer(str(path)).save_pretrained(output)
+    else:
+        pictures.save(Path(output))

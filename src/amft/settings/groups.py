@@ -1,0 +1,88 @@
+"""Settings that belong together, each group a mapping of the recipe: `eval: {steps: 25}`. No torch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from .strict_model import StrictModel
+
+
+class PPOSettings(StrictModel):
+    """Group `ppo`: the value head and its advantages, for `loss_type: ppo` alone (docs/rl.md)."""
+
+    gamma: float = Field(1.0, ge=0, le=1, description="discount per token")
+    lam: float = Field(0.95, ge=0, le=1, description="lambda of GAE")
+    vf_coef: float = Field(0.1, ge=0, description="weight of the value loss")
+    cliprange_value: float | None = Field(0.2, gt=0, description="how far a value may move; null does not clip")
+    value_trunk: Literal["shared", "detached"] = Field(
+        "shared", description="whether the value loss trains the policy's trunk too, or the head alone"
+    )
+    value_learning_rate: float | None = Field(None, gt=0, description="of the value head; null: learning_rate")
+
+
+class ImportanceSamplingSettings(StrictModel):
+    """Group `importance_sampling`: weights of rollouts that another program sampled (engine vllm; docs/rl.md)."""
+
+    correction: bool = Field(
+        True, description="weigh rollouts by trainer / engine where the engine gives log-probabilities; false measures"
+    )
+    mode: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = Field(
+        "token_truncate", description="of each token or row; outside the range: its end (truncate) or 0 (mask)"
+    )
+    clip_max: float | None = Field(3.0, gt=0, description="upper end; null has none")
+    clip_min: float | None = Field(None, gt=0, description="lower end; null has none")
+
+    @model_validator(mode="after")
+    def _ordered_range(self) -> ImportanceSamplingSettings:
+        low, high = self.clip_min, self.clip_max
+        if low is not None and high is not None and low >= high:
+            raise ValueError(f"clip_min {low} must be less than clip_max {high}")
+        if self.mode.endswith("_truncate") and low is None and high is None:
+            raise ValueError(f"mode {self.mode} needs clip_max or clip_min")
+        return self
+
+
+class EvalSettings(StrictModel):
+    """Group `eval`: validation during training, and the test before and after it."""
+
+    steps: int = Field(25, ge=0, description="validation every n steps; 0 never")
+    problems: int = Field(128, ge=1, description="validation problems")
+    test_splits: list[str] | None = Field(None, description="scored before and after; null: the task's own")
+    test_problems: int | None = Field(None, ge=1, description="per test split; null: all")
+    test_samples: int = Field(1, ge=1, description="answers per test problem; 1 is greedy, more are sampled")
+
+
+class CheckpointSettings(StrictModel):
+    """Group `checkpoint`: when one is written, what is in it and which are kept."""
+
+    steps: int = Field(50, ge=0, description="every n steps; 0 only at the end")
+    total_limit: int = Field(3, ge=1, description="checkpoints kept, the best one apart")
+    only_model: bool = Field(False, description="leave out what only --resume needs, such as the optimizer")
+    keep_best: bool = Field(False, description="end with the checkpoint that scored best on validation")
+
+
+class LoRASettings(StrictModel):
+    """Group `lora`: a low-rank adapter is trained and the model stays as it is (extra `amft[lora]`).
+
+    No dropout: rollouts and training must see one policy.
+    """
+
+    r: int = Field(16, ge=1, description="rank")
+    alpha: float = Field(32.0, gt=0, description="the adapter is scaled by alpha / r")
+    target_modules: list[str] | Literal["all-linear"] = Field("all-linear", description="names of linear modules")
+    load_in_4bit: bool = Field(False, description="QLoRA: frozen weights in nf4; needs bitsandbytes and a GPU")
+
+
+class EngineSettings(StrictModel):
+    """Group `engine_options`: where `engine: vllm` runs and how long it is waited for (docs/vllm.md)."""
+
+    where: str = Field("trainer", description="trainer: in its process; worker: in one of its own; or host:port")
+    timeout: float = Field(600.0, gt=0, description="seconds a call may take; then the engine counts as stuck")
+    start_timeout: float = Field(600.0, gt=0, description="seconds a start may take")
+    restarts: int = Field(3, ge=0, description="of a dead or stuck worker or server, in a row")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(None, description="null: as the policy's weights")
+    gpu_memory: float = Field(0.3, gt=0, le=1, description="share of the GPU's memory")
+    sleep: bool = Field(False, description="give the GPU's memory back between generations")
+    llm: dict[str, Any] = Field(default_factory=dict, description="more arguments of vllm.LLM")

@@ -1,0 +1,105 @@
+"""A recipe: one YAML file that says which model, task or data, and settings make a run. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ConfigDict, Field, model_validator
+
+from ..errors import TaskError
+from .config import AMFTConfig
+from .recipe_file import find_recipe, override, read_mapping, spelled_out
+from .strict_model import StrictModel
+from .validation_errors import nearest
+
+if TYPE_CHECKING:
+    from ..tasks.base import Task
+
+
+class TaskSpec(StrictModel):
+    """A task by its versioned id; every other key is an option of the task's constructor, which checks it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str = Field(min_length=1)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    def build(self) -> Task:
+        """The task.
+
+        Raises:
+            TaskError: it or one of its options does not exist.
+        """
+        from ..tasks.registry import build_task
+
+        return build_task(self.id, **self.options)
+
+
+class DataSpec(StrictModel):
+    """The user's own prompts, demonstrations and reward functions. Paths are relative to the current directory."""
+
+    train: str = Field(min_length=1, description="JSONL or parquet with a column `prompt`")
+    demonstrations: str | None = Field(None, description="rows with `prompt` and `completion`; null: those of train")
+    rewards: list[str] = Field(default_factory=list, description='each "path/to/file.py:function"')
+    test: str | None = Field(None, description="rows scored before and after")
+    columns: dict[str, str] = Field(default_factory=dict, description="our column name: its name in the files")
+
+
+class Recipe(AMFTConfig):
+    """`AMFTConfig` with the model and exactly one of `task` and `data`."""
+
+    model: str = Field("nano", min_length=1, description="the shipped base, or a model directory")
+    allow_download: bool = Field(False, description="let `model` be a name on the Hugging Face hub")
+    task: TaskSpec | None = None
+    data: DataSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out(cls, values: Any) -> Any:
+        return spelled_out(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Recipe:
+        if (self.task is None) == (self.data is None):
+            raise ValueError("task, data: give exactly one of them (null removes the other)")
+        return self
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply `key=value` overrides in order, the later one winning.
+
+    Args:
+        path: a YAML file, or the name of a shipped recipe.
+        overrides: `a.b=c` with `c` in YAML, so `learning_rate=1e-4` is a number and `task=null` removes the task.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a key is unknown, or a value is not allowed.
+        TaskError: the task or one of its options does not exist.
+    """
+    file = find_recipe(str(path))
+    tree = spelled_out(read_mapping(file))
+    for text in overrides:
+        override(tree, text)
+    recipe = Recipe(**tree)
+    from ..balance.registry import build_balance
+
+    build_balance(dict(recipe.balance))
+    if recipe.task is not None:
+        check_splits(recipe.task.build(), recipe.eval.test_splits or ())
+    return recipe
+
+
+def check_splits(task: Task, splits: Sequence[str]) -> None:
+    """Refuse a split that the task has not.
+
+    Raises:
+        TaskError: it does not exist; the line names the nearest one.
+    """
+    for split in splits:
+        if split not in task.splits:
+            raise TaskError(f"split {split!r} of {task.id} does not exist; {nearest(split, [*task.splits])}")
