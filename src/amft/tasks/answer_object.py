@@ -109,7 +109,7 @@ class _Reader:
         return (float if number[1] or number[2] else int)(number[0]), number.end()
 
     def _list(self, place: int, lists: int) -> Found:
-        items = []
+        items: list[Any] = []
         while True:
             place = self._skip(place)
             if self.text[place : place + 1] == "]":
