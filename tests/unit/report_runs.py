@@ -31,6 +31,9 @@ def config(**changes):
         "test_splits": None,
         "beta": 0.0,
         "max_grad_norm": 1.0,
+        "entropy_coef": 0.001,
+        "max_seconds": None,
+        "test_problems": 60,
         "balance": {"rule": "amft", "mu_init": 0.5, "mu_min": 0.05, "mu_max": 0.95},
         "keep_best": False,
     }
