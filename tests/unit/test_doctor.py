@@ -141,7 +141,7 @@ def test_weights_that_do_not_sum_to_one_are_read_as_they_are(tmp_path):
     rows = list(changed(**both, **{"mix/mu": lambda step: 0.99 + step / 1e5}))
     assert titles(tmp_path / "a", metrics=rows, config_changes=sigma) == []
     rows = list(changed(**both, **{"mix/mu": lambda step: 0.005 + step / 1e5}))
-    found = only(tmp_path / "b", "warn", "Imitation is silent", metrics=rows, config_changes=sigma)
+    found = only(tmp_path / "b", "note", "Imitation is silent", metrics=rows, config_changes=sigma)
     assert "mu_min" not in found.action
 
 
@@ -260,13 +260,25 @@ def test_too_few_validation_problems_are_no_alarm(tmp_path):
     assert "eval_problems (now 4)" in found.action
 
 
+def test_the_number_of_validation_problems_is_told_from_their_scores(tmp_path):
+    """Three problems, whatever the settings allow: from all right to two of three is chance, not a fall."""
+    rows = [row | {"eval/val/success": 1.0 if row["step"] < 150 else 2 / 3} for row in metric_rows() if row["step"] > 0]
+    sparse = [row if row["step"] % 50 == 0 else {k: v for k, v in row.items() if "eval" not in k} for row in rows]
+    assert titles(tmp_path / "a", metrics=sparse) == []
+    many = [
+        row | {"eval/val/success": round(128 * row["eval/val/success"] - 1) / 128} if "eval/val/success" in row else row
+        for row in sparse
+    ]
+    only(tmp_path / "b", "warn", "past its peak", metrics=many)
+
+
 def test_past_the_peak(tmp_path):
-    rows = [row | {"eval/val/success": 0.6 if row["step"] == 100 else 0.3} for row in metric_rows()]
+    rows = [row | {"eval/val/success": (77 if row["step"] == 100 else 38) / 128} for row in metric_rows()]
     found = only(tmp_path, "warn", "past its peak", metrics=rows)
-    assert "60.0 % at step 100" in found.evidence
+    assert "60.2 % at step 100" in found.evidence
     assert "Set keep_best (now False)" in found.action
     assert titles(tmp_path / "kept", metrics=rows, config_changes={"keep_best": True}) == []
-    near = [row | {"eval/val/success": 0.36 if row["step"] == 100 else 0.3} for row in metric_rows()]
+    near = [row | {"eval/val/success": (46 if row["step"] == 100 else 38) / 128} for row in metric_rows()]
     assert titles(tmp_path / "near", metrics=near) == []
     alone = [finding.title for finding in findings(tmp_path / "alone", metrics=rows, scores=[])]
     assert alone == ["Validation success is past its peak"]  # and not flat besides

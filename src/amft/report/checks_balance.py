@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ..balance.describe import describe
+from ..balance.registry import RULES
 from .finding import Level, Remark, down, up
 from .load import Floats, Run
 
@@ -33,7 +34,8 @@ def balance(run: Run) -> Remark | None:
     if _by_schedule(run):
         return None
     path = f"μ went from {whole[0]:.2f} to {whole[-1]:.2f}"
-    return _at_bound(run, late, path) or _silent(run, path, "warn")
+    meant = run.balance.get("rule") in RULES and "mu_min" not in run.balance  # a rule of ours that may reach zero
+    return _at_bound(run, late, path) or _silent(run, path, "note" if meant else "warn")
 
 
 def _by_steps(mu: Floats) -> bool:
@@ -65,8 +67,9 @@ def _silent(run: Run, path: str, level: Level) -> Remark | None:
     if not share.size or SILENT <= (middle := float(np.median(share))) <= 1 - SILENT:
         return None
     evidence = f"Median share of imitation in the step {100 * middle:.1f} % in the second half{_norms(run)}; {path}."
+    more = ("num_demos",) if level == "warn" else ()
     if middle < SILENT:
-        return Remark(level, "Imitation is silent", evidence, up(*_WEIGHTS["mu_min"], "num_demos"))
+        return Remark(level, "Imitation is silent", evidence, up(*_WEIGHTS["mu_min"], *more))
     flat = run.late("frac_reward_zero_std")
     if flat.size and flat.mean() > 0.5:
         return Remark(

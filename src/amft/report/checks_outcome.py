@@ -5,7 +5,7 @@ from __future__ import annotations
 from .finding import Remark, down, switch_on, up
 from .load import Run
 from .outcomes import SplitOutcome, split_outcomes
-from .progress import PEAK, noise, third_means, validation_scores
+from .progress import PEAK, noise, problems, third_means, validation_scores
 from .verdict import change, change_bounds, headline_split, level
 
 SOLVED = 0.95
@@ -59,7 +59,7 @@ def validation(run: Run) -> Remark | None:
     if len(success) < 3:
         return None
     best, last = float(success.max()), float(success[-1])
-    if best - last > PEAK * noise(best, run, 1) and not run.config.get("keep_best"):
+    if best - last > PEAK * noise(best, problems(success, run)) and not run.config.get("keep_best"):
         evidence = f"Best {level(best)} at step {steps[success.argmax()]}, last {level(last)}."
         hint = "Or stop earlier."
         return Remark("warn", "Validation success is past its peak", evidence, switch_on("keep_best"), hint)
@@ -71,7 +71,9 @@ def validation(run: Run) -> Remark | None:
         return None
     evidence = f"Success went from {level(start)} to {level(end)}; chance alone moves it by ±{level(chance)}."
     if chance > RESOLUTION:
-        return Remark("note", "Too few validation problems to tell", evidence, up("eval_problems"))
+        more = problems(success, run) == run.config.get("eval_problems")
+        tries, hint = (up("eval_problems"), "") if more else ((), "Hold out more problems.")
+        return Remark("note", "Too few validation problems to tell", evidence, tries, hint)
     return _flat("Validation success is flat", evidence, start)
 
 

@@ -151,5 +151,9 @@ _FIGURES: list[tuple[str, str, Callable[[Run], list[Panel]]]] = [
     ("Gradient norms", "The two gradients before weighting, and the angle between them.", _gradients),
     ("Losses", "The policy loss is a surrogate: its level says little, its jumps do.", _losses),
     ("Length of completions", "A completion cut off at the limit did not get to its end.", _lengths),
-    ("Spread of rewards", "A group in which all rewards are equal teaches nothing to a loss that compares within groups.", _spread),
+    (
+        "Spread of rewards",
+        "A group in which all rewards are equal teaches nothing to a loss that compares within groups.",
+        _spread,
+    ),
 ]

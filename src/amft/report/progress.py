@@ -25,17 +25,31 @@ def validation_scores(run: Run) -> tuple[Ints, Floats]:
     return (steps, success) if inside else (steps[:0], success[:0])
 
 
-def noise(p: float, run: Run, scores: int) -> float:
-    """Standard error of the difference of two means, each of so many validation scores around `p` (binomial)."""
-    problems = run.config.get("eval_problems") or 128
-    return math.sqrt(2 * max(p * (1 - p), 1e-4) / (problems * scores))
+def problems(success: Floats, run: Run) -> int:
+    """How many problems stand behind each validation score: the fewest that can give all of them.
+
+    `eval_problems` is only the most there may be: of one's own data there are often fewer.
+    """
+    most = int(run.config.get("eval_problems") or 128)
+    if len(np.unique(success)) < 2:
+        return most
+    return next((n for n in range(1, most) if np.allclose(success * n, np.round(success * n), atol=1e-6)), most)
+
+
+def noise(p: float, n: int) -> float:
+    """Standard error of the difference of two shares of `n` each around `p`: binomial, two right and two wrong added.
+
+    Without those (Agresti and Coull, 1998) a share of 0 or 1 would be free of noise.
+    """
+    p = (p * n + 2) / (n + 4)
+    return math.sqrt(2 * p * (1 - p) / (n + 4))
 
 
 def third_means(success: Floats, run: Run) -> tuple[float, float, float]:
     """Mean of the first third of the scores, mean of the last, and by how much chance alone moves it."""
     third = len(success) // 3
     start, end = float(success[:third].mean()), float(success[-third:].mean())
-    return start, end, CLEAR * noise((start + end) / 2, run, third)
+    return start, end, CLEAR * noise((start + end) / 2, third * problems(success, run))
 
 
 def rose(run: Run) -> bool:
