@@ -231,6 +231,11 @@ def test_no_clear_change_on_the_test_split(tmp_path):
     assert only(tmp_path / "e", "note", "Too few", scores=rows, config_changes=every).action == ""
 
 
+def test_only_the_headline_split_is_asked_for_a_clear_change(tmp_path):
+    scores = [*score_rows("id", 0.1, 0.6), *score_rows("rule_ood", 0.3, 0.3, hands=300)]
+    assert titles(tmp_path, scores=scores) == []
+
+
 def test_flat_validation_where_no_test_was_scored(tmp_path):
     def rows(slope):
         return [row | {"eval/val/success": 0.2 + slope * row["step"] / 200} for row in metric_rows()]
