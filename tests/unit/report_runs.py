@@ -25,10 +25,12 @@ def config(**changes):
         "max_completion_length": 96,
         "learning_rate": 1e-3,
         "loss_type": "dapo",
-        "eval": {"steps": 20, "problems": 128, "test_splits": None},
+        "eval": {"steps": 20, "problems": 128, "test_splits": None, "test_problems": 60},
         "sample_steps": 20,
         "beta": 0.0,
         "max_grad_norm": 1.0,
+        "entropy_coef": 0.001,
+        "max_seconds": None,
         "balance": {"rule": "amft", "mu_init": 0.5, "mu_min": 0.05, "mu_max": 0.95},
         "checkpoint": {"keep_best": False},
     }

@@ -4,12 +4,16 @@ import ast
 import builtins
 import inspect
 import json
+import operator
+import re
 import time
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amft.tasks import answer_object
 from amft.tasks.general_points import verifier
 from amft.tasks.general_points.verifier import BINARY_REWARD, OUTCOME_REWARD, grade, judge
 
@@ -19,6 +23,9 @@ RIGHT = "(10-10+3)*8"
 
 def answer(formula, cards=CARDS, numbers=NUMBERS):
     return json.dumps({"cards": cards, "number": numbers, "formula": formula})
+
+
+GOOD = answer(RIGHT)
 
 
 def outcome(text, cards=CARDS, numbers=NUMBERS, target=24):
@@ -69,6 +76,51 @@ def test_g1_valid_json_and_bare_numbers_are_read():
     assert (info["cards_right"], info["numbers_right"]) == (True, True)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD + " " + GOOD,
+        "Let S={1,2}. " + GOOD,
+        GOOD + " {ok}",
+        GOOD + ' {"note": "done"}',
+        GOOD + ' {"formula": null}',
+        GOOD[:-1],
+        GOOD[:-1] + " \n",
+        '{"note": "it\'s", "formula": "(10-10+3)*8",}',
+        '{"answer": ' + GOOD + "}",
+        '{"answer": ' + GOOD,
+        '{"formula": "(10-10+3)*8", "first try": {"formula": "8+3"}}',
+        answer("8+3") + " no, " + GOOD,
+        "It's {3 cards: " + GOOD,
+        "```json\n" + GOOD + "\n```",
+        "{'formula': '(10-10+3)*8', 'say': 'it\\'s \"fine\"'}",
+        '{"note": "}{", "formula": "(10-10+3)*8"}',
+    ],
+)
+def test_the_last_complete_object_with_a_formula_counts(text):
+    assert outcome(text) == "correct"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (GOOD + " " + answer("8+3"), "wrong_numbers"),  # the last one counts, not the best one
+        (GOOD + ' {"formula": "8+3"', "wrong_numbers"),
+        ('{"formula": "8+3", "hidden": ' + GOOD[:-1], "wrong_numbers"),  # both end with the text: the outer one
+        ('{"formula": "8+3", "hidden": ' + GOOD + "}", "wrong_numbers"),  # the outer one ends last
+        (GOOD[:-2], "parse_error"),  # the text is cut, not the brace
+        (GOOD[:-1] + "\n```", "parse_error"),
+        ('{"formula": "(10-10+3)*8" "cards": []}', "parse_error"),
+        ('{formula: "(10-10+3)*8"}', "parse_error"),
+        ('{"formula": (10-10+3)*8}', "parse_error"),
+        ('"formula": "(10-10+3)*8"', "parse_error"),
+        (GOOD + " " * 4096, "parse_error"),
+    ],
+)
+def test_what_is_no_complete_object_or_not_the_last_does_not_count(text, expected):
+    assert outcome(text) == expected
+
+
 def test_g2_fractions_are_exact():
     assert 8 / (3 - 8 / 3) != 24  # what floats make of it
     assert outcome(answer("8/(3-8/3)"), ["3", "3", "8", "8"], [3, 3, 8, 8]) == "correct"
@@ -93,7 +145,8 @@ def test_g5_a_lost_bracket_earns_nothing():
 
 
 def test_g6_no_model_text_is_executed(monkeypatch):
-    calls = {node.func.id for node in ast.walk(ast.parse(inspect.getsource(verifier))) if _is_call(node)}
+    sources = [inspect.getsource(module) for module in (verifier, answer_object)]
+    calls = {node.func.id for source in sources for node in ast.walk(ast.parse(source)) if _is_call(node)}
     assert not calls & {"eval", "exec", "compile", "__import__", "getattr"}
 
     def refuse(*_args, **_kwargs):
@@ -117,7 +170,13 @@ def _is_call(node):
         (RIGHT + " = 24 ", "correct"),
         (RIGHT + "=99", "wrong_value"),
         (RIGHT + "=", "wrong_value"),
-        (RIGHT + "=24.0", "wrong_value"),
+        (RIGHT + "=24.0", "correct"),
+        (RIGHT + "=024.00 ", "correct"),
+        (RIGHT + "=24.", "wrong_value"),
+        (RIGHT + "=24.5", "wrong_value"),
+        (RIGHT + "=24.05", "wrong_value"),
+        (RIGHT + "=+24", "wrong_value"),
+        (RIGHT + "=\u0662\u0664", "wrong_value"),
         (RIGHT + "=8*3", "wrong_value"),
         (RIGHT + "=24=24", "illegal_syntax"),
         ("24=" + RIGHT, "wrong_numbers"),
@@ -141,6 +200,13 @@ def test_right_hand_side_must_be_the_target(formula, expected):
         ("8*3+10-10)", "illegal_syntax"),
         ("((((8*3+10-10))))", "correct"),
         ("08*3+10-10", "correct"),
+        ("8*3+10\N{MINUS SIGN}10", "correct"),
+        ("8*3+10\N{EN DASH}10", "illegal_syntax"),
+        ("8.0*3.00+10-10.0=24.0", "correct"),
+        ("8.5*3+10-10", "illegal_syntax"),
+        ("8.05*3+10-10", "illegal_syntax"),
+        ("8.*3+10-10", "illegal_syntax"),
+        ("8.0.0*3+10-10", "illegal_syntax"),
     ],
 )
 def test_grammar(formula, expected):
@@ -208,6 +274,35 @@ def test_the_last_of_two_keys_counts():
     assert outcome('{"formula": "1", "formula": "(10-10+3)*8"}') == "correct"
 
 
+NESTED = {
+    "objects": '{"a":',
+    "objects in lists": '{"a":[',
+    "names": '{"{',
+    "both quotes": "{'\"",
+    "escapes": '{"a":"\\"',
+    "values": '{"a":{},',
+    "spaces": "{ ",
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_the_time_is_linear_in_the_answer(name, monkeypatch):
+    """Sixteen times the text takes about sixteen times as long; it would be 256 times were it read again and again."""
+    monkeypatch.setattr(answer_object, "MAX_ANSWER", 1 << 20)
+
+    def seconds(size):
+        text = (NESTED[name] * size)[:size]
+        return min(_timed(lambda: answer_object.last_object(text, "formula")) for _ in range(3))
+
+    assert seconds(16 * 4096) < 60 * seconds(4096)
+
+
+def _timed(work):
+    begun = time.process_time()
+    work()
+    return max(time.process_time() - begun, 1e-4)
+
+
 PIECES = st.sampled_from(
     ["{", "}", '"formula"', ":", '"', "'", "(", ")", "8", "3", "10", "+", "-", "*", "/", "=", " ", ","]
 )
@@ -225,8 +320,6 @@ def test_random_text_never_raises(text):
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.permutations([10, 10, 3, 8]), st.lists(st.sampled_from("+-*/"), min_size=3, max_size=3))
 def test_verdict_is_the_value_of_python_fractions(numbers, signs):
-    from fractions import Fraction
-
     text = "".join(f"{n}{sign}" for n, sign in zip(numbers, [*signs, ""], strict=True))
     value = eval(
         "".join(f"Fraction({n}){s}" for n, s in zip(numbers, [*signs, ""], strict=True)), {"Fraction": Fraction}
@@ -234,6 +327,61 @@ def test_verdict_is_the_value_of_python_fractions(numbers, signs):
     assert outcome(answer(text)) == ("correct" if value == 24 else "wrong_value")
     # Whatever the value is, it is reported exactly.
     assert judge(answer(text), CARDS, NUMBERS, 24)[1]["value"] == str(value)
+
+
+def _by_python(formula):
+    """The numbers and the exact value of a formula, by Python's own grammar; None if it is not one."""
+    left = formula.partition("=")[0].replace("\N{MINUS SIGN}", "-").replace(".0", "")
+    left = re.sub(r"\b0+(?=[0-9])", "", left)
+    try:
+        tree = ast.parse(left.strip(), mode="eval").body
+        return _numbers(tree), _value(tree)
+    except (SyntaxError, ValueError, ZeroDivisionError, KeyError):
+        return None
+
+
+def _numbers(node):
+    if isinstance(node, ast.Constant):
+        return [node.value]
+    return sorted(_numbers(node.left) + _numbers(node.right)) if isinstance(node, ast.BinOp) else [None]
+
+
+def _value(node):
+    if isinstance(node, ast.Constant):
+        return Fraction(node.value)
+    signs = {
+        ast.Add: operator.add,
+        ast.Sub: operator.sub,
+        ast.Mult: operator.mul,
+        ast.Div: operator.truediv,
+    }
+    return signs[type(node.op)](_value(node.left), _value(node.right))
+
+
+FORMULAS = st.sampled_from(
+    [RIGHT, RIGHT + "=24", RIGHT + "=24.0", RIGHT + "=23", "10+10+8-3", "8*3+10\N{MINUS SIGN}10", "8+3", "8.0*3+10-10"]
+)
+BROKEN = st.sampled_from(
+    ["{", "}", '"', "'", ",", "{}", "{ok}", "it's ", "[", "]", ":", "\\", " ", '{"formula":', "{'formula': 'x'}"]
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.lists(st.one_of(BROKEN, FORMULAS.map(answer), FORMULAS.map(lambda f: f"{{'formula': '{f}',")), max_size=8))
+def test_whatever_is_called_correct_is_correct_by_another_reading(parts):
+    text = "".join(parts)
+    if outcome(text) == "correct":
+        plain = text.replace("\\u2212", "\N{MINUS SIGN}")
+        written = re.findall(r"[-+*/().=0-9\N{MINUS SIGN}]{3,}", plain)
+        right = [formula for formula in written if _by_python(formula) == (sorted(NUMBERS), Fraction(24))]
+        assert right, text
+        assert any(formula.partition("=")[2] in ("", "24", "24.0") for formula in right)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(before=st.lists(BROKEN, max_size=4).map("".join), after=st.lists(BROKEN, max_size=4).map("".join))
+def test_a_wrong_last_object_is_never_paid_for_a_right_one_before_it(before, after):
+    assert not grade(f"{GOOD}{before}{answer('8+3')}{after}", CARDS, NUMBERS, 24, "outcome").correct
 
 
 def test_grading_is_fast():

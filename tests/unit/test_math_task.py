@@ -1,5 +1,6 @@
 """Published mathematics as a task: splits, verdicts, abstentions, and answers that try to do harm."""
 
+import dataclasses
 import json
 import random
 import time
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from amft.errors import TaskError
+from amft.tasks.grading import Failure, GradingPool
 from amft.tasks.math import MathProblems
 from amft.tasks.math import task as module
 from amft.tasks.math.sets import EVALUATION
@@ -93,6 +95,11 @@ def test_the_expert_is_right_everywhere(task: MathProblems) -> None:
         ("2", "it is 2", "no_answer"),
         ("2", "", "no_answer"),
         ("2", r"\boxed{" + "1+" * 300 + "1}", "too_long"),
+        ("42", r"\boxed{43=42}", "wrong_form"),
+        ("42", r"\boxed{x=42}", "correct"),
+        ("42", r"\boxed{42\%}", "wrong_answer"),
+        ("42\\%", r"\boxed{42}", "correct"),
+        (r"\frac{1}{2}", r"\boxed{0.5000001}", "wrong_answer"),
         ("-1./3", r"\boxed{2}", "grader_crash"),  # math-verify cannot read this right answer (Minerva has it)
         ("-1./3", r"\boxed{-1./3}", "correct"),
     ],
@@ -111,17 +118,73 @@ def test_letters(task: MathProblems) -> None:
     assert [g.outcome for g in grades] == ["correct", "correct", "wrong_answer", "no_answer", "no_answer"]
 
 
-BOMBS = ["9^{9^{9}}", "((((9!)!)!)!)"]
+def test_decimals_are_exact_but_where_the_set_says_otherwise(task: MathProblems) -> None:
+    def outcome(split: str) -> str:
+        asked = Problem("math-v1", split, "k", {**problem("1/3").params})
+        return task.grade(asked, r"\boxed{0.3333333}").outcome
+
+    assert [name for name, known in EVALUATION.items() if known.rounded] == ["minerva"]
+    assert [outcome(split) for split in ("id", "amc", "minerva")] == ["wrong_answer", "wrong_answer", "correct"]
+
+
+BOMBS = [
+    "9^{9^{9}}", "((((9!)!)!)!)", "10^{10^{10}}", "2^{2^{2^{2^{2^{2}}}}}", "99999999!", "(10^{9})!", "10^{9}!!",
+    r"\binom{10^9}{5\cdot 10^8}", r"\sqrt[10^9]{2^{10^{9}}}", r"\sum_{k=1}^{10^{9}} \frac{1}{k}",
+    r"\prod_{k=1}^{10^7} k", r"\int_0^1 x^{x^{x^{x}}} dx", "(x+1)^{100000}", "(x+y+z)^{400}",
+    r"\lim_{x \to 0} \frac{\sin(\tan(x)) - \tan(\sin(x))}{\arcsin(\arctan(x)) - \arctan(\arcsin(x))}",
+    "((((((9^9)^9)^9)^9)^9)^9)^9", r"\sin(10^{10^{10}})", "e^{e^{e^{e^{e}}}}", "2^{-10^{10}}+5",
+    r"\cos(\cos(" * 20 + "x" + "))" * 20, "(1+x)^{-10^6}(1-x)^{10^6}", "123456789^{123456789}",
+    r"\lfloor 10^{10^{9}} \rfloor", "5^{0^{9^{9^9}}}", r"\gcd(10^{10^9},5)", r"|10^{10^{10}}|", "i^{i^{i^{9^{9^9}}}}",
+]  # fmt: skip
 
 
 def test_bombs_are_abstentions_within_the_timeout_and_a_second(task: MathProblems) -> None:
-    for bomb in BOMBS:
+    for bomb in BOMBS[:2]:
         task.grade(problem("5"), r"\boxed{5+0}")  # a process is up
         start = time.monotonic()
         grade = task.grade(problem("5"), f"\\boxed{{{bomb}}}")
         assert grade.outcome == "grader_timeout"
         assert time.monotonic() - start < task.timeout + 1
     assert task.grade(problem("5"), r"\boxed{5+0}").correct
+
+
+def test_abstentions_beyond_the_bound_are_not_paid(task: MathProblems, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = Failure("grader_timeout", "too slow")
+
+    def judged(_pool: object, _judge: str, calls: list[Any]) -> list[Any]:
+        return [lost if "x" in values[0][1] else "wrong_answer" for (values,) in calls]
+
+    monkeypatch.setattr(GradingPool, "run", judged)
+    one, other = problem("5"), problem("5")
+    boxes = [r"\boxed{x}", r"\boxed{x^2}", r"\boxed{4+2}", r"\boxed{5}"]
+
+    def outcomes(most: int) -> list[str]:
+        bounded = dataclasses.replace(task, max_abstained=most)
+        grades = bounded.grade_many([one] * 4 + [other] * 4, boxes * 2)
+        assert all(grade.reward == 0 for grade in grades if grade.outcome == "unjudged")
+        return [grade.outcome for grade in grades]
+
+    assert outcomes(1) == ["grader_timeout", "unjudged", "wrong_answer", "correct"] * 2
+    assert outcomes(2) == ["grader_timeout", "grader_timeout", "wrong_answer", "correct"] * 2
+    assert outcomes(0) == ["unjudged", "unjudged", "wrong_answer", "correct"] * 2
+
+
+def test_a_right_answer_that_cannot_be_read_is_always_an_abstention(task: MathProblems) -> None:
+    grades = task.grade_many([problem("-1./3")] * 3, [r"\boxed{2}"] * 3)
+    assert [grade.outcome for grade in grades] == ["grader_crash"] * 3
+
+
+@pytest.mark.slow
+def test_27_bombs_of_one_group_cost_the_group_one_abstention(task: MathProblems) -> None:
+    assert len(set(BOMBS)) == 27
+    quick = dataclasses.replace(task, timeout=1.0)
+    try:
+        grades = quick.grade_many(
+            [asked := problem("5")] + [asked] * 27, [r"\boxed{5+0}"] + [f"\\boxed{{{b}}}" for b in BOMBS]
+        )
+    finally:
+        module._pool(quick._limits).close()
+    assert [grade.outcome for grade in grades] == ["correct", "grader_timeout"] + ["unjudged"] * 26
 
 
 PIECES = [
@@ -181,6 +244,7 @@ def test_bad_rows_stop_the_task_unless_they_are_allowed(tmp_path: Path) -> None:
         ({"tests": {"amc": "x.jsonl"}}, "tests.amc: no file x.jsonl"),
         ({"tests": ["amc"]}, "tests: give a mapping"),
         ({"path": "hub", "max_bad_rows": -1}, "max_bad_rows: give a whole number"),
+        ({"path": "hub", "max_abstained": -1}, "max_abstained: give a whole number from 0"),
         ({"path": "hub", "workers": 0}, "workers: 0 is not a number from 1"),
         ({"path": "hub", "timeout": "1s"}, "timeout: '1s' is not a number"),
     ],

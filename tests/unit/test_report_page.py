@@ -2,7 +2,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from report_runs import ENV, config, metric_rows, sample_row, score_rows, write_run
+from report_runs import ENV, changed, config, metric_rows, sample_row, score_rows, write_run
 
 from amft.errors import RunError
 from amft.report.page import write_report
@@ -48,6 +48,15 @@ def page(path, metrics=FEW, **options):
     outline.feed(written)
     assert outline.open == []
     return written, outline
+
+
+def test_a_page_with_a_finding_does_not_say_that_every_check_passed(tmp_path):
+    noise = changed(**{"mix/meta_grad": lambda step: (-1) ** step * 1e-4})
+    text, _ = page(tmp_path / "a", metrics=noise, scores=list(score_rows("id", 0.1, 0.6)))
+    assert "cannot be told from noise" in text
+    assert "Every check passed" not in text
+    text, _ = page(tmp_path / "b", metrics=None, scores=list(score_rows("id", 0.1, 0.6)))
+    assert "Every check passed" in text
 
 
 def test_the_page_is_whole_and_loads_nothing(tmp_path):

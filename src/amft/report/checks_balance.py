@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
-from .finding import Finding, Level
-from .load import Run
+from ..balance.describe import describe
+from ..balance.registry import RULES
+from .finding import Level, Remark, down, up
+from .load import Floats, Run
 
 SILENT = 0.02
 """A branch with less than this share of the step is silent."""
@@ -18,50 +19,72 @@ SIGNAL = 2.0
 """A mean fewer standard errors than this from zero cannot be told from it."""
 ENOUGH = 20
 """Fewest measurements a statement about noise needs."""
+_WEIGHTS = {bound: (f"balance.{bound}", "balance.mu", "balance.sft") for bound in ("mu_min", "mu_max")}
+"""Settings of the weight of imitation; a rule has one of them, or none."""
 
 
-def now(run: Run, *names: str) -> str:
-    """Config fields with their values in this run: `num_generations (now 8)`; dots reach into a mapping."""
-    return ", ".join(_field(run, name) for name in names)
+def balance(run: Run) -> Remark | None:
+    """Whether the balance has run into a bound, or one of the two gradients has next to no part in the step."""
+    _, whole = run.measured("mix/mu", mixing=True)
+    late = run.late("mix/mu")
+    if not late.size or _by_steps(whole):
+        return None
+    if np.ptp(whole) == 0 and "mu_min" not in run.balance:
+        return _silent(run, f"μ is {late[0]:g} in every step, so this may be meant", "note")
+    if _by_schedule(run):
+        return None
+    path = f"μ went from {whole[0]:.2f} to {whole[-1]:.2f}"
+    meant = run.balance.get("rule") in RULES and "mu_min" not in run.balance  # a rule of ours that may reach zero
+    return _at_bound(run, late, path) or _silent(run, path, "note" if meant else "warn")
 
 
-def _field(run: Run, name: str) -> str:
-    holder, _, inner = name.partition(".")
-    value = run.balance.get(inner) if holder == "balance" and inner else run.setting(name)
-    return name if value is None else f"{name} (now {value})"
+def _by_steps(mu: Floats) -> bool:
+    """Whether every step either imitates or explores, so that its share says nothing about the balance."""
+    return bool(np.isin(mu, (0.0, 1.0)).all())
 
 
-def silent_branch(run: Run) -> Iterator[Finding]:
-    """Whether one of the two gradients has next to no part in the step: `mu |g_sft|` against `(1 - mu) |g_rl|`."""
-    mu, share = run.late("mix/mu"), imitation_share(run)
-    if not mu.size or not share.size:
-        return
-    middle = float(np.median(share))
-    if SILENT <= middle <= 1 - SILENT:
-        return
-    fixed = float(np.ptp(mu)) == 0
-    if fixed and mu[0] in (0, 1):
-        return
-    level: Level = "note" if fixed else "warn"
-    tail = " (μ never moved, so this may be meant)" if fixed else ""
-    evidence = f"Median share of imitation in the step {100 * middle:.1f} %, mean μ {mu.mean():.3f}{_norms(run)}{tail}."
+def _by_schedule(run: Run) -> bool:
+    """Whether the rule is one of ours whose weights depend on the step alone: their path is what was asked for."""
+    return any(entry["rule"] == run.balance.get("rule") and not entry["needs"] for entry in describe())
+
+
+def _at_bound(run: Run, late: Floats, path: str) -> Remark | None:
+    for name, tries in (("mu_min", down("balance.mu_min")), ("mu_max", up("balance.mu_max"))):
+        bound = run.balance.get(name)
+        if not isinstance(bound, (int, float)):
+            continue
+        share = float(np.mean(np.abs(late - bound) < 1e-3))
+        if share >= PINNED:
+            evidence = f"{path}, and is within 0.001 of {bound} in {100 * share:.0f} % of the second half."
+            hint = "If the bound is meant, a fixed rule is cheaper."
+            return Remark("warn", f"μ is stuck at {name}", evidence, tries, hint)
+    return None
+
+
+def _silent(run: Run, path: str, level: Level) -> Remark | None:
+    """Whether the share of imitation in the late steps leaves one branch next to nothing."""
+    share = imitation_share(run)
+    if not share.size or SILENT <= (middle := float(np.median(share))) <= 1 - SILENT:
+        return None
+    evidence = f"Median share of imitation in the step {100 * middle:.1f} % in the second half{_norms(run)}; {path}."
+    more = ("num_demos",) if level == "warn" else ()
     if middle < SILENT:
-        action = f"Raise {now(run, 'balance.mu_min')}, or take more {now(run, 'num_demos')}."
-        yield Finding(level, "Imitation is silent", evidence, action)
-        return
+        return Remark(level, "Imitation is silent", evidence, up(*_WEIGHTS["mu_min"], *more))
     flat = run.late("frac_reward_zero_std")
-    action = f"Lower {now(run, 'balance.mu_max')}, or take more {now(run, 'num_prompts', 'num_generations')}."
     if flat.size and flat.mean() > 0.5:
-        action = "Most groups have no spread of rewards; follow that finding first."
-    yield Finding(level, "Exploration is silent", evidence, action)
+        return Remark(
+            level, "Exploration is silent", evidence, hint="Most groups have equal rewards: look there first."
+        )
+    tries = (*down(*_WEIGHTS["mu_max"]), *up("num_prompts", "num_generations"))
+    return Remark(level, "Exploration is silent", evidence, tries)
 
 
-def imitation_share(run: Run) -> np.ndarray:
-    """`mu |g_sft| / (mu |g_sft| + (1 - mu) |g_rl|)` at every late step; mu alone where norms were not measured."""
+def imitation_share(run: Run) -> Floats:
+    """`w_sft |g_sft| / (w_sft |g_sft| + w_rl |g_rl|)` at every late step; the weights alone without measured norms."""
     mu, sft, rl = (run.late(name) for name in ("mix/mu", "mix/grad_norm_sft", "mix/grad_norm_rl"))
-    if not mu.size or mu.size != sft.size or mu.size != rl.size:
-        return mu
-    parts = np.stack([mu * sft, (1 - mu) * rl])
+    other = run.late("mix/weight_rl")
+    weights = np.stack([mu, other if other.size == mu.size else 1 - mu])
+    parts = weights * np.stack([sft, rl]) if sft.size == rl.size == mu.size else weights
     total = parts.sum(0)
     return parts[0][total > 0] / total[total > 0]
 
@@ -75,42 +98,32 @@ def _norms(run: Run) -> str:
     )
 
 
-def mu_at_bound(run: Run) -> Iterator[Finding]:
-    """Whether a moving mu has run into one of its bounds and stays there."""
-    mu = run.late("mix/mu")
-    _, whole = run.measured("mix/mu", mixing=True)
-    if not mu.size or np.ptp(whole) == 0:
-        return
-    for name, way in (("mu_min", "Lower"), ("mu_max", "Raise")):
-        bound = run.balance.get(name)
-        if not isinstance(bound, (int, float)):
-            continue
-        share = float(np.mean(np.abs(mu - bound) < 1e-3))
-        if share >= PINNED:
-            action = f"{way} {now(run, f'balance.{name}')} if the bound was only a guess; else a fixed rule is cheaper."
-            evidence = f"μ is within 0.001 of {bound} in {100 * share:.0f} % of the second half of the run."
-            yield Finding("warn", f"μ is stuck at {name}", evidence, action)
-
-
-def meta_signal(run: Run) -> Iterator[Finding]:
-    """Whether the mean meta-gradient can be told from zero, by its standard error over the late steps."""
-    values = run.late("mix/meta_grad")
-    if len(values) < ENOUGH:
-        return
-    error = float(values.std(ddof=1)) / math.sqrt(len(values))
-    if error == 0 or abs(float(values.mean())) >= SIGNAL * error:
-        return
+def meta_signal(run: Run) -> Remark | None:
+    """Whether the mean meta-gradient can be told from zero, over the whole single stage and over its second half."""
+    late, (_, whole) = run.late("mix/meta_grad"), run.measured("mix/meta_grad", mixing=True)
+    if len(late) < ENOUGH or _errors_from_zero(late) >= SIGNAL or _errors_from_zero(whole) >= SIGNAL:
+        return None
     logged = run.late("mix/meta_grad_snr")
     snr = f"; the logged signal-to-noise ratio has median {np.median(logged):.2f}" if logged.size else ""
     evidence = (
-        f"Mean {values.mean():.2g} ± {error:.2g} (standard error) over {len(values)} measurements: "
-        f"{abs(values.mean()) / error:.1f} standard errors from zero{snr}."
+        f"Its mean is {_errors_from_zero(whole):.1f} standard errors from zero over {len(whole)} measurements, and "
+        f"{_errors_from_zero(late):.1f} over the {len(late)} of the second half{snr}."
     )
-    action = (
-        f"Read little into the path of μ. Larger {now(run, 'num_prompts', 'num_generations')} or a smaller "
-        "balance.eta_mu make its path steadier; a fixed μ may do as well."
-    )
-    yield Finding("note", "The meta-gradient cannot be told from noise", evidence, action)
+    tries = (*up("num_prompts", "num_generations"), *down("balance.eta_mu"))
+    hint = "Read little into the path of μ; a fixed μ may do as well."
+    return Remark("note", "The meta-gradient cannot be told from noise", evidence, tries, hint)
 
 
-BALANCE_CHECKS = (silent_branch, mu_at_bound, meta_signal)
+def _errors_from_zero(values: Floats) -> float:
+    error = float(values.std(ddof=1)) / math.sqrt(len(values))
+    return abs(float(values.mean())) / error if error else math.inf
+
+
+def gradients(run: Run) -> Remark | None:
+    """Whether the two gradients pull against each other most of the time."""
+    cosine = run.late("mix/grad_cos")
+    if not cosine.size or float(np.mean(cosine)) >= -0.2:
+        return None
+    evidence = f"Mean cosine of the two gradients {cosine.mean():.2f} in the second half."
+    hint = "Read some demonstrations: are they right?"
+    return Remark("note", "Imitation and exploration oppose each other", evidence, hint=hint)

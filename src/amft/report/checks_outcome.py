@@ -2,126 +2,101 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-
-from .checks_balance import now
-from .finding import Finding
-from .load import Floats, Ints, Run
-from .outcomes import SELECTION, SplitOutcome, split_outcomes
+from .finding import Remark, down, switch_on, up
+from .load import Run
+from .outcomes import SplitOutcome, split_outcomes
+from .progress import PEAK, noise, problems, third_means, validation_scores
 from .verdict import change, change_bounds, headline_split, level
 
 SOLVED = 0.95
-CLEAR = 2.0
-"""Standard errors that make a difference of two evaluations clear."""
-PEAK = 3.0
-"""More for the best of many, which is partly luck."""
+RESOLUTION = 0.1
+"""A test whose interval is wider than this to either side is too small to show what a run usually changes."""
 NON_FINITE = ("nonfinite", "non_finite", "non-finite", "skipped")
 OFTEN = 0.05
 
 
-def learning(run: Run) -> Iterator[Finding]:
-    """Whether success on the headline split, or failing that on validation, moved at all."""
-    first = headline_split(split_outcomes(run))
-    if first is not None and first.difference is not None:
-        yield from _on_test(run, first)
-        return
-    _, success = _validation(run)
-    if len(success) < 4:
-        return
-    third = len(success) // 3
-    start, end = float(success[:third].mean()), float(success[-third:].mean())
-    error = _error((start + end) / 2, run) * math.sqrt(2 / third)
-    if abs(end - start) < CLEAR * error:
-        evidence = (
-            f"success went from {level(start)} to {level(end)}; chance alone moves it by ±{level(CLEAR * error)}."
-        )
-        yield _flat(run, "Validation success is flat", evidence, start)
+def on_splits(run: Run) -> dict[str, Remark]:
+    """Topic -> the remark on one test split: every one that clearly fell, and the headline one if nothing is clear."""
+    outcomes = split_outcomes(run)
+    first = headline_split(outcomes)
+    said = {f"success on {outcome.split}": _on_split(outcome, headline=outcome is first) for outcome in outcomes}
+    return {topic: remark for topic, remark in said.items() if remark is not None}
 
 
-def _on_test(run: Run, first: SplitOutcome) -> Iterator[Finding]:
-    assert first.difference
-    assert first.before
-    gap = f"{_gap(first)} on {first.split}"
-    if first.verdict == "few":
-        action = f"Score more problems: raise {now(run, 'eval.test_problems')}."
-        yield Finding("warn", "Too few test problems to tell", f"{gap}, {first.difference.clusters} problems.", action)
-    elif first.verdict == "unclear":
-        yield _flat(run, "No clear change in test success", f"{gap}; the interval includes 0.", first.before.mean)
-
-
-def _flat(run: Run, title: str, evidence: str, start: float) -> Finding:
-    if start >= SOLVED:
-        return Finding("note", title, evidence + " It was nearly solved from the start.", "Choose harder problems.")
-    action = f"Try a larger {now(run, 'learning_rate')} or more {now(run, 'max_steps')}; check that the reward climbs."
-    return Finding("warn", title, evidence, action)
-
-
-def _validation(run: Run) -> tuple[Ints, Floats]:
-    """Success on validation; nothing when it is a score outside [0, 1], whose noise is not known."""
-    steps, success = run.measured(f"eval/{SELECTION}/success")
-    inside = (success >= 0).all() and (success <= 1).all()
-    return (steps, success) if inside else (steps[:0], success[:0])
-
-
-def _error(p: float, run: Run) -> float:
-    """Binomial standard error of one validation score."""
-    return math.sqrt(max(p * (1 - p), 1e-4) / (run.setting("eval.problems") or 128))
+def _on_split(outcome: SplitOutcome, *, headline: bool) -> Remark | None:
+    if outcome.difference is None or outcome.before is None:
+        return None
+    gap = f"{_gap(outcome)} on {outcome.split}"
+    if outcome.verdict == "worse":
+        tries = (*up("beta", "balance.mu_min"), *down("learning_rate"), *switch_on("checkpoint.keep_best"))
+        return Remark("bad", f"Success on {outcome.split} fell", f"{gap}, on the same problems.", tries)
+    if not headline or outcome.verdict == "better":
+        return None
+    wide = (outcome.difference.high - outcome.difference.low) / 2 > RESOLUTION
+    if outcome.verdict == "few" or (outcome.share and wide):
+        evidence = f"{gap}, {outcome.difference.clusters} problems that are independent of one another."
+        return Remark("note", "Too few test problems to tell", evidence, up("eval.test_problems"))
+    return _flat("No clear change in test success", f"{gap}; the interval includes 0.", outcome.before.mean)
 
 
 def _gap(outcome: SplitOutcome) -> str:
     assert outcome.difference
     unit = " points" if outcome.share else ""
     moved = change(outcome.difference.mean, outcome.share)
-    return f"{moved}{unit}, 95 % interval {change_bounds(outcome.difference, outcome.share)},"
+    return f"{moved}{unit}, 95 % interval {change_bounds(outcome.difference, outcome.share)}"
 
 
-def forgetting(run: Run) -> Iterator[Finding]:
-    """Every split whose success clearly fell."""
-    for outcome in split_outcomes(run):
-        if outcome.verdict == "worse":
-            action = f"Raise {now(run, 'beta')} or {now(run, 'balance.mu_min')}, lower {now(run, 'learning_rate')}, "
-            action += f"or set {now(run, 'checkpoint.keep_best')}."
-            yield Finding("bad", f"Success on {outcome.split} fell", f"{_gap(outcome)} on the same problems.", action)
+def _flat(title: str, evidence: str, start: float) -> Remark:
+    if start >= SOLVED:
+        hint = "Choose harder problems."
+        return Remark("note", title, evidence + " It was nearly solved from the start.", hint=hint)
+    return Remark("warn", title, evidence, up("learning_rate", "max_steps"), "Check that the reward climbs.")
 
 
-def past_the_peak(run: Run) -> Iterator[Finding]:
-    """Whether validation success ended clearly below its best."""
-    steps, success = _validation(run)
+def validation(run: Run) -> Remark | None:
+    """Whether validation success ended clearly below its best; failing that, where no test tells, whether it moved."""
+    steps, success = validation_scores(run)
     if len(success) < 3:
-        return
+        return None
     best, last = float(success.max()), float(success[-1])
-    if best - last > PEAK * _error(best, run) * math.sqrt(2):
+    if best - last > PEAK * noise(best, problems(success, run)) and not run.setting("checkpoint.keep_best"):
         evidence = f"Best {level(best)} at step {steps[success.argmax()]}, last {level(last)}."
-        action = f"Set {now(run, 'checkpoint.keep_best')}, or stop earlier ({now(run, 'max_steps')})."
-        yield Finding("warn", "Validation success is past its peak", evidence, action)
+        hint = "Or stop earlier."
+        return Remark("warn", "Validation success is past its peak", evidence, switch_on("checkpoint.keep_best"), hint)
+    first = headline_split(split_outcomes(run))
+    if len(success) < 4 or (first is not None and first.difference is not None):
+        return None
+    start, end, chance = third_means(success, run)
+    if abs(end - start) >= chance:
+        return None
+    evidence = f"Success went from {level(start)} to {level(end)}; chance alone moves it by ±{level(chance)}."
+    if chance > RESOLUTION:
+        more = problems(success, run) == run.setting("eval.problems")
+        tries, hint = (up("eval.problems"), "") if more else ((), "Hold out more problems.")
+        return Remark("note", "Too few validation problems to tell", evidence, tries, hint)
+    return _flat("Validation success is flat", evidence, start)
 
 
-def bad_steps(run: Run) -> Iterator[Finding]:
+def bad_steps(run: Run) -> Remark | None:
     """Steps skipped because a loss or gradient was not finite."""
     told = {row["step"] for row in run.events if any(word in str(row.get("kind")).lower() for word in NON_FINITE)}
     steps = sorted(told | set(run.incidents))
     if not steps:
-        return
+        return None
     often = len(steps) > OFTEN * max(run.last_step, 1)
     listed = ", ".join(map(str, steps[:8])) + (" ..." if len(steps) > 8 else "")
-    action = f"Lower {now(run, 'learning_rate')} or {now(run, 'max_grad_norm')}; the batches are in incidents/."
     evidence = f"{len(steps)} of {run.last_step} steps were skipped: {listed}."
-    yield Finding("bad" if often else "warn", "Some steps were not finite", evidence, action)
+    hint = "The batches are in incidents/." if run.incidents else ""
+    tries = down("learning_rate", "max_grad_norm")
+    return Remark("bad" if often else "warn", "Some steps were not finite", evidence, tries, hint)
 
 
-def unfinished(run: Run) -> Iterator[Finding]:
+def unfinished(run: Run) -> Remark | None:
     """Whether the run stops before its last step, and whether its time budget explains that."""
     if run.max_steps is None or run.last_step >= run.max_steps:
-        return
+        return None
     evidence = f"The last step on record is {run.last_step} of {run.max_steps}."
     if any(row.get("kind") == "time" and row["step"] == run.last_step for row in run.events):
-        yield Finding(
-            "note", "The time budget ended the run", evidence, f"Raise {now(run, 'max_seconds')} for more steps."
-        )
-    else:
-        action = "If it is not running any more, continue it with --resume."
-        yield Finding("warn", "The run is not finished", f"{evidence} It is still running, or was cut short.", action)
-
-
-OUTCOME_CHECKS = (learning, forgetting, past_the_peak, bad_steps, unfinished)
+        return Remark("note", "The time budget ended the run", evidence, up("max_seconds"))
+    hint = "If it is not running any more, continue it with --resume."
+    return Remark("warn", "The run is not finished", f"{evidence} It is still running, or was cut short.", hint=hint)

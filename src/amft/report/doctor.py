@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from .checks_balance import BALANCE_CHECKS
-from .checks_outcome import OUTCOME_CHECKS
-from .checks_rollout import ROLLOUT_CHECKS
-from .finding import Finding, Level
+from .advice import findings
+from .checks_balance import balance, gradients, meta_signal
+from .checks_outcome import bad_steps, on_splits, unfinished, validation
+from .checks_rollout import abstentions, entropy_drift, truncation, zero_spread
+from .finding import Finding, Level, Remark
 from .load import Run, load_run
 
 __all__ = ["Finding", "Level", "diagnose"]
 
-_CHECKS = (*OUTCOME_CHECKS, *BALANCE_CHECKS, *ROLLOUT_CHECKS)
-_ORDER: tuple[Level, ...] = ("bad", "warn", "note", "ok")
+CHECKS: Mapping[str, Callable[[Run], Remark | None]] = {
+    "validation success": validation,
+    "steps": bad_steps,
+    "end of the run": unfinished,
+    "balance": balance,
+    "meta-gradient": meta_signal,
+    "gradients": gradients,
+    "groups": zero_spread,
+    "entropy": entropy_drift,
+    "length": truncation,
+    "grading": abstentions,
+}
+"""Topic -> the one check that speaks of it. Each test split is a topic of its own besides."""
 
 
 def diagnose(run: Run | Path | str) -> list[Finding]:
-    """Every finding about a run, the gravest first; `ok` when none asks for a change.
+    """Every finding about a run, the gravest first, at most one for each topic; `ok` when there is none.
 
     Args:
         run: a run directory, or one already loaded.
@@ -27,8 +40,8 @@ def diagnose(run: Run | Path | str) -> list[Finding]:
     """
     loaded = run if isinstance(run, Run) else load_run(run)
     if not loaded.steps.size:
-        return [Finding("note", "Nothing has been measured yet", "metrics.jsonl holds no step.", "")]
-    found = [finding for check in _CHECKS for finding in check(loaded)]
-    if not any(finding.level in ("bad", "warn") for finding in found):
-        found.append(Finding("ok", "No problem found", f"Every check passed on {len(loaded.steps)} steps.", ""))
-    return sorted(found, key=lambda finding: _ORDER.index(finding.level))
+        return [Finding("note", "Nothing has been measured yet", "metrics.jsonl holds no step.", "", "steps")]
+    remarks = on_splits(loaded) | {topic: remark for topic, check in CHECKS.items() if (remark := check(loaded))}
+    if not remarks:
+        remarks = {"all": Remark("ok", "No problem found", f"Every check passed on {len(loaded.steps)} steps.")}
+    return findings(loaded, remarks)

@@ -150,6 +150,10 @@ _FIGURES: list[tuple[str, str, Callable[[Run], list[Panel]]]] = [
     ("Meta-gradient", "What one step more of μ would do to the reward. Faint: measured; solid: running mean.", _meta),
     ("Gradient norms", "The two gradients before weighting, and the angle between them.", _gradients),
     ("Losses", "The policy loss is a surrogate: its level says little, its jumps do.", _losses),
-    ("Length of completions", "A completion cut off at the limit cannot be right.", _lengths),
-    ("Spread of rewards", "A group in which all rewards are equal teaches exploration nothing.", _spread),
+    ("Length of completions", "A completion cut off at the limit did not get to its end.", _lengths),
+    (
+        "Spread of rewards",
+        "A group in which all rewards are equal teaches nothing to a loss that compares within groups.",
+        _spread,
+    ),
 ]

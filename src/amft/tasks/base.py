@@ -56,7 +56,10 @@ class BatchGrader(Protocol):
     """What a task has besides if it grades many answers at once, for example in parallel processes."""
 
     def grade_many(self, problems: Sequence[Problem], answers: Sequence[str]) -> list[Grade]:
-        """The grades of answer i to problem i, the same as `grade`'s one by one."""
+        """The grades of answer i to problem i, the same as `grade`'s one by one.
+
+        A task may bound the abstentions among neighbouring answers to one problem: those beyond are not paid.
+        """
         ...
 
 

@@ -36,7 +36,8 @@ class GeneralPoints:
 
     State: a hand of ranks A 2 ... 10 J Q K (A is 1), a face rule, a target.
     Prompt: one user message; it names the target, the face rule, the answer's keys and the cards in shuffled order.
-    Answer: a JSON object with `cards`, `number` and `formula` (`steps` too in the worked style).
+    Answer: a JSON object with `cards`, `number` and `formula` (`steps` too in the worked style). The last complete
+    object that holds a `formula` counts, wherever it stands; what is forgiven is in docs/verdicts.md.
     Outcomes and rewards: parse_error -3, illegal_syntax -3, wrong_numbers -2, wrong_value -1, correct +5; or 0/1
     with `reward="binary"`. Formulas are evaluated over exact fractions; nothing is executed. With `max_attempts` above
     1 a wrong answer is followed by a user message (`feedback_level`) and another try; the first right answer ends the

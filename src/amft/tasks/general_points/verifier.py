@@ -1,14 +1,15 @@
 """The verdict on one answer: parse, check, evaluate exactly. Model text is hostile: it is never executed.
 
+The answer is the last complete JSON object that holds a `formula` (`tasks/answer_object.py`). A number may have zeros
+after a point (`8.0`), the minus sign may be U+2212, and a right-hand side must be the target (`24`, `024`, `24.0`).
 One outcome per answer, in this order: `parse_error`, `wrong_cards` (pictures only), `illegal_syntax`,
 `wrong_numbers`, `wrong_value`, `correct`.
-Every cost is bounded before any work is done: answers over `MAX_ANSWER` characters, formulas over `MAX_FORMULA`
+Every cost is bounded before any work is done: answers over 4,096 characters, formulas over `MAX_FORMULA`
 characters, numbers over three digits and brackets deeper than `MAX_DEPTH` are refused at sight.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from fractions import Fraction
 from typing import Any, TypeAlias
 
 from ...types import Grade
+from ..answer_object import last_object
 
 OUTCOME_REWARD: Mapping[str, float] = {
     "parse_error": -3.0,
@@ -32,48 +34,31 @@ BINARY_REWARD: Mapping[str, float] = {name: float(name == "correct") for name in
 
 REWARDS = {"outcome": OUTCOME_REWARD, "binary": BINARY_REWARD}
 
-MAX_ANSWER = 4096
 MAX_FORMULA = 64
 MAX_DEPTH = 16
 
 Number: TypeAlias = "int | Fraction"
 """Whole until the first division: integers are several times faster than fractions."""
 
-_TOKEN = re.compile(r"[0-9]+|[-+*/()]")
-_TRAILING_COMMA = re.compile(r",\s*([}\]])")
+_TOKEN = re.compile(r"([0-9]+)(?:\.0+(?![0-9]))?|([-+*/()])")
+_SIGNS = str.maketrans({"×": "*", "÷": "/", "\N{MINUS SIGN}": "-"})
+_WHOLE = re.compile(r"\s*([0-9]{1,3})(?:\.0+)?\s*")
 
 
 class FormulaError(ValueError):
     """The formula is not an arithmetic expression of the allowed kind."""
 
 
-def parse_answer(text: str) -> dict[str, Any] | None:
-    """The JSON object in an answer, or None. Single quotes and trailing commas are forgiven."""
-    if len(text) > MAX_ANSWER:
-        return None
-    start, stop = text.find("{"), text.rfind("}")
-    if start < 0 or stop < start:
-        return None
-    body = text[start : stop + 1]
-    for candidate in (body, _TRAILING_COMMA.sub(r"\1", body.replace("'", '"'))):
-        try:
-            value = json.loads(candidate)
-        except (ValueError, RecursionError):
-            continue
-        return value if isinstance(value, dict) else None
-    return None
-
-
 def tokenize(formula: str) -> list[str]:
-    """Numbers, operators and brackets of a formula; white space between them is dropped.
+    """Numbers, operators and brackets of a formula; white space between them and zeros after a point are dropped.
 
     Raises:
         FormulaError: a character that does not belong, or a number of more than three digits.
     """
     if len(formula) > MAX_FORMULA:
         raise FormulaError(f"longer than {MAX_FORMULA} characters")
-    text = formula.replace("×", "*").replace("÷", "/")
-    tokens = _TOKEN.findall(text)
+    text = formula.translate(_SIGNS)
+    tokens = [number or sign for number, sign in _TOKEN.findall(text)]
     if not tokens or _TOKEN.sub("", text).strip():
         raise FormulaError("only numbers, + - * / and brackets are allowed")
     if any(len(token) > 3 for token in tokens):
@@ -152,8 +137,8 @@ def judge(answer: str, cards: Sequence[str], numbers: Sequence[int], target: int
         numbers: what the cards count, in the same order.
         target: the value to reach.
     """
-    parsed = parse_answer(answer)
-    if parsed is None or not isinstance(parsed.get("formula"), str):
+    parsed = last_object(answer, "formula")
+    if parsed is None:
         return "parse_error", {}
     info: dict[str, Any] = {
         "cards_right": _as_text(parsed.get("cards")) == sorted(cards),
@@ -171,9 +156,15 @@ def judge(answer: str, cards: Sequence[str], numbers: Sequence[int], target: int
     if used != Counter(numbers):
         return "wrong_numbers", {**info, "used": sorted(used.elements())}
     info["value"] = None if value is None else str(value)
-    if value != target or (right and right[0].strip() != str(target)):
+    if value != target or (right and not _is(right[0], target)):
         return "wrong_value", info
     return "correct", info
+
+
+def _is(text: str, target: int) -> bool:
+    """Whether a text is the target as a whole number: `24`, `024`, `24.0`."""
+    whole = _WHOLE.fullmatch(text)
+    return whole is not None and int(whole[1]) == target
 
 
 def _as_text(value: Any) -> list[str] | None:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from .form import NO_RIGHT_ANSWER
 
-def equal(gold: str, given: str) -> str:
-    """The outcome for an answer: `correct`, `wrong_answer`, or `unreadable` when it is no mathematics.
+
+def judge(values: Sequence[tuple[str, str]]) -> str:
+    """The outcome of an answer, which is right if any pair of a right and a given value is equal.
 
     Args:
-        gold: the right answer, in LaTeX or plain.
-        given: the content of the model's last box.
+        values: from `form.pairs`, at least one.
 
-    Raises:
-        ValueError: the right answer itself cannot be read; equal text was looked for before.
+    Returns:
+        `correct`, `wrong_answer`, `unreadable` when the answer is no mathematics, or `NO_RIGHT_ANSWER`.
     """
+    found = {equal(gold, given) for gold, given in values}
+    return next(outcome for outcome in ("correct", "wrong_answer", "unreadable", NO_RIGHT_ANSWER) if outcome in found)
+
+
+def equal(gold: str, given: str) -> str:
+    """The outcome for a right and a given value, in LaTeX or plain; see `judge`."""
     from math_verify import verify
 
     right, found = _gold(gold), _parsed(given)
+    if not _read(right):
+        return NO_RIGHT_ANSWER
     if verify(right, found, timeout_seconds=None, raise_on_error=True):
         return "correct"
     return "wrong_answer" if _read(found) else "unreadable"
@@ -32,10 +42,7 @@ def warm_up() -> None:
 
 @lru_cache(maxsize=2048)
 def _gold(text: str) -> list[Any]:
-    found = _parsed(text)
-    if not _read(found):
-        raise ValueError("the right answer cannot be read")
-    return found
+    return _parsed(text)
 
 
 def _parsed(text: str) -> list[Any]:

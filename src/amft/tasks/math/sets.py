@@ -53,6 +53,8 @@ class KnownSet:
     """Name on the Hugging Face hub, configuration, split."""
     choice: bool = False
     """Multiple choice, graded by the letter."""
+    rounded: bool = False
+    """Decimals are compared to six places in place of exactly: answers of the sciences are rounded."""
 
 
 def _verl(source: str, demonstration: str = "") -> Layout:
@@ -79,7 +81,9 @@ EVALUATION: Mapping[str, KnownSet] = {
     ),
     "amc": KnownSet((_verl("amc"), Layout("problem", "answer")), ("AI-MO/aimo-validation-amc", None, "train")),
     "math500": KnownSet((_verl("math"), Layout("problem", "answer")), ("HuggingFaceH4/MATH-500", None, "test")),
-    "minerva": KnownSet((_verl("minerva"), Layout("question", "answer")), ("math-ai/minervamath", None, "test")),
+    "minerva": KnownSet(
+        (_verl("minerva"), Layout("question", "answer")), ("math-ai/minervamath", None, "test"), rounded=True
+    ),
     "olympiad_bench": KnownSet(
         (_verl("olympiad_bench"), Layout("question", "final_answer")),
         ("Hothan/OlympiadBench", "OE_TO_maths_en_COMP", "train"),

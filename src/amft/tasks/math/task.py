@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from ...errors import TaskError
 from ...types import Grade, Message, Problem, abstain
 from ..grading import Failure, GradingPool, Limits
 from .answers import MAX_BOXED, boxed, chosen_letter, same_text, whole_number
+from .form import NO_RIGHT_ANSWER, pairs
 from .load import LoadedSet, download_set, read_set
 from .rows import Item
 from .sets import EVALUATION, TRAINING
@@ -37,17 +38,20 @@ class MathProblems:
     where the answer belongs. The order of GPQA's choices is drawn from its question.
     Answer: free text; the last `\boxed{...}` in its last 16,384 characters counts. Multiple choice is graded by the
     letter in the box, else by the last `answer: X`.
-    Outcomes and rewards: correct 1; wrong_answer, unreadable (no mathematics in the box), no_answer (no box),
-    too_long (over 512 characters in the box) 0; grader_timeout and grader_crash abstain: no reward, counted.
+    Outcomes and rewards: correct 1; wrong_answer, wrong_form (a relation or words where the right answer is a value,
+    or another unit), unreadable (no mathematics in the box), no_answer (no box), too_long (over 512 characters in the
+    box) 0; grader_timeout and grader_crash abstain: no reward, counted; unjudged (abstentions beyond `max_abstained` of
+    the answers to one problem) 0.
     Equal text is correct at once, and whole numbers are compared at once; all else goes to math-verify in processes
-    with caps on time and memory.
+    with caps on time and memory. Numbers are compared exactly; to six decimals in minerva. docs/verdicts.md has the
+    rules of form, of units and of percent with examples.
     Splits: the training set by a hash of the question (id, val, meta, train), without questions of the evaluation
     sets; each evaluation set is a split of its own. Only splits whose file is given exist.
     Metrics: success = share of correct answers; avg@k by `samples` in evaluation (files that repeat each problem are
     read once); intervals are clustered by question.
     Differences from the original (arXiv 2508.06944): held-out splits of the training set; abstention instead of a
     wrong answer when grading fails; no reward for format.
-    History: v1 (2026-11).
+    History: v1 (2026-11). Before its first release: the answer's form is demanded and abstentions are bounded.
     """
 
     id: ClassVar[str] = "math-v1"
@@ -80,12 +84,16 @@ class MathProblems:
     """Grading processes."""
     timeout: float = 5.0
     """Seconds until the grading of an answer is given up."""
+    max_abstained: int = 1
+    """Answers of a group that may go unjudged (no reward, no part in the group's mean); further ones get 0."""
     memory_mb: int = 2048
     """Address space of a grading process, in MiB."""
 
     def __post_init__(self) -> None:
         _check(self.dataset in TRAINING, f"dataset: {self.dataset!r} is not one of {', '.join(TRAINING)}")
         _check(type(self.max_bad_rows) is int and self.max_bad_rows >= 0, "max_bad_rows: give a whole number from 0")
+        most = self.max_abstained
+        _check(type(most) is int and most >= 0, "max_abstained: give a whole number from 0")
         tests = {} if self.tests is None else self.tests
         _check(isinstance(tests, Mapping), "tests: give a mapping of sets to files, for example {aime24: aime24.jsonl}")
         _check(isinstance(self.path, str), "path: give the path of a file")
@@ -129,15 +137,14 @@ class MathProblems:
         return self.grade_many([problem], [answer])[0]
 
     def grade_many(self, problems: Sequence[Problem], answers: Sequence[str]) -> list[Grade]:
-        """One grade per answer; what needs math-verify is judged in parallel."""
-        outcomes: list[Any] = [_at_sight(p.params, answer) for p, answer in zip(problems, answers, strict=True)]
-        hard = [i for i, outcome in enumerate(outcomes) if outcome is None]
+        """One grade per answer; what needs math-verify is judged in parallel. A group is a problem's neighbours."""
+        outcomes: list[Any] = [_at_sight(p, answer) for p, answer in zip(problems, answers, strict=True)]
+        hard = [i for i, outcome in enumerate(outcomes) if not isinstance(outcome, str)]
         if hard:
-            pool = _pool(self._limits)
-            verdicts = pool.run(f"{_JUDGE}:equal", [(problems[i].params["answer"], boxed(answers[i])) for i in hard])
+            verdicts = _pool(self._limits).run(f"{_JUDGE}:judge", [(outcomes[i],) for i in hard])
             for i, verdict in zip(hard, verdicts, strict=True):
                 outcomes[i] = verdict
-        return [_grade(outcome) for outcome in outcomes]
+        return [_grade(outcome) for outcome in _bounded(outcomes, problems, self.max_abstained)]
 
     def demonstrate(self, problem: Problem) -> str:
         """The file's own demonstration; where it has none, the right answer in a box."""
@@ -196,23 +203,48 @@ def _pool(limits: Limits) -> GradingPool:
     return GradingPool(limits, [_JUDGE])
 
 
-def _at_sight(params: Mapping[str, Any], answer: str) -> str | None:
-    """The outcome where no mathematics is needed, or None."""
-    if params["letters"]:
-        letter = chosen_letter(answer, params["letters"])
-        return "no_answer" if letter is None else "correct" if letter == params["answer"] else "wrong_answer"
+def _at_sight(problem: Problem, answer: str) -> str | list[tuple[str, str]]:
+    """The outcome where no mathematics is needed, else the values to compare."""
+    right, letters = problem.params["answer"], problem.params["letters"]
+    if letters:
+        letter = chosen_letter(answer, letters)
+        return "no_answer" if letter is None else "correct" if letter == right else "wrong_answer"
     given = boxed(answer)
     if given is None:
         return "no_answer"
     if len(given) > MAX_BOXED:
         return "too_long"
-    if same_text(given, params["answer"]):
+    if same_text(given, right):
         return "correct"
-    one, other = whole_number(given), whole_number(params["answer"])
-    return None if one is None or other is None else "correct" if one == other else "wrong_answer"
+    known = EVALUATION.get(problem.split)
+    values = pairs(right, given, exact=known is None or not known.rounded)
+    if values is None:
+        return "wrong_form"
+    if any(same_text(*pair) for pair in values):
+        return "correct"
+    whole = [(whole_number(gold), whole_number(value)) for gold, value in values]
+    if any(None in pair for pair in whole):
+        return values
+    return "correct" if any(gold == value for gold, value in whole) else "wrong_answer"
+
+
+def _bounded(outcomes: Sequence[Any], problems: Sequence[Problem], most: int) -> Iterator[Any]:
+    """The outcomes with all but the first `most` abstentions among a problem's neighbours turned into `unjudged`.
+
+    An answer that makes the grader run out of time would otherwise be free of charge, and be learned. A right answer
+    that cannot be read is no fault of the model's.
+    """
+    lost = 0
+    for i, outcome in enumerate(outcomes):
+        if i == 0 or problems[i] is not problems[i - 1]:
+            lost = 0
+        lost += isinstance(outcome, Failure)
+        yield "unjudged" if isinstance(outcome, Failure) and lost > most else outcome
 
 
 def _grade(outcome: str | Failure) -> Grade:
+    if outcome == NO_RIGHT_ANSWER:
+        return abstain("grader_crash", "the right answer cannot be read")
     if isinstance(outcome, Failure):
         return abstain(outcome.outcome, outcome.why)
     return Grade(outcome, float(outcome == "correct"), outcome == "correct")

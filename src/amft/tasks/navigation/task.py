@@ -33,7 +33,7 @@ class Navigation:
     rule), the points so far with what there was and what was done, and what there is now.
     Answer: a JSON object with `observation`, `instruction` (the sentence that is followed) and `action`: `forward()`,
     `stop()` or `turn_direction(x)`, x a compass word (absolute) or left, right, slightly left, slightly right,
-    around (relative). A turn also moves on.
+    around (relative). A turn also moves on. The last complete object with an `action` counts (docs/verdicts.md).
     Outcomes and rewards: parse_error -1, correct +1; a wrong action is wrong_landmark -1.5 (the landmark there is is
     not named, or one that is not), else wrong_crossing -1.5, else wrong_action -1; or 0/1 with `reward="binary"`. With
     `max_attempts` above 1 (2 in the original) a wrong answer is followed by a user message (`feedback_level`) and

@@ -1,7 +1,8 @@
 """The verdict on one answer. Model text is hostile: it is parsed as JSON and compared, never run.
 
-One outcome per answer, in this order: `parse_error`; `correct` when the action is right; else `wrong_landmark`,
-`wrong_crossing` or `wrong_action`, the first that holds.
+The answer is the last complete JSON object that holds an `action` (`tasks/answer_object.py`). One outcome per answer,
+in this order: `parse_error`; `correct` when the action is right; else `wrong_landmark`, `wrong_crossing` or
+`wrong_action`, the first that holds.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...types import Grade
-from ..general_points.verifier import parse_answer
+from ..answer_object import last_object
 from .prompts import instructions
 from .state import State
 
@@ -40,8 +41,8 @@ def judge(answer: str, state: State) -> tuple[str, dict[str, float]]:
     The landmark is right if the observation names it and no other one of the route; where there is none, if nothing
     is said to be `on your` anything. None of the four decides whether the answer is correct: the action alone does.
     """
-    parsed = parse_answer(answer)
-    if parsed is None or not isinstance(parsed.get("action"), str):
+    parsed = last_object(answer, "action")
+    if parsed is None:
         return "parse_error", dict(NOTHING)
     observation, instruction = (_words(parsed.get(key)) for key in ("observation", "instruction"))
     gold = state.seen(state.now)
