@@ -17,7 +17,7 @@ from amft.report.advice import ORDER
 from amft.report.doctor import CHECKS, diagnose
 from amft.report.finding import Finding
 from amft.runs import RunDirectory
-from amft.training.config import AMFTConfig
+from amft.settings.config import AMFTConfig
 
 FAST = {"relift": {"size": 3}, "mifo": {"size": 3}, "gac": {"every": 2}}
 SETTINGS = {entry["rule"]: set(entry["settings"]) for entry in describe()}
