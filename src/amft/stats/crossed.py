@@ -26,6 +26,7 @@ import numpy.typing as npt
 from scipy import special
 
 Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
 Statistic = Callable[[Floats], Floats]
 """Aggregates the scores of runs over the last axis: `mean_of_runs`, `aggregate.iqm`, ..."""
 
@@ -117,17 +118,27 @@ def resample(
         resamples: draws per block.
     """
     runs, clusters = scores.sums.shape
-    chosen = _rng(seed, "seeds", name, scores.seeds).integers(runs, size=(resamples, runs))
-    weights = _problem_draws(seed, scores.clusters, resamples)
-    redrawn = np.asarray((weights @ scores.sums.T) / np.maximum(weights @ scores.counts.T, 1e-300))
+    chosen = seed_draws(seed, name, scores.seeds, resamples)
+    redrawn = problem_blocks(scores, resamples, seed)
     blocks = [scores.by_run[chosen], redrawn, np.take_along_axis(redrawn, chosen, 1)]
     value = float(statistic(scores.by_run))
     return Resampled(value, np.concatenate([statistic(block) for block in blocks]), runs, clusters, runs - 1)
 
 
+def seed_draws(seed: int, name: str, seeds: tuple[Hashable, ...], resamples: int) -> Places:
+    """(resamples, S) which of the seeds stands in each place of a draw."""
+    return _rng(seed, "seeds", name, seeds).integers(len(seeds), size=(resamples, len(seeds)))
+
+
+def problem_blocks(scores: Scores, resamples: int, seed: int) -> Floats:
+    """(resamples, S) score of each run on each draw of problems."""
+    weights = _problem_draws(seed, scores.clusters, resamples)
+    return np.asarray((weights @ scores.sums.T) / np.maximum(weights @ scores.counts.T, 1e-300))
+
+
 def mean_of_strata(parts: Sequence[Resampled]) -> Resampled:
     """Their mean, each stratum with the same weight; Satterthwaite's degrees of freedom from the strata's own."""
-    variances = np.array([_inflated(part) for part in parts])
+    variances = np.array([seed_variance(part) for part in parts])
     dfs = np.array([part.seed_df for part in parts])
     below = float((variances[dfs > 0] ** 2 / dfs[dfs > 0]).sum())
     pooled = float(variances.sum()) ** 2 / below if below > 0 else float(dfs.min())
@@ -182,7 +193,8 @@ def _variances(found: Resampled) -> tuple[float, float, float]:
     return float(blocks[0]) + lost, float(blocks[1]), float(blocks[2]) + lost
 
 
-def _inflated(found: Resampled) -> float:
+def seed_variance(found: Resampled) -> float:
+    """The part of its variance that comes from seeds; 0 for one seed, where none can be seen."""
     return _variances(found)[0] if found.seeds > 1 else 0.0
 
 
