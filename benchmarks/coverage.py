@@ -228,9 +228,9 @@ def main() -> None:
     rows = []
     for condition in CONDITIONS:
         for seeds in SEEDS:
-            start = time.perf_counter()
+            start = time.process_time()
             rows += simulate(condition, seeds, arguments.studies, arguments.draws)
-            print(f"{condition}, {seeds} seeds: {time.perf_counter() - start:.0f} s", file=sys.stderr)
+            print(f"{condition}, {seeds} seeds: {time.process_time() - start:.0f} s of CPU", file=sys.stderr)
     text = ",\n".join(json.dumps(row) for row in rows)
     arguments.output.write_text(f"[\n{text}\n]\n", encoding="utf-8")
     print("\n".join(table(rows)))

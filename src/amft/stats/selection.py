@@ -63,9 +63,8 @@ def cross(arms: Sequence[Scores], *, name: str = "", resamples: int = 2000, seed
     size = len(first.seeds)
     scores = np.stack([arm.by_run for arm in arms])
     redrawn = np.stack([problem_draws(arm, resamples, seed) for arm in arms], axis=1)
-    as_made = np.arange(size)[None]
-    kept, held = (part[0] for part in _on_cuts(scores, as_made))
-    still = _weights(scores, as_made)[0]
+    kept, held = _on_cuts(scores)
+    still = _weights(scores, np.arange(size)[None])[0]
     drawn = _weights(scores, seed_draws(seed, name, first.seeds, resamples))
     draws = [(drawn * scores).sum((1, 2)), (still * redrawn).sum((1, 2)), (drawn * redrawn).sum((1, 2))]
     value = float((still * scores).sum())
@@ -113,22 +112,29 @@ def cuts(size: int) -> Floats:
     return found
 
 
-def _shares(places: Places) -> tuple[Floats, Floats]:
-    """(rows, M, S) shares of each seed among those chosen on, and among those held out."""
-    copies = (places[:, :, None] == np.arange(places.shape[1])).astype(np.float64)
-    out = np.matmul(cuts(places.shape[1]), copies)
-    free = out == 0
-    on = np.where(free, copies.sum(1)[:, None, :], 0.0)
-    on = np.where(on.any(2, keepdims=True), on, free)
-    return on / on.sum(2, keepdims=True), out / out.sum(2, keepdims=True)
+def _copies(places: Places) -> Floats:
+    """(rows, S places, S seeds) 1 where that seed stands there."""
+    return (places[:, :, None] == np.arange(places.shape[1])).astype(np.float64)
 
 
-def _on_cuts(scores: Floats, places: Places) -> tuple[Floats, Floats]:
-    """(rows, M) of the arm chosen on each cut: means on the seeds chosen on, and on those held out."""
-    on, out = _shares(places)
-    means = on @ scores.T
-    best = means.argmax(2)[..., None]
-    return np.take_along_axis(means, best, 2)[..., 0], np.take_along_axis(out @ scores.T, best, 2)[..., 0]
+def _sides(places: Places) -> tuple[Floats, Floats]:
+    """(rows, M, S) how often each seed is chosen on, and its share of what is held out."""
+    copies = _copies(places)
+    cut = cuts(places.shape[1])
+    out = np.matmul(cut, copies)
+    on = np.where(out == 0, copies.sum(1)[:, None, :], 0.0)
+    nothing = on @ np.ones(on.shape[2]) == 0
+    on[nothing] = out[nothing] == 0
+    return on, out / cut[0].sum()
+
+
+def _on_cuts(scores: Floats) -> tuple[Floats, Floats]:
+    """(M,) of the arm chosen on each cut of the study itself: means on the seeds chosen on, and on those held out."""
+    on, out = (side[0] for side in _sides(np.arange(scores.shape[1])[None]))
+    sums = on @ scores.T
+    best = sums.argmax(1)
+    rows = np.arange(len(best))
+    return sums[rows, best] / on.sum(1), (out @ scores.T)[rows, best]
 
 
 def _weights(scores: Floats, places: Places) -> Floats:
@@ -138,6 +144,8 @@ def _weights(scores: Floats, places: Places) -> Floats:
         scores: (A, S) of every arm and seed.
         places: (rows, S) the seed in each place of a draw.
     """
-    on, out = _shares(places)
+    if len(scores) == 1:
+        return _copies(places).mean(1)[:, None]
+    on, out = _sides(places)
     chosen = (on @ scores.T).argmax(2)[:, None, :] == np.arange(len(scores))[:, None]
     return np.asarray(np.matmul(chosen.astype(np.float64), out) / out.shape[1])

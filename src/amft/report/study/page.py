@@ -76,12 +76,15 @@ def _context(study: Study, summary: Mapping[str, Any]) -> dict[str, Any]:
         "regimes": study.regimes,
         "tables": [(split, _scores(study, summary, split)) for split in study.splits],
         "regrets": [_regret(row) for row in summary["regret"].get("rules", ())],
+        "outcome": study.outcome,
+        "by_outcome": [_regret(row) for row in summary["regret_by_outcome"].get("rules", ())],
         "best": summary["regret"].get("best", {}),
         "no_regret": study.grid and not summary["regret"].get("rules"),
         "targets": [_target(row) for row in summary["target"]],
         "near": _near(study, summary),
         "margins": [change(margin) for margin in MARGINS],
         "chance": level(CHANCE),
+        "most": MOST,
         "needed": [
             (row["measure"], row["seeds"], [_seeds(row["needed"][str(margin)]) for margin in MARGINS])
             for row in summary["seeds_needed"]
@@ -169,7 +172,7 @@ def _target(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _seeds(count: int | None) -> str:
-    return f"over {MOST}, or more problems" if count is None else str(count)
+    return f"over {MOST}" if count is None else str(count)
 
 
 def _near(study: Study, summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -39,6 +39,8 @@ class Bench:
 
     study: Study
     split: str
+    outcome: str | None = None
+    """What is compared instead of success."""
     made: dict[tuple[Hashable, ...], Crossed | None] = field(default_factory=dict)
 
     def of(self, rule: str) -> Regrets:
@@ -55,14 +57,17 @@ class Bench:
 
     def best(self, regime: str) -> str | None:
         """The constant with the highest mean, of those with every seed."""
-        tables = {rule: self.study.scores(regime, rule, self.split) for rule in self.study.grid}
+        tables = {rule: self._scores(regime, rule) for rule in self.study.grid}
         full = len(self.study.spec["seeds"])
         means = {rule: float(t.by_run.mean()) for rule, t in tables.items() if t is not None and len(t.seeds) == full}
         return max(means, key=lambda rule: means[rule]) if means else None
 
+    def _scores(self, regime: str, rule: str) -> Scores | None:
+        return self.study.scores(regime, rule, self.split, outcome=self.outcome)
+
     def _gap(self, regime: str, rule: str, seeds: tuple[int, ...]) -> Crossed | None:
-        table = self.study.scores(regime, rule, self.split)
-        if table is None or len(seeds) < LEAST_SEEDS:
+        table = self._scores(regime, rule)
+        if table is None or len(seeds) < LEAST_SEEDS or not set(seeds) <= set(table.seeds):
             return None
         ours = table.only(seeds)
         theirs = self._constants(regime, ours)
@@ -72,21 +77,24 @@ class Bench:
         """The constants that answered the same problems on all these seeds, crossed."""
         key = regime, ours.seeds, ours.clusters
         if key not in self.made:
-            tables = [self.study.scores(regime, rule, self.split) for rule in self.study.grid]
+            tables = [self._scores(regime, rule) for rule in self.study.grid]
             able = [t for t in tables if t and t.clusters == ours.clusters and set(ours.seeds) <= set(t.seeds)]
             self.made[key] = cross([t.only(ours.seeds) for t in able], name=regime) if able else None
         return self.made[key]
 
 
-def regrets(study: Study) -> dict[str, Any]:
+def regrets(study: Study, outcome: str | None = None) -> dict[str, Any]:
     """Crossed regret of every rule, and of every constant, on the headline split; empty without a grid.
+
+    Args:
+        outcome: what the task measures of each answer, instead of success.
 
     Keys: `best` regime -> the constant with the highest mean; `by_regime` one row per regime and rule; `rules` one row
     per rule with `mean` and `worst` over regimes. A rule with fewer than two seeds common to all regimes has neither.
     """
     if not study.grid or not study.splits:
         return {}
-    bench = Bench(study, study.splits[0])
+    bench = Bench(study, study.splits[0], outcome)
     best = {regime: top for regime in study.regimes if (top := bench.best(regime)) is not None}
     by_regime, rules = [], []
     for rule in [*study.rules, *study.grid]:

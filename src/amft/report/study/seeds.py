@@ -1,4 +1,4 @@
-"""How many seeds the study would need: for differences of a few points, and for its target."""
+"""How many seeds a study needs: for differences of a few points, and for its target."""
 
 from __future__ import annotations
 
@@ -64,11 +64,12 @@ def _measures(study: Study) -> dict[str, list[Resampled]]:
     subject, found = study.spec["subject"], {}
     if not study.splits:
         return {}
-    if study.grid:
-        regret = Bench(study, study.splits[0]).of(subject)
+    for outcome in dict.fromkeys([None, study.outcome]) if study.grid else ():
+        regret = Bench(study, study.splits[0], outcome).of(subject)
+        by = f" by {outcome}" if outcome else ""
         if regret.common:
-            found["mean regret"] = [regret.mean]
-            found["worst regret"] = [part.resampled for part in regret.common]
+            found[f"mean regret{by}"] = [regret.mean]
+            found[f"worst regret{by}"] = [part.resampled for part in regret.common]
     baseline = study.spec["baseline"]
     if subject != baseline:
         gaps = [gap for _, gap in paired(study, study.splits[0], subject, baseline)]

@@ -33,8 +33,8 @@ def summarize(study: Study) -> dict[str, Any]:
     """Everything the table and the page show, from the run directories alone.
 
     Keys: `runs` one row per run; `scores` per regime, rule and split; `against` differences to the baseline, the same
-    way and over all regimes; `measured` what the tasks measure besides success; `regret`, `target` and `seeds_needed`;
-    `curves`; `costs`.
+    way and over all regimes; `measured` what the tasks measure besides success; `regret`, `regret_by_outcome`,
+    `target`, `seeds_needed`; `curves`; `costs`.
     """
     regret = regrets(study)
     return clean(
@@ -44,6 +44,7 @@ def summarize(study: Study) -> dict[str, Any]:
             "measured": list(_measured(study)),
             "against": [row for split in study.splits for row in against(study, split)],
             "regret": regret,
+            "regret_by_outcome": regrets(study, study.outcome) if study.outcome else {},
             "target": targets(study, regret),
             "seeds_needed": needed(study),
             "curves": list(_curves(study)),
