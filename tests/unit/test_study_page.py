@@ -32,7 +32,15 @@ def test_the_page_is_self_contained_and_rebuilt_to_the_byte(folder, page, capsys
 
 
 def test_every_part_is_there_with_its_data(page):
-    for title in ("The claims", "Regret", "Success on id", "Success on rule_ood", "How soon", "What it cost"):
+    for title in (
+        "The claims",
+        "Regret",
+        "How many seeds",
+        "Success on id",
+        "Success on rule_ood",
+        "How soon",
+        "What it cost",
+    ):
         assert f"<h2>{title}" in page
     assert page.count("<svg") == page.count("<summary>Data</summary>") == 3 + 2 * 2
     for title in (
@@ -89,15 +97,25 @@ def test_a_claim_fails_when_a_rival_is_ahead_and_holds_when_none_is_near(tmp_pat
 
 def test_a_target_is_judged_and_the_nearest_single_settings_are_named(tmp_path, page):
     # amft: many 0.5 - 0.6, noisy 0.6 - 0.5: mean regret about 0, worst about 0.1; rl has 0.2 in noisy and 0.3 in many
-    folder = write_all(tmp_path / "s", target={"mean": 0.05, "worst": 0.05})
+    folder = write_all(tmp_path / "s", target={"mean": 0.2, "worst": 0.05})
     told = write_study_report(folder).read_text(encoding="utf-8")
-    line = re.sub(r"<[^>]*>", "", re.search(r"<p[^>]*>Target for.*?</p>", told, re.S).group())
+    text = re.sub(r"<[^>]*>", "", told[told.index("<h2>Target") :].split("</section>")[0])
+    assert re.search(r"Mean regret of amft at most \+20\.0, found [^ ]+ \[.*\]: reached\.\n", text)
     assert re.search(
-        r"mean at most \+5\.0, found [^ ]+: reached; worst at most \+5\.0, found \+\d+\.\d: not reached", line
+        r"Worst regret of amft at most \+5\.0, found \+\d+\.\d \[.*\]: the figure is above it, the interval leaves it "
+        r"open\. Were the figure the truth, this many seeds would settle it: (\d+|over 200)",
+        text,
     )
-    assert line.index("fixed-0.5") < line.index("rl")
-    assert "fixed-tuned" not in line
-    assert "Target for" not in page
+    assert text.index("fixed-0.5") < text.index("rl")
+    assert "fixed-tuned" not in text
+    assert "<h2>Target" not in page
+
+
+def test_a_study_of_one_seed_says_why_there_is_no_regret(tmp_path):
+    told = write_study_report(write_all(tmp_path / "s", seeds=[0], tuned={}, target={"mean": 0.1, "worst": 0.1}))
+    text = re.sub(r"<[^>]*>", "", told.read_text(encoding="utf-8"))
+    assert "Not known: a constant is chosen on other seeds" in text
+    assert "Mean regret of amft at most +10.0, found not known: too few seeds to tell." in text
 
 
 def test_with_four_seeds_the_page_does_not_say_better(tmp_path, page):

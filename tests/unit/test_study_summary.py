@@ -1,19 +1,21 @@
+import itertools
 import json
 import math
 
 import numpy as np
 import pytest
-from study_dirs import LEVELS, STEPS, write_all
+from study_dirs import STEPS, write_all
 
 from amft.errors import RunError
-from amft.report.study.against import ALL
+from amft.report.study.against import ALL, paired
 from amft.report.study.curves import goal
 from amft.report.study.load import load_study
-from amft.report.study.significance import WORDS, judge, verdict
+from amft.report.study.regret import Bench
+from amft.report.study.significance import WORDS, judge, settled, verdict
 from amft.report.study.summary import summarize
 from amft.report.study.table import write_table
 from amft.runs import RunDirectory
-from amft.stats import Estimate
+from amft.stats import Estimate, mean_of_strata, seeds_needed, spread
 
 
 @pytest.fixture(scope="module")
@@ -62,31 +64,67 @@ def test_differences_are_paired_with_the_baseline_and_corrected(summary):
     assert both["value"] == pytest.approx(np.mean(parts))
 
 
-def test_regret_is_the_best_constant_minus_the_rule(summary):
+def test_regret_is_that_against_the_constant_chosen_on_other_seeds(whole, summary):
     found = summary["regret"]
     assert found["best"] == {"many": "fixed-0.5", "noisy": "fixed-0"}
-    scores = {(r["regime"], r["rule"]): r["value"] for r in summary["scores"] if r["split"] == "id"}
-    by_hand = {r: [scores["many", "fixed-0.5"] - scores["many", r], scores["noisy", "fixed-0"] - scores["noisy", r]]
-               for r in ("amft", "sft")}  # fmt: skip
-    for rule, gaps in by_hand.items():
-        row = one(found["rules"], rule=rule)
-        assert row["mean"]["value"] == pytest.approx(np.mean(gaps))
-        assert row["worst"]["value"] == pytest.approx(max(gaps))
-    assert one(found["rules"], rule="sft")["worst_regime"] == "noisy"
-    best = one(found["by_regime"], regime="many", rule="fixed-0.5")
-    assert (best["value"], best["low"], best["high"]) == (0.0, 0.0, 0.0)  # a constant minus itself
-    tuned = one(found["rules"], rule="fixed-tuned")["worst"]
-    assert (tuned["value"], tuned["low"], tuned["high"]) == (0.0, 0.0, 0.0)
+    assert {(row["rule"], row["seeds"]) for row in found["rules"]} == {(r, 5) for r in [*whole.rules, *whole.grid]}
+    gaps = {}
+    for regime in whole.regimes:
+        grid = np.array([whole.scores(regime, rule, "id").by_run for rule in whole.grid])
+        ours = whole.scores(regime, "amft", "id").by_run
+        cuts = [list(held) for held in itertools.combinations(range(5), 2)]
+        picked = [max(range(3), key=lambda k, h=held, g=grid: g[k].sum() - g[k, h].sum()) for held in cuts]
+        gaps[regime] = [np.mean(grid[k, h] - ours[h]) for k, h in zip(picked, cuts, strict=True)]
+        row = one(found["by_regime"], regime=regime, rule="amft")
+        assert row["value"] == pytest.approx(np.mean(gaps[regime]))
+        assert row["low"] < row["value"] < row["high"]
+    row = one(found["rules"], rule="amft")
+    assert row["mean"]["value"] == pytest.approx(np.mean(list(gaps.values())))
+    assert row["worst"]["value"] == pytest.approx(np.mean(gaps["noisy"]))  # the worse on every cut
+    assert (row["worst_regime"], one(found["rules"], rule="sft")["worst_regime"]) == ("noisy", "noisy")
+    assert row["worst"]["high"] == one(found["by_regime"], regime="noisy", rule="amft")["high"]
 
 
-def test_crossed_regret_picks_the_constant_on_the_other_seeds(tmp_path):
-    # Two seeds, two constants, one regime; on each seed the constant that is best on the OTHER seed is scored.
-    study = load_study(write_all(tmp_path / "s", LEVELS, regimes={"many": {}}, seeds=[0, 1], grid=[0, 1], tuned={}))
-    grid = {rule: study.scores("many", rule, "id").by_run for rule in ("fixed-0", "fixed-1")}
-    ours = study.scores("many", "amft", "id").by_run
-    picked = [max(grid.values(), key=lambda by_run, other=1 - seed: by_run[other])[seed] for seed in (0, 1)]
-    row = one(summarize(study)["regret"]["by_regime"], rule="amft")
-    assert row["crossed"] == pytest.approx(np.mean(picked) - ours.mean())
+def test_a_rule_that_stopped_early_is_judged_on_its_own_seeds(tmp_path):
+    skip = {(regime, rule, seed) for regime in ("many", "noisy") for rule in ("rl", "fixed-1") for seed in (3, 4)}
+    study = load_study(write_all(tmp_path / "s", skip=skip | {("many", "rl", 2)}))
+    found = summarize(study)["regret"]
+    assert one(found["rules"], rule="amft")["seeds"] == 5  # against the constants that have all five
+    assert one(found["rules"], rule="fixed-1")["seeds"] == 3
+    assert one(found["rules"], rule="rl")["seeds"] == 2
+    assert [one(found["by_regime"], regime=r, rule="rl")["seeds"] for r in ("many", "noisy")] == [2, 3]
+
+
+def test_one_seed_has_no_regret_and_no_count_of_seeds(tmp_path):
+    summary = summarize(load_study(write_all(tmp_path / "s", seeds=[0], tuned={}, target={"mean": 0.1, "worst": 0.1})))
+    assert summary["regret"]["rules"] == summary["regret"]["by_regime"] == summary["seeds_needed"] == []
+    assert [(row["value"], row["judged"]) for row in summary["target"]] == [(None, "few")] * 2
+
+
+def test_a_target_is_settled_only_when_the_whole_interval_is_on_one_side():
+    found = {"value": 0.02, "low": 0.01, "high": 0.03, "seeds": 5}
+    assert settled(found, 0.03) == "reached"
+    assert settled(found, 0.029) == "below"
+    assert settled(found, 0.019) == "above"
+    assert settled(found, 0.01) == "above"
+    assert settled(found, 0.009) == "missed"
+    assert settled(found | {"seeds": 4}, 0.1) == "few"
+    assert settled(found | {"low": None}, 0.1) == "few"
+
+
+def test_seeds_needed_are_those_of_the_spread_seen(whole, summary):
+    row = one(summary["seeds_needed"], measure="success minus sft, all regimes")
+    gaps = [gap for _, gap in paired(whole, "id", "amft", "sft")]
+    assert row["needed"]["0.05"] == seeds_needed(spread(mean_of_strata(gaps)), 0.05, most=200)
+    measures = {row["measure"]: row for row in summary["seeds_needed"]}
+    assert list(measures) == ["mean regret", "worst regret", "success minus sft, all regimes"]
+    for row in measures.values():
+        counts = [math.inf if count is None else count for count in row["needed"].values()]
+        assert counts == sorted(counts, reverse=True)
+    parts = [gap.resampled for gap in Bench(whole, "id").of("amft").common]
+    alone = [seeds_needed(spread(part), 0.03, most=200) for part in parts]
+    assert alone[0] != alone[1]
+    assert measures["worst regret"]["needed"]["0.03"] == max(alone)
 
 
 def test_a_tuned_name_is_what_validation_picks(whole, summary):

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from scipy import special
 
 Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
 Statistic = Callable[[Floats], Floats]
 """Aggregates the scores of runs over the last axis: `mean_of_runs`, `aggregate.iqm`, ..."""
 
@@ -117,17 +118,27 @@ def resample(
         resamples: draws per block.
     """
     runs, clusters = scores.sums.shape
-    chosen = _rng(seed, "seeds", name, scores.seeds).integers(runs, size=(resamples, runs))
-    weights = _problem_draws(seed, scores.clusters, resamples)
-    redrawn = np.asarray((weights @ scores.sums.T) / np.maximum(weights @ scores.counts.T, 1e-300))
+    chosen = seed_draws(seed, name, scores.seeds, resamples)
+    redrawn = problem_draws(scores, resamples, seed)
     blocks = [scores.by_run[chosen], redrawn, np.take_along_axis(redrawn, chosen, 1)]
     value = float(statistic(scores.by_run))
     return Resampled(value, np.concatenate([statistic(block) for block in blocks]), runs, clusters, runs - 1)
 
 
+def seed_draws(seed: int, name: str, seeds: tuple[Hashable, ...], resamples: int) -> Places:
+    """(resamples, S) which of the seeds stands in each place of a draw."""
+    return _rng(seed, "seeds", name, seeds).integers(len(seeds), size=(resamples, len(seeds)))
+
+
+def problem_draws(scores: Scores, resamples: int, seed: int) -> Floats:
+    """(resamples, S) score of each run on each draw of problems."""
+    weights = _drawn_counts(seed, scores.clusters, resamples)
+    return np.asarray((weights @ scores.sums.T) / np.maximum(weights @ scores.counts.T, 1e-300))
+
+
 def mean_of_strata(parts: Sequence[Resampled]) -> Resampled:
     """Their mean, each stratum with the same weight; Satterthwaite's degrees of freedom from the strata's own."""
-    variances = np.array([_inflated(part) for part in parts])
+    variances = np.array([seed_variance(part) for part in parts])
     dfs = np.array([part.seed_df for part in parts])
     below = float((variances[dfs > 0] ** 2 / dfs[dfs > 0]).sum())
     pooled = float(variances.sum()) ** 2 / below if below > 0 else float(dfs.min())
@@ -137,17 +148,6 @@ def mean_of_strata(parts: Sequence[Resampled]) -> Resampled:
         min(part.seeds for part in parts),
         min(part.clusters for part in parts),
         pooled if dfs.min() > 0 else 0.0,
-    )
-
-
-def worst_of_strata(parts: Sequence[Resampled]) -> Resampled:
-    """The largest of them, chosen anew in every draw; the fewest degrees of freedom of any."""
-    return Resampled(
-        max(part.value for part in parts),
-        np.max([part.draws for part in parts], axis=0),
-        min(part.seeds for part in parts),
-        min(part.clusters for part in parts),
-        min(part.seed_df for part in parts),
     )
 
 
@@ -163,7 +163,7 @@ def estimate(found: Resampled, *, level: float = 0.95, limits: tuple[float, floa
     """
     if found.seeds < 2:
         return Estimate(found.value, math.nan, math.nan, math.nan, math.nan, found.seeds, found.clusters)
-    by_seed, by_problem, both = _variances(found)
+    by_seed, by_problem, both = variances(found)
     variance = max(by_seed + by_problem - max(both - by_seed - by_problem, 0.0), by_seed, by_problem)
     if variance <= 1e-24:
         half, p = 1 - ((1 - level) / 2) ** (1 / found.clusters), 1.0
@@ -175,19 +175,20 @@ def estimate(found: Resampled, *, level: float = 0.95, limits: tuple[float, floa
     return Estimate(found.value, low, high, math.sqrt(variance), p, found.seeds, found.clusters)
 
 
-def _variances(found: Resampled) -> tuple[float, float, float]:
-    """(seeds, problems, both), the seeds' part with what the bootstrap over few values loses given back."""
+def variances(found: Resampled) -> tuple[float, float, float]:
+    """Of the draws of (seeds, problems, both), with what the bootstrap over few seeds loses given back."""
     blocks = found.draws.reshape(3, -1).var(axis=1)
     lost = float(blocks[0]) / (found.seeds - 1)
     return float(blocks[0]) + lost, float(blocks[1]), float(blocks[2]) + lost
 
 
-def _inflated(found: Resampled) -> float:
-    return _variances(found)[0] if found.seeds > 1 else 0.0
+def seed_variance(found: Resampled) -> float:
+    """The part of its variance that comes from seeds; 0 for one seed, where none can be seen."""
+    return variances(found)[0] if found.seeds > 1 else 0.0
 
 
 @lru_cache(maxsize=16)
-def _problem_draws(seed: int, labels: tuple[Hashable, ...], resamples: int) -> Floats:
+def _drawn_counts(seed: int, labels: tuple[Hashable, ...], resamples: int) -> Floats:
     """(resamples, C) how often each cluster is drawn; every rule and regime with these problems uses the same."""
     size = len(labels)
     found = _rng(seed, "problems", labels).multinomial(size, np.full(size, 1 / size), size=resamples)

@@ -30,14 +30,15 @@ class Metrics(StrictModel):
     ood: str | None = Field(None, description="the out-of-distribution split; null: none")
     samples: int = Field(1, ge=1, description="answers per test problem; 1 is greedy")
     problems: int | None = Field(None, ge=1, description="test problems per split; null: all")
+    outcome: str | None = Field(None, description="a measure of single answers, in [0, 1], to tell regret by as well")
     pass_at: list[int] = Field(default_factory=list, description="k of pass@k, each at most samples")
 
 
 class Target(StrictModel):
-    """Regret that the subject should stay below, a share in [0, 1]; the page says by how much it is missed."""
+    """Crossed regret that the subject should not exceed, a share; below 0 it is to beat every constant."""
 
-    mean: float = Field(gt=0, le=1, description="mean regret over the regimes")
-    worst: float = Field(gt=0, le=1, description="regret in the worst regime")
+    mean: float = Field(ge=-1, le=1, description="mean regret over the regimes")
+    worst: float = Field(ge=-1, le=1, description="regret in the worst regime")
 
 
 class StudyFile(StrictModel):
@@ -58,13 +59,13 @@ class StudyFile(StrictModel):
         description="name: recipe keys of this regime",
     )
     rules: dict[str, Any] = Field(min_length=1, description="name: rule, or its settings and recipe `settings`")
-    grid: list[float] = Field(default_factory=list, description="constant mu; regret is measured against the best")
+    grid: list[float] = Field(default_factory=list, description="constant mu; regret is measured against them")
     tuned: dict[str, list[str]] = Field(
         default_factory=dict, description="name: rules, of which validation picks one per regime"
     )
     baseline: str = Field(min_length=1, description="the rule that others are compared with")
     subject: str = Field("amft", min_length=1, description="whose claims are judged; without `amft`, the first rule")
-    target: Target | None = Field(None, description="regret the subject should stay below; needs a grid")
+    target: Target | None = Field(None, description="regret the subject should not exceed; needs a grid")
     seeds: list[int] = Field(min_length=1, description="each a run of every regime and rule")
     metrics: Metrics = Field(default_factory=Metrics)
     threads: int = Field(1, ge=1, description="CPU threads of a run")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ...stats import Estimate, estimate, holm, mean_of_strata, probability_of_improvement, resample
+from ...stats import Estimate, Resampled, estimate, holm, mean_of_strata, probability_of_improvement, resample
 from .load import Study
 from .significance import judge
 
@@ -22,18 +22,22 @@ def differences(study: Study, split: str, rivals: Sequence[str], reference: str)
     """(regime, rule, rule minus reference) on the seeds both have; ALL is the mean over regimes both have runs in."""
     for rule in rivals:
         parts = []
-        for regime in study.regimes:
-            ours, theirs = study.scores(regime, rule, split), study.scores(regime, reference, split)
-            if ours is None or theirs is None:
-                continue
-            seeds = [seed for seed in ours.seeds if seed in theirs.seeds]
-            if not seeds or ours.clusters != theirs.clusters:
-                continue
-            gap = resample(ours.only(seeds), name=regime) - resample(theirs.only(seeds), name=regime)
+        for regime, gap in paired(study, split, rule, reference):
             parts.append(gap)
             yield regime, rule, estimate(gap)
         if parts:
             yield ALL, rule, estimate(mean_of_strata(parts))
+
+
+def paired(study: Study, split: str, rule: str, reference: str) -> Iterator[tuple[str, Resampled]]:
+    """(regime, rule minus reference) on the seeds both have, where there are any."""
+    for regime in study.regimes:
+        ours, theirs = study.scores(regime, rule, split), study.scores(regime, reference, split)
+        if ours is None or theirs is None:
+            continue
+        seeds = [seed for seed in ours.seeds if seed in theirs.seeds]
+        if seeds and ours.clusters == theirs.clusters:
+            yield regime, resample(ours.only(seeds), name=regime) - resample(theirs.only(seeds), name=regime)
 
 
 def corrected(found: Sequence[tuple[str, str, Estimate]]) -> dict[tuple[str, str], float]:

@@ -34,6 +34,8 @@ class StudyRun:
     """Test split -> answers of the trained model."""
     base: dict[str, Answers]
     """The same of the model the run began with."""
+    graded: dict[str, dict[str, Answers]]
+    """What the task measures of each answer besides success -> test split -> answers of the trained model."""
     measured: dict[str, dict[str, float]]
     """Test split -> what the task measures besides success, of the trained model: name -> mean over answers."""
     measured_base: dict[str, dict[str, float]]
@@ -70,7 +72,7 @@ class Study:
     """`regime/rule seed n` of the runs that are not there."""
     chosen: dict[tuple[str, str], str]
     """(regime, tuned name) -> the rule that validation picked."""
-    tables: dict[tuple[str, str, str, int | None], Scores | None] = field(default_factory=dict)
+    tables: dict[tuple[str, str, str, int | None, str | None], Scores | None] = field(default_factory=dict)
     """What `scores` has already made."""
 
     @property
@@ -95,22 +97,40 @@ class Study:
         first = self.spec["metrics"]["headline"]
         return sorted(found, key=lambda split: split != first) if first else [*found]
 
+    @property
+    def outcome(self) -> str | None:
+        """The second outcome that regret is told by; None: success alone."""
+        found: str | None = self.spec["metrics"].get("outcome")
+        return found
+
     def of(self, regime: str, rule: str) -> list[StudyRun]:
         """The finished runs of a rule in a regime, by seed."""
         found = [self.runs.get((regime, rule, seed)) for seed in self.spec["seeds"]]
         return [run for run in found if run is not None]
 
-    def scores(self, regime: str, rule: str, split: str, pass_at: int | None = None) -> Scores | None:
+    def scores(
+        self, regime: str, rule: str, split: str, *, pass_at: int | None = None, outcome: str | None = None
+    ) -> Scores | None:
         """Runs by clusters of problems; None when no run is finished.
 
         Args:
             pass_at: k of pass@k instead of the mean over answers.
+            outcome: what the task measures of each answer instead of success; runs without it are left out.
+
+        Raises:
+            RunError: the outcome has values outside [0, 1].
         """
-        key = regime, rule, split, pass_at
+        key = regime, rule, split, pass_at, outcome
         if key not in self.tables:
             value = _mean if pass_at is None else lambda scores: _pass(scores, pass_at)
-            found = [(run.seed, run.answers[split]) for run in self.of(regime, rule) if split in run.answers]
-            self.tables[key] = _table(found, value)
+            own = [
+                (run.seed, run.answers if outcome is None else run.graded.get(outcome, {}))
+                for run in self.of(regime, rule)
+            ]
+            table = _table([(seed, answers[split]) for seed, answers in own if split in answers], value)
+            if outcome is not None and table is not None and not _is_share(table):
+                raise RunError(f"{self.path}: metrics.outcome: {outcome!r} must lie in [0, 1]; name another measure")
+            self.tables[key] = table
         return self.tables[key]
 
 
@@ -156,7 +176,7 @@ def _read(place: Path, regime: str, rule: str, seed: int) -> StudyRun | None:
     mu_steps, mu = run.measured("mix/mu")
     spent = np.nancumsum(_metric(run, "tokens/rollout") + _metric(run, "tokens/demo"))
     return StudyRun(
-        regime, rule, seed, rule, answers, base, _measured(run, "policy"), _measured(run, "base"),
+        regime, rule, seed, rule, answers, base, _graded(run), _measured(run, "policy"), _measured(run, "base"),
         steps.astype(np.float64), validation,
         spent[np.searchsorted(run.steps, steps)], mu_steps.astype(np.float64), mu, _costs(run, validation),
     )  # fmt: skip
@@ -172,6 +192,19 @@ def _answers(run: Run, model: str) -> dict[str, Answers]:
     found: dict[str, Answers] = {}
     for (split, key, problem, _), correct in sorted(rows.items(), key=lambda item: item[0][3]):
         found.setdefault(split, {}).setdefault((key, problem), []).append(correct)
+    return found
+
+
+def _graded(run: Run) -> dict[str, dict[str, Answers]]:
+    rows = {
+        (str(row["split"]), str(row["key"]), row["problem"], row["sample"], name): float(value)
+        for row in run.scores
+        if row.get("model") == "policy"
+        for name, value in (row.get("metrics") or {}).items()
+    }
+    found: dict[str, dict[str, Answers]] = {}
+    for (split, key, problem, _, name), value in sorted(rows.items(), key=lambda item: item[0][3]):
+        found.setdefault(name, {}).setdefault(split, {}).setdefault((key, problem), []).append(value)
     return found
 
 
@@ -241,6 +274,10 @@ def _table(found: Sequence[tuple[int, Answers]], value: Callable[[list[float]], 
             sums[row, place[key]] += value(scores)
             counts[row, place[key]] += 1
     return Scores(sums, counts, tuple(seed for seed, _ in found), tuple(clusters))
+
+
+def _is_share(table: Scores) -> bool:
+    return bool((table.sums >= 0).all() and (table.sums <= table.counts).all())
 
 
 def _mean(scores: list[float]) -> float:

@@ -17,7 +17,8 @@ from ..verdict import change, level
 from .against import ALL, everyone
 from .figures import figures
 from .load import Study, load_study
-from .significance import ENOUGH_SEEDS, WORDS
+from .seeds import CHANCE, MARGINS, MOST
+from .significance import ENOUGH_SEEDS, TARGET_WORDS, WORDS
 from .summary import summarize
 from .table import budget_words, write_table
 
@@ -75,8 +76,19 @@ def _context(study: Study, summary: Mapping[str, Any]) -> dict[str, Any]:
         "regimes": study.regimes,
         "tables": [(split, _scores(study, summary, split)) for split in study.splits],
         "regrets": [_regret(row) for row in summary["regret"].get("rules", ())],
+        "outcome": study.outcome,
+        "by_outcome": [_regret(row) for row in summary["regret_by_outcome"].get("rules", ())],
         "best": summary["regret"].get("best", {}),
-        "target": _target(study, summary),
+        "no_regret": study.grid and not summary["regret"].get("rules"),
+        "targets": [_target(row) for row in summary["target"]],
+        "near": _near(study, summary),
+        "margins": [change(margin) for margin in MARGINS],
+        "chance": level(CHANCE),
+        "most": MOST,
+        "needed": [
+            (row["measure"], row["seeds"], [_seeds(row["needed"][str(margin)]) for margin in MARGINS])
+            for row in summary["seeds_needed"]
+        ],
         "chosen": summary["chosen"],
         "costs": _by_regime(_cost(row) for row in summary["costs"]),
         "reached": _by_regime(_reached(row) for row in summary["curves"] if "tokens_to_level" in row),
@@ -142,29 +154,33 @@ def _claim(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _regret(row: Mapping[str, Any]) -> dict[str, str]:
-    found = {"rule": row["rule"], "worst_regime": row["worst_regime"]}
+    found = {"rule": row["rule"], "worst_regime": row["worst_regime"], "seeds": str(row["seeds"])}
     for kind in ("mean", "worst"):
         found |= {kind: change(row[kind]["value"]), f"{kind}_bounds": _bounds(row[kind], change)}
-        crossed = row[f"{kind}_crossed"]
-        found[f"{kind}_crossed"] = "–" if crossed is None else change(crossed)
     return found
 
 
-def _target(study: Study, summary: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The study's target beside what the subject reached, and the three other single settings of least worst regret."""
-    target, subject = study.spec.get("target"), study.spec["subject"]
-    found = {
-        row["rule"]: {kind: row[kind]["value"] for kind in ("mean", "worst")}
-        for row in summary["regret"].get("rules", ())
-    }
-    if target is None or subject not in found:
-        return None
-    mine = found.pop(subject)
-    single = sorted((rule for rule in found if rule not in study.spec["tuned"]), key=lambda rule: found[rule]["worst"])
+def _target(row: Mapping[str, Any]) -> dict[str, str]:
+    known = row["value"] is not None
     return {
-        "parts": [(kind, change(target[kind]), change(mine[kind]), mine[kind] <= target[kind]) for kind in mine],
-        "near": [(rule, change(found[rule]["worst"]), change(found[rule]["mean"])) for rule in single[:3]],
+        "kind": row["kind"],
+        "target": change(row["target"]),
+        "found": f"{change(row['value'])} {_bounds(row, change)}" if known else "not known",
+        "words": TARGET_WORDS[row["judged"]],
+        "needed": _seeds(row["needed"]) if row["judged"] in ("below", "above", "few") and known else "",
     }
+
+
+def _seeds(count: int | None) -> str:
+    return f"over {MOST}" if count is None else str(count)
+
+
+def _near(study: Study, summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The three other single settings of least worst regret."""
+    rows = summary["regret"].get("rules", ())
+    single = [row for row in rows if row["rule"] not in study.spec["tuned"] and row["rule"] != study.spec["subject"]]
+    single = sorted(single, key=lambda row: row["worst"]["value"])
+    return [(row["rule"], change(row["worst"]["value"]), change(row["mean"]["value"])) for row in single[:3]]
 
 
 def _by_regime(rows: Iterable[dict[str, str]]) -> list[tuple[str, list[dict[str, str]]]]:

@@ -1,95 +1,118 @@
-"""Regret: how much the best constant mu, known in hindsight, scores above a rule.
+"""Regret: how much the constant mu that other seeds would pick scores above a rule.
 
-`hindsight`: the constant with the best mean over all seeds on the very split that is reported. Its score is the best of
-several noisy ones, so regret comes out a little too high; that is unfair to the rules, not to the grid.
-`crossed`: for each seed the constant that is best on the other seeds, scored on this one: without that tilt.
-The interval holds the best constant of each regime where it was found; the worst regime is found anew in every draw.
+Crossed (`stats.selection`): the constant is chosen on two thirds of the seeds and scored, with the rule, on the rest,
+over many such cuts, so that no luck of the choice counts against a rule. Its interval chooses anew in every draw. A
+rule is compared on the seeds it has, with the constants that have them all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
-from ...stats import Resampled, estimate, mean_of_strata, resample, worst_of_strata
+from ...stats import Crossed, Resampled, Scores, cross, estimate, mean_of_strata, worst_crossed
 from .load import Study
 
+LEAST_SEEDS = 2
+"""With fewer no constant can be chosen on other seeds."""
 
-def regrets(study: Study) -> dict[str, Any]:
-    """Regret of every rule, and of every constant, on the headline split; empty without a grid.
 
-    Keys: `best` regime -> the best constant; `by_regime` one row per regime and rule; `rules` one row per rule with
-    `mean` and `worst` over regimes. A rule that lacks a regime or a seed has no mean and no worst.
+@dataclass(frozen=True)
+class Regrets:
+    """The crossed regret of one rule in every regime it has enough seeds in."""
+
+    by_regime: dict[str, Crossed]
+    """Each on all seeds that the rule has there."""
+    common: list[Crossed]
+    """One per regime, on the seeds that the rule has in all of them; empty when there are too few."""
+
+    @property
+    def mean(self) -> Resampled:
+        """Over regimes."""
+        return mean_of_strata([part.resampled for part in self.common])
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The grid of a study on its headline split."""
+
+    study: Study
+    split: str
+    outcome: str | None = None
+    """What is compared instead of success."""
+    made: dict[tuple[Hashable, ...], Crossed | None] = field(default_factory=dict)
+
+    def of(self, rule: str) -> Regrets:
+        """The regrets of a rule, a constant among them."""
+        seeds = {regime: tuple(run.seed for run in self.study.of(regime, rule)) for regime in self.study.regimes}
+        found = {regime: self._gap(regime, rule, own) for regime, own in seeds.items()}
+        shared = tuple(seed for seed in self.study.spec["seeds"] if all(seed in own for own in seeds.values()))
+        common = [self._gap(regime, rule, shared) for regime in seeds]
+        whole = [gap for gap in common if gap is not None]
+        return Regrets(
+            {regime: gap for regime, gap in found.items() if gap is not None},
+            whole if len(whole) == len(seeds) else [],
+        )
+
+    def best(self, regime: str) -> str | None:
+        """The constant with the highest mean, of those with every seed."""
+        tables = {rule: self._scores(regime, rule) for rule in self.study.grid}
+        full = len(self.study.spec["seeds"])
+        means = {rule: float(t.by_run.mean()) for rule, t in tables.items() if t is not None and len(t.seeds) == full}
+        return max(means, key=lambda rule: means[rule]) if means else None
+
+    def _scores(self, regime: str, rule: str) -> Scores | None:
+        return self.study.scores(regime, rule, self.split, outcome=self.outcome)
+
+    def _gap(self, regime: str, rule: str, seeds: tuple[int, ...]) -> Crossed | None:
+        table = self._scores(regime, rule)
+        if table is None or len(seeds) < LEAST_SEEDS or not set(seeds) <= set(table.seeds):
+            return None
+        ours = table.only(seeds)
+        theirs = self._constants(regime, ours)
+        return None if theirs is None else theirs - cross([ours], name=regime)
+
+    def _constants(self, regime: str, ours: Scores) -> Crossed | None:
+        """The constants that answered the same problems on all these seeds, crossed."""
+        key = regime, ours.seeds, ours.clusters
+        if key not in self.made:
+            tables = [self._scores(regime, rule) for rule in self.study.grid]
+            able = [t for t in tables if t and t.clusters == ours.clusters and set(ours.seeds) <= set(t.seeds)]
+            self.made[key] = cross([t.only(ours.seeds) for t in able], name=regime) if able else None
+        return self.made[key]
+
+
+def regrets(study: Study, outcome: str | None = None) -> dict[str, Any]:
+    """Crossed regret of every rule, and of every constant, on the headline split; empty without a grid.
+
+    Args:
+        outcome: what the task measures of each answer, instead of success.
+
+    Keys: `best` regime -> the constant with the highest mean; `by_regime` one row per regime and rule; `rules` one row
+    per rule with `mean` and `worst` over regimes. A rule with fewer than two seeds common to all regimes has neither.
     """
     if not study.grid or not study.splits:
         return {}
-    split, seeds = study.splits[0], study.spec["seeds"]
-    best = {regime: found for regime in study.regimes if (found := _best(study, regime, split, seeds)) is not None}
+    bench = Bench(study, study.splits[0], outcome)
+    best = {regime: top for regime in study.regimes if (top := bench.best(regime)) is not None}
     by_regime, rules = [], []
     for rule in [*study.rules, *study.grid]:
-        gaps = {regime: gap for regime in best if (gap := _gap(study, regime, rule, best[regime], split)) is not None}
-        itself = {regime: best[regime] in (rule, study.chosen.get((regime, rule))) for regime in gaps}
-        crossed = {regime: _crossed(study, regime, rule, split) for regime in gaps}
+        found = bench.of(rule)
         by_regime += [
-            {
-                "regime": regime,
-                "rule": rule,
-                "best": best[regime],
-                **_told(gap, itself[regime]),
-                "crossed": crossed[regime],
-            }
-            for regime, gap in gaps.items()
+            {"regime": regime, "rule": rule, **asdict(estimate(gap.resampled))}
+            for regime, gap in found.by_regime.items()
         ]
-        if len(gaps) == len(study.regimes):
-            rules.append(_over_regimes(rule, gaps, crossed, all(itself.values())))
-    return {"split": split, "best": best, "by_regime": by_regime, "rules": rules}
+        if found.common:
+            rules.append({"rule": rule, **_over_regimes(study.regimes, found)})
+    return {"split": bench.split, "best": best, "by_regime": by_regime, "rules": rules}
 
 
-def _over_regimes(
-    rule: str, gaps: Mapping[str, Resampled], crossed: Mapping[str, float], itself: bool
-) -> dict[str, Any]:
-    parts = list(gaps.values())
+def _over_regimes(regimes: Sequence[str], found: Regrets) -> dict[str, Any]:
+    values = {regime: gap.resampled.value for regime, gap in zip(regimes, found.common, strict=True)}
     return {
-        "rule": rule,
-        "mean": _told(mean_of_strata(parts), itself),
-        "worst": _told(worst_of_strata(parts), itself),
-        "worst_regime": max(gaps, key=lambda regime: gaps[regime].value),
-        "mean_crossed": float(np.mean(list(crossed.values()))),
-        "worst_crossed": float(np.max(list(crossed.values()))),
+        "seeds": found.mean.seeds,
+        "mean": asdict(estimate(found.mean)),
+        "worst": asdict(worst_crossed(found.common)),
+        "worst_regime": max(values, key=lambda regime: values[regime]),
     }
-
-
-def _told(gap: Resampled, itself: bool) -> dict[str, Any]:
-    """The estimate; exactly zero where the rule's runs are those of the best constant itself."""
-    found = asdict(estimate(gap))
-    return found | ({"low": 0.0, "high": 0.0, "error": 0.0} if itself else {})
-
-
-def _best(study: Study, regime: str, split: str, seeds: Sequence[int]) -> str | None:
-    """The constant with the best mean; only those with every seed count."""
-    tables = {rule: study.scores(regime, rule, split) for rule in study.grid}
-    whole = {rule: float(t.by_run.mean()) for rule, t in tables.items() if t is not None and len(t.seeds) == len(seeds)}
-    return max(whole, key=lambda rule: whole[rule]) if whole else None
-
-
-def _gap(study: Study, regime: str, rule: str, best: str, split: str) -> Resampled | None:
-    ours, theirs = study.scores(regime, rule, split), study.scores(regime, best, split)
-    if ours is None or theirs is None or ours.seeds != theirs.seeds:
-        return None
-    return resample(theirs, name=regime) - resample(ours, name=regime)
-
-
-def _crossed(study: Study, regime: str, rule: str, split: str) -> float:
-    """Mean over seeds: score of the constant that is best on the other seeds, minus the rule's; NaN for one seed."""
-    tables = [study.scores(regime, name, split) for name in study.grid]
-    ours = study.scores(regime, rule, split)
-    assert ours is not None
-    grid = np.array([t.by_run for t in tables if t is not None and t.seeds == ours.seeds])
-    if grid.shape[1] < 2:
-        return float("nan")
-    others = grid.sum(1, keepdims=True) - grid
-    picked = grid[others.argmax(0), np.arange(grid.shape[1])]
-    return float((picked - ours.by_run).mean())

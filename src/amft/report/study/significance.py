@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from ...stats import Estimate
 
@@ -10,6 +11,13 @@ ENOUGH_SEEDS = 5
 """With fewer no difference is called anything."""
 ALPHA = 0.05
 WORDS = {"up": "better", "down": "worse", "unclear": "no clear difference", "few": "too few seeds to tell"}
+TARGET_WORDS = {
+    "reached": "reached",
+    "missed": "missed",
+    "below": "the figure is below it, the interval leaves it open",
+    "above": "the figure is above it, the interval leaves it open",
+    "few": "too few seeds to tell",
+}
 
 
 def judge(difference: Estimate, adjusted_p: float, *, more_is_good: bool = True) -> str:
@@ -34,3 +42,17 @@ def verdict(judgements: list[str]) -> str:
     if any(found == "down" for found in judgements):
         return "fails"
     return "holds" if all(found == "up" for found in judgements) else "undecided"
+
+
+def settled(found: Mapping[str, float | None], target: float) -> str:
+    """A key of TARGET_WORDS: `reached` or `missed` only with enough seeds and the whole interval on one side.
+
+    Args:
+        found: `value`, `low`, `high` and `seeds` of what should be at most `target`; None where not known.
+    """
+    value, low, high, seeds = (found[key] for key in ("value", "low", "high", "seeds"))
+    if value is None or low is None or high is None or math.isnan(low) or not seeds or seeds < ENOUGH_SEEDS:
+        return "few"
+    if high <= target or low > target:
+        return "reached" if high <= target else "missed"
+    return "below" if value <= target else "above"

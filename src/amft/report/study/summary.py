@@ -23,6 +23,7 @@ from .claims import claims
 from .curves import goal, horizon, soon
 from .load import Study
 from .regret import regrets
+from .seeds import needed, targets
 
 Rows = list[dict[str, Any]]
 SHARE = (0.0, 1.0)
@@ -32,15 +33,20 @@ def summarize(study: Study) -> dict[str, Any]:
     """Everything the table and the page show, from the run directories alone.
 
     Keys: `runs` one row per run; `scores` per regime, rule and split; `against` differences to the baseline, the same
-    way and over all regimes; `measured` what the tasks measure besides success; `regret`; `curves`; `costs`.
+    way and over all regimes; `measured` what the tasks measure besides success; `regret`, `regret_by_outcome`,
+    `target`, `seeds_needed`; `curves`; `costs`.
     """
+    regret = regrets(study)
     return clean(
         {
             "runs": list(_runs(study)),
             "scores": list(_scores(study)),
             "measured": list(_measured(study)),
             "against": [row for split in study.splits for row in against(study, split)],
-            "regret": regrets(study),
+            "regret": regret,
+            "regret_by_outcome": regrets(study, study.outcome) if study.outcome else {},
+            "target": targets(study, regret),
+            "seeds_needed": needed(study),
             "curves": list(_curves(study)),
             "costs": flagged(costs(study)),
             "claims": claims(study),

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...runs import write_json
 from .load import Study
-from .significance import WORDS
+from .significance import TARGET_WORDS, WORDS
 
 NAMES = {"steps": "steps", "generated": "generated tokens", "trained": "trained tokens", "flops": "FLOPs"}
 
@@ -26,7 +26,7 @@ def lines(study: Study, summary: Mapping[str, Any]) -> Iterator[str]:
     gaps = {(row["split"], row["regime"], row["rule"]): row for row in summary["against"]}
     regret = {(row["regime"], row["rule"]): row for row in summary["regret"].get("by_regime", ())}
     head = ["regime", "rule", "split", "success", "95 %", "seeds", f"vs {study.spec['baseline']}", "95 %", "Holm p", "",
-            "regret", "generated", "trained", "FLOPs", "seconds", "budget"]  # fmt: skip
+            "crossed regret", "generated", "trained", "FLOPs", "seconds", "budget"]  # fmt: skip
     rows = []
     for row in summary["scores"]:
         where = row["regime"], row["rule"]
@@ -45,10 +45,12 @@ def lines(study: Study, summary: Mapping[str, Any]) -> Iterator[str]:
     yield from _aligned([head, *rows])
     if summary["regret"]:
         yield ""
-        yield from _aligned([["rule", "mean regret", "95 %", "worst regret", "95 %", "in", "crossed mean", "worst"], *(
+        yield from _aligned([["rule", "mean regret", "95 %", "worst regret", "95 %", "in", "seeds"], *(
             [row["rule"], _signed(row["mean"]["value"]), _bounds(row["mean"], _signed), _signed(row["worst"]["value"]),
-             _bounds(row["worst"], _signed), row["worst_regime"], _signed(row["mean_crossed"]),
-             _signed(row["worst_crossed"])] for row in summary["regret"]["rules"])])  # fmt: skip
+             _bounds(row["worst"], _signed), row["worst_regime"], str(row["seeds"])]
+            for row in summary["regret"]["rules"])])  # fmt: skip
+    for row in summary["target"]:
+        yield f"target: {row['kind']} regret at most {_signed(row['target'])}: {TARGET_WORDS[row['judged']]}"
     if summary["measured"]:
         yield ""
         yield from _aligned([["regime", "rule", "split", "measured", "before", "after", "seeds"], *(
