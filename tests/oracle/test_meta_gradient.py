@@ -12,7 +12,6 @@ from torch.optim import SGD, Adam, AdamW
 from amft.balance.amft import AMFT
 from amft.balance.weights import Weights
 from amft.meta import MixGrad
-from amft.meta.oracle import adamw, finite_difference, sgd, take_steps, unroll
 
 OPTIMIZERS = {
     "sgd": lambda p: SGD(p, 0.05),

@@ -152,7 +152,7 @@ def test_gac_prior():
         (lambda: Interleave(size=0), "balance.size"),
         (lambda: Interleave(freeze=2.0), "balance.freeze"),
         (lambda: Gac(every=0), "balance.every"),
-        (lambda: Pair(sft=-1.0), "balance.sft"),
+        (lambda: FixedWeights(sft=-1.0), "balance.sft"),
     ],
 )
 def test_mistakes(make, word):

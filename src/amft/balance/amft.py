@@ -116,7 +116,7 @@ class AMFT:
         kind = STEPS[self.mu_update]
         gap = 0.0 if self.entropy == "none" else gap_between(signals.entropy_target, signals[ENTROPY])
         measured = self._measured(signals, gap)
-        gradient, cosine = finite(signals.meta_grad), finite(signals.meta_cos)
+        gradient, cosine = finite_or_none(signals.meta_grad), finite_or_none(signals.meta_cos)
         state, metrics, meta_push = dict(state), {}, 0.0
         gain = finite(signals[DEMO_GAIN]) if self.prior == "graded" and signals.step == 0 else None
         if gain is not None:

@@ -202,7 +202,7 @@ class TrainerState:
         self.run.truncate(-1 if step is None else step)
         return step, [skipped.reason for skipped in newest.skipped]
 
-    def _write_shards(self, shards: Groups) -> dict[str, Path]:
+    def _write_shards(self, shards: TensorGroups) -> dict[str, Path]:
         """Every rank writes its part beside the checkpoint to be; a folder left by a killed save is taken away."""
         folder = self.run.checkpoints / f".{SHARDS}"
 

@@ -278,7 +278,7 @@ class MixGrad:
                 if param.grad is None:
                     raise RuntimeError("after_step needs the gradients of the step: call it before zero_grad")
                 state = {key: local(v) if torch.is_tensor(v) else v for key, v in self._optimizer.state[param].items()}
-                step = Step(local(param), local(param.grad), state, group, self._unborn[i])
+                step = OptimizerStep(local(param), local(param.grad), state, group, self._unborn[i])
                 self._jacobian.push(local(change), step)
 
 

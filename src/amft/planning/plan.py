@@ -37,7 +37,7 @@ class Plan:
     """When it does not fit: settings to change, `peak` bytes with each one alone, and with all up to it."""
 
 
-def plan(
+def plan_step(
     config: AMFTConfig, shape: Shape, device: Device, devices: int, mean: tuple[float, float] | None = None
 ) -> Plan:
     """The plan of a recipe.

@@ -3,15 +3,24 @@
 from .aggregate import holm, iqm, performance_profile, probability_of_improvement
 from .answers import avg_at_k, pass_at_k
 from .bootstrap import Interval, clustered_interval, paired_difference, success_difference, success_interval
-from .crossed import Estimate, Resampled, Scores, estimate, mean_of_runs, mean_of_strata, resample, worst_of_strata
+from .crossed import (
+    ClusteredScores,
+    Estimate,
+    Resampled,
+    estimate,
+    mean_of_runs,
+    mean_of_strata,
+    resample,
+    worst_of_strata,
+)
 from .curves import Reached, area_under_curve, first_reach, reached, seed_mean
 
 __all__ = [
+    "ClusteredScores",
     "Estimate",
     "Interval",
     "Reached",
     "Resampled",
-    "Scores",
     "area_under_curve",
     "avg_at_k",
     "clustered_interval",

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
-Floats = npt.NDArray[np.float64]
+from .aggregate import Floats
+
 Statistic = Callable[[Floats], Floats]
 """Aggregates the scores of runs over the last axis: `mean_of_runs`, `aggregate.iqm`, ..."""
 
@@ -51,7 +51,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
+class ClusteredScores:
     """Answers of S runs to problems in C clusters: `sums` and `counts`, both (S, C), and what the axes are called."""
 
     sums: Floats
@@ -64,10 +64,10 @@ class Scores:
         if self.sums.shape != shape or self.counts.shape != shape or 0 in shape:
             raise ValueError(f"sums {self.sums.shape} and counts {self.counts.shape} must both be {shape}, not empty")
 
-    def only(self, seeds: Sequence[Hashable]) -> Scores:
+    def only(self, seeds: Sequence[Hashable]) -> ClusteredScores:
         """The runs of these seeds, in this order."""
         rows = [self.seeds.index(seed) for seed in seeds]
-        return Scores(self.sums[rows], self.counts[rows], tuple(seeds), self.clusters)
+        return ClusteredScores(self.sums[rows], self.counts[rows], tuple(seeds), self.clusters)
 
     @property
     def by_run(self) -> Floats:
@@ -103,7 +103,12 @@ def mean_of_runs(scores: Floats) -> Floats:
 
 
 def resample(
-    scores: Scores, statistic: Statistic = mean_of_runs, *, name: str = "", resamples: int = 2000, seed: int = 0
+    scores: ClusteredScores,
+    statistic: Statistic = mean_of_runs,
+    *,
+    name: str = "",
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Resampled:
     """A statistic over the runs' scores, and what it would be for other seeds and problems.
 

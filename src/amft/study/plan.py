@@ -77,7 +77,7 @@ def start_run(study: StudyFile, output: Path) -> PlannedRun | None:
     return run
 
 
-def plan(study: StudyFile, output: Path) -> list[PlannedRun]:
+def plan_runs(study: StudyFile, output: Path) -> list[PlannedRun]:
     """Every run of a study, all rules of one regime and seed next to each other; each recipe is checked once.
 
     Raises:

@@ -30,7 +30,7 @@ class TrainResult:
 
     run: Path
     table: list[dict[str, Any]]
-    """Test splits before and after; see `evaluation.score.before_after`."""
+    """Test splits before and after; see `evaluation.score.before_after_rows`."""
     interrupted: str | None = None
     """Name of the signal that stopped the run, or None."""
 

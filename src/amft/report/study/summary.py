@@ -24,7 +24,7 @@ from .curves import goal, horizon, soon
 from .load import Study
 from .regret import regrets
 
-Rows = list[dict[str, Any]]
+TableRows = list[dict[str, Any]]
 SHARE = (0.0, 1.0)
 
 
