@@ -86,7 +86,7 @@ SCHEDULES: dict[str, MethodSpec] = {
     "linear": MethodSpec(
         Ramp,
         {},
-        "mu glides along a straight line",
+        "mu moves along a straight line",
         "house",
         f"{_CONVEX}; mu = start + (stop - start) t / over",
         fixed=frozenset({"shape"}),
@@ -94,7 +94,7 @@ SCHEDULES: dict[str, MethodSpec] = {
     "cosine": MethodSpec(
         Ramp,
         {"shape": "cosine"},
-        "mu glides along half a cosine",
+        "mu moves along half a cosine",
         "house",
         f"{_CONVEX}; mu = stop + (start - stop) (1 + cos(pi t / over)) / 2",
         fixed=frozenset({"shape"}),

@@ -1,8 +1,9 @@
-"""docs/rules.md, written from the registry by `amft rules --markdown`."""
+"""docs/rules.md, written from the registry by `amft rules --markdown`; its text is the template `rules.md.j2`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 _HEAD = """# Rules
@@ -86,43 +87,26 @@ def rules_page(rules: Sequence[Mapping[str, Any]], parts: Sequence[Mapping[str, 
         rules: `balance.describe.describe()`.
         parts: `balance.describe.describe_parts()`.
     """
-    rows = [
-        [
-            f"`{rule['rule']}`",
-            rule["summary"],
-            _code(rule["equation"]),
-            ", ".join(_code(file) for file in rule["files"]),
-            rule["source"],
-            ", ".join(map(_code, rule["needs"])) or "none",
-            _facts(rule),
-            rule["status"] + (f": {rule['unverified']}" if rule["unverified"] else ""),
-        ]
-        for rule in rules
-    ]
-    names = ["rule", "what it does", "equation", "files", "source", "needs", "published; here differs", "status"]
-    chosen = [
-        [
-            _code(part["slot"]),
-            _code(part["part"]),
-            part["summary"],
-            ", ".join(f"{key} {value}" for key, value in part["settings"].items()) or "none",
-            _code(part["file"]),
-        ]
-        for part in parts
-    ]
-    table = _table(["slot", "part", "what it does", "settings", "file"], chosen)
-    return f"{_HEAD}{_table(names, rows)}{_COST}## Parts\n\n{table}{_OWN}"
-
-
-def _facts(rule: Mapping[str, Any]) -> str:
-    found = [rule["published"] or "nothing", f"differs: {rule['deviations']}" if rule["deviations"] else ""]
-    return "; ".join(fact for fact in found if fact)
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters.update(code=_code, codes=_codes, pairs=_pairs, cells=_cells)
+    template = files(__package__).joinpath("rules.md.j2").read_text(encoding="utf-8")
+    return environment.from_string(template).render(rules=rules, parts=parts)
 
 
 def _code(text: str) -> str:
     return f"`{text}`" if text else ""
 
 
-def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [names, ["---"] * len(names), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+def _codes(texts: Sequence[str]) -> str:
+    return ", ".join(map(_code, texts))
+
+
+def _pairs(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
+
+
+def _cells(texts: Sequence[str]) -> str:
+    """The inside of a row of a Markdown table."""
+    return " | ".join(text.replace("|", "\\|") for text in texts)

@@ -19,9 +19,6 @@ from .shape import Shape
 HEADROOM = 0.92
 """Share of a device's memory that can be planned with: allocators leave gaps."""
 
-BYTES = {"float32": 4, "bfloat16": 4, "float64": 8}
-"""Of a master weight."""
-
 
 @dataclass(frozen=True)
 class Plan:

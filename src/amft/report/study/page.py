@@ -22,7 +22,6 @@ from .summary import summarize
 from .table import budget_words, write_table
 
 NO_GAP = {"value": "–", "bounds": "", "words": "", "judged": "unclear"}
-_SETTINGS = ("recipe", "budget", "settings", "cases", "arms", "tuned")
 
 
 def write_study_report(path: str | Path) -> Path:

@@ -24,7 +24,6 @@ from .curves import goal, horizon, soon
 from .load import Study
 from .regret import regrets
 
-TableRows = list[dict[str, Any]]
 SHARE = (0.0, 1.0)
 
 
