@@ -118,7 +118,7 @@ class AMFT:
         measured = self._measured(signals, gap)
         gradient, cosine = finite_or_none(signals.meta_grad), finite_or_none(signals.meta_cos)
         state, metrics, meta_push = dict(state), {}, 0.0
-        gain = finite(signals[DEMO_GAIN]) if self.prior == "graded" and signals.step == 0 else None
+        gain = finite_or_none(signals[DEMO_GAIN]) if self.prior == "graded" and signals.step == 0 else None
         if gain is not None:
             metrics["mix/demo_gain"] = gain
             state["mu"] = max(self.mu_init, gain)

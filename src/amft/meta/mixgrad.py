@@ -17,7 +17,7 @@ from ..signals.base import Observation
 from ..types import RL
 from .inner import TensorLists, inner_products, local
 from .inplace import added_in_place, mix_in_place, or_zeros, placed_like, sum_of
-from .jacobians import IDENTITY, Step, jacobian_of
+from .jacobians import IDENTITY, OptimizerStep, jacobian_of
 
 Buffer: TypeAlias = list["Tensor | None"]
 """One entry per parameter; None where nothing reached it."""
