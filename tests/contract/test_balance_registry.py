@@ -24,6 +24,7 @@ from amft.balance.registry import RULES, build_balance, build_method
 from amft.balance.requirements import Requirements
 from amft.cli.rules_page import rules_page
 from amft.errors import ConfigError
+from amft.signals.shipped import shipped_signals
 
 FREE = {FixedWeights: 1e6, LogSigma: math.exp(4.0) + 1e-9}
 """Rules whose weights need not sum to one, and the largest of each."""
@@ -134,7 +135,7 @@ def test_describe_lists_every_rule_and_is_json():
 
 def test_the_page_is_what_the_registry_says():
     page = Path(__file__).parents[2] / "docs" / "rules.md"
-    assert page.read_text(encoding="utf-8") == rules_page(describe(), describe_parts()), (
+    assert page.read_text(encoding="utf-8") == rules_page(describe(), describe_parts(), shipped_signals().values()), (
         "write it: amft rules --markdown > docs/rules.md"
     )
 

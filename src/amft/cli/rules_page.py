@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -79,20 +79,25 @@ BRIDGE (arXiv 2509.06948) needs a second module and a shadow copy of the policy;
 a micro-batch, so a third branch is one more call in `step/mixing.py` and one more weight in `balance/base.py`.
 """
 
+from ..signals.base import Signal
 
-def rules_page(rules: Sequence[Mapping[str, Any]], parts: Sequence[Mapping[str, Any]]) -> str:
+
+def rules_page(
+    rules: Sequence[Mapping[str, Any]], parts: Sequence[Mapping[str, Any]], signals: Iterable[Signal[Any]]
+) -> str:
     """The page in Markdown.
 
     Args:
         rules: `balance.describe.describe()`.
         parts: `balance.describe.describe_parts()`.
+        signals: the values of `signals.shipped.shipped_signals()`.
     """
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters.update(code=_code, codes=_codes, pairs=_pairs, cells=_cells)
     template = files(__package__).joinpath("rules.md.j2").read_text(encoding="utf-8")
-    return environment.from_string(template).render(rules=rules, parts=parts)
+    return environment.from_string(template).render(rules=rules, parts=parts, signals=signals)
 
 
 def _code(text: str) -> str:

@@ -23,7 +23,7 @@ from ..settings.config import AMFTConfig
 from ..tasks.base import TriesTask
 from ..types import Answer, Row, Sample, Sampling
 
-SUCCESS = 0.5
+SUCCESS_ABOVE = 0.5
 """A reward above this is a success where the scorer does not say what is correct."""
 
 
@@ -227,7 +227,7 @@ def _marked(sample: Sample, answer: Answer, scores: RewardBatch, i: int) -> Samp
         sample,
         text=answer if isinstance(answer, str) else sample.text,
         reward=reward,
-        correct=scores.correct[i] if scores.correct is not None else reward > SUCCESS,
+        correct=scores.correct[i] if scores.correct is not None else reward > SUCCESS_ABOVE,
         outcome=scores.outcomes[i] if scores.outcomes is not None else None,
         reward_parts={name: values[i] for name, values in scores.parts.items()},
         metrics={} if scores.metrics is None else scores.metrics[i],

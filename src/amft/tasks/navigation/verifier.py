@@ -28,7 +28,7 @@ ACTION_BINARY_REWARD: Mapping[str, float] = {name: float(name == "correct") for 
 
 ACTION_REWARDS = {"outcome": ACTION_OUTCOME_REWARD, "binary": ACTION_BINARY_REWARD}
 
-NOTHING = {"landmark": 0.0, "crossing": 0.0, "relation": 0.0, "instruction": 0.0}
+NO_METRICS = {"landmark": 0.0, "crossing": 0.0, "relation": 0.0, "instruction": 0.0}
 
 _WORDS = re.compile(r"\w+")
 _NUMBER = re.compile(r"^\s*\d+\.\s*")
@@ -42,7 +42,7 @@ def judge_action(answer: str, state: WalkState) -> tuple[str, dict[str, float]]:
     """
     parsed = parse_answer(answer)
     if parsed is None or not isinstance(parsed.get("action"), str):
-        return "parse_error", dict(NOTHING)
+        return "parse_error", dict(NO_METRICS)
     observation, instruction = (_words(parsed.get(key)) for key in ("observation", "instruction"))
     gold = state.seen(state.now)
     named = {name for name in state.names if _holds(observation, _words(name))}
