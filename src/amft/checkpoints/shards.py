@@ -21,8 +21,7 @@ from torch.distributed.tensor import DTensor
 
 from ..distributed.ranks import Ranks
 from ..errors import CheckpointError
-
-TensorGroups = dict[str, dict[str, Tensor]]
+from ..tensors import TensorGroups
 
 
 def apart(tensors: Mapping[str, Mapping[str, Tensor]]) -> tuple[TensorGroups, TensorGroups]:

@@ -22,7 +22,7 @@ from ..runs import RunDirectory
 from ..settings.config import AMFTConfig, dotted
 from .checkpoint import load_checkpoint, save_checkpoint
 from .checkpoint_retention import is_resumable, newest_checkpoint, prune
-from .shards import Groups, apart, load_shards, save_shards
+from .shards import apart, load_shards, save_shards
 
 SHARDS = "shards"
 
