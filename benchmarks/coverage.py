@@ -33,10 +33,10 @@ import numpy as np
 from scipy import special
 
 from amft.stats import (
+    ClusteredScores,
     Crossed,
     Estimate,
     Resampled,
-    Scores,
     cross,
     estimate,
     mean_of_strata,
@@ -124,7 +124,7 @@ def measure(rng: np.random.Generator, answers: np.ndarray, down: np.ndarray, dra
     return {**{name: _ends(each) for name, each in found.items()}, **rivals(answers, mean)}
 
 
-def crossed(tables: list[list[Scores]], how: dict[str, Any]) -> list[Crossed]:
+def crossed(tables: list[list[ClusteredScores]], how: dict[str, Any]) -> list[Crossed]:
     """The crossed regret of the rule, per regime."""
     return [
         cross(arms[:CONSTANTS], name=str(r), **how) - cross([arms[RULE]], name=str(r), **how)
@@ -174,8 +174,8 @@ def _t(gaps: np.ndarray) -> tuple[float, float, float]:
     return float(gaps.mean()), float(gaps.mean()) - half, float(gaps.mean()) + half
 
 
-def _table(rows: np.ndarray) -> Scores:
-    return Scores(rows, np.ones_like(rows), tuple(range(len(rows))), tuple(range(rows.shape[1])))
+def _table(rows: np.ndarray) -> ClusteredScores:
+    return ClusteredScores(rows, np.ones_like(rows), tuple(range(len(rows))), tuple(range(rows.shape[1])))
 
 
 def _ends(found: Estimate) -> tuple[float, float, float]:

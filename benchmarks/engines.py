@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from amft.stats.crossed import Scores, estimate, resample
+from amft.stats.crossed import ClusteredScores, estimate, resample
 
 ENGINES = {"decode": ["engine=decode"], "vllm": ["engine=vllm", "engine_options.where=worker"]}
 SETTINGS = [
@@ -42,7 +42,7 @@ def train(folder: Path, engine: str, seed: int) -> Path:
     return run
 
 
-def scores(runs: list[Path], model: str) -> Scores:
+def scores(runs: list[Path], model: str) -> ClusteredScores:
     """Seeds by pairs of numbers."""
     lines = [
         [json.loads(line) for line in (run / "scores.jsonl").read_text(encoding="utf-8").splitlines()] for run in runs
@@ -51,7 +51,7 @@ def scores(runs: list[Path], model: str) -> Scores:
     keys = sorted({row["key"] for run in rows for row in run})
     sums = [[float(sum(row["correct"] for row in run if row["key"] == key)) for key in keys] for run in rows]
     counts = [[float(sum(row["key"] == key for row in run)) for key in keys] for run in rows]
-    return Scores(np.array(sums), np.array(counts), tuple(run.name[-1] for run in runs), tuple(keys))
+    return ClusteredScores(np.array(sums), np.array(counts), tuple(run.name[-1] for run in runs), tuple(keys))
 
 
 def show(folder: Path) -> None:

@@ -230,9 +230,9 @@ def _watched(learner: Any) -> list[list[tuple[int, int]]]:
 def planned(config: Any, shape: Any, mean: tuple[float, float] | None) -> float:
     """What `amft plan --gpu cpu` says."""
     from amft.planning.devices import find_device
-    from amft.planning.plan import plan
+    from amft.planning.plan import plan_step
 
-    return plan(config, shape, find_device("cpu"), 1, mean).memory.peak
+    return plan_step(config, shape, find_device("cpu"), 1, mean).memory.peak
 
 
 def main() -> None:

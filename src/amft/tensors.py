@@ -17,6 +17,9 @@ Reduction: TypeAlias = Literal["token", "sequence", "constant"]
 """`token`: every loss token weighs the same (DAPO). `sequence`: every row weighs the same (GRPO).
 `constant`: a fixed length per row, so that a row's length does not change its tokens' weight (Dr. GRPO)."""
 
+TensorGroups: TypeAlias = dict[str, dict[str, Tensor]]
+"""Group, for example `optimizer` -> name -> tensor; what a checkpoint holds."""
+
 CHUNK_ELEMENTS = 2**24
 """Logits turned into log-probabilities at once: 64 MiB of float32."""
 

@@ -10,11 +10,9 @@ from typing import Any, TypeAlias
 RL, SFT = "rl", "sft"
 """Branches of a step: the one that explores, and the one that imitates; `sft/CLASS` where a rule splits it."""
 
-Part: TypeAlias = dict[str, Any]
-"""A piece of a message: `{"type": "text", "text": "..."}` or `{"type": "image", "image": a PIL image}`."""
-
 Message: TypeAlias = dict[str, Any]
-"""One chat turn: `{"role": "user", "content": C}` with C a string or, as in transformers, a list of parts.
+"""One chat turn: `{"role": "user", "content": C}` with C a string or, as in transformers, a list of parts,
+`{"type": "text", "text": "..."}` or `{"type": "image", "image": a PIL image}`.
 
 A conversation has at most one image, in its first message.
 """

@@ -17,15 +17,16 @@ from given_signals import given_signals
 from amft.balance.amft import AMFT
 from amft.balance.base import Balance
 from amft.balance.describe import describe, describe_parts
-from amft.balance.fixed import Fixed, Pair
+from amft.balance.fixed import Fixed, FixedWeights
 from amft.balance.log_sigma import LogSigma
 from amft.balance.method import PARTS
 from amft.balance.registry import RULES, build_balance, build_method
 from amft.balance.requirements import Requirements
 from amft.cli.rules_page import rules_page
 from amft.errors import ConfigError
+from amft.signals.shipped import shipped_signals
 
-FREE = {Pair: 1e6, LogSigma: math.exp(4.0) + 1e-9}
+FREE = {FixedWeights: 1e6, LogSigma: math.exp(4.0) + 1e-9}
 """Rules whose weights need not sum to one, and the largest of each."""
 FOLDERS = ("balance", "demo_mixing", "weighting")
 HOSTILE = (None, math.nan, math.inf, -math.inf, 1e30, -1e30, 1e308, -1e308, 0.0)
@@ -99,7 +100,7 @@ def test_state_survives_json(spec):
 
 @each_rule
 @pytest.mark.parametrize("seed", range(5))
-def test_hostile_signals_stay_in_bounds(spec, seed):
+def test_adversarial_signals_stay_in_bounds(spec, seed):
     rule = build_balance(spec)
     low, high = getattr(rule, "mu_min", 0.0), getattr(rule, "mu_max", FREE.get(type(rule), 1.0))
     cap = getattr(rule, "max_change", math.inf)
@@ -134,7 +135,7 @@ def test_describe_lists_every_rule_and_is_json():
 
 def test_the_page_is_what_the_registry_says():
     page = Path(__file__).parents[2] / "docs" / "rules.md"
-    assert page.read_text(encoding="utf-8") == rules_page(describe(), describe_parts()), (
+    assert page.read_text(encoding="utf-8") == rules_page(describe(), describe_parts(), shipped_signals().values()), (
         "write it: amft rules --markdown > docs/rules.md"
     )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from amft.study.file import read_study
-from amft.study.plan import plan, start_run
+from amft.study.plan import plan_runs, start_run
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted(path for path in (ROOT / "benchmarks" / "tasks").glob("*.yaml") if "_run" not in path.stem)
@@ -16,7 +16,7 @@ BUDGET = {"max_steps", "num_prompts", "num_generations", "num_demos", "learning_
 def test_a_study_can_be_planned(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     study = read_study(path)
-    runs = plan(study, tmp_path / "runs")
+    runs = plan_runs(study, tmp_path / "runs")
     assert len(runs) == len(study.arms) * len(study.seeds)
     assert {run.rule for run in runs} == {"sft", "rl", "amft"}
     recipes = [run.load() for run in runs]
@@ -34,4 +34,4 @@ def test_pictures_begin_with_a_model_that_sees(path: Path, tmp_path: Path, monke
     first = start_run(study, tmp_path / "runs")
     assert first is not None
     assert first.load().balance["rule"] == "sft"
-    assert {run.load().model for run in plan(study, tmp_path / "runs")} == {str(tmp_path / "runs" / "start")}
+    assert {run.load().model for run in plan_runs(study, tmp_path / "runs")} == {str(tmp_path / "runs" / "start")}

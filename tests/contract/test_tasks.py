@@ -39,7 +39,7 @@ def options(name: str, folder: Path) -> dict[str, Any]:
 def test_a_task_keeps_its_promises(name: str, tmp_path: Path) -> None:
     task = build_task(name, **options(name, tmp_path))
     assert isinstance(task, Task)
-    rows = check_task(task, problems=12, hostile=40)
+    rows = check_task(task, problems=12, adversarial=40)
     assert [row["split"] for row in rows] == list(task.splits)
 
 
@@ -49,7 +49,7 @@ def test_a_task_keeps_its_promises_with_three_tries(name: str) -> None:
         return
     task = build_task(name, max_attempts=3)
     assert isinstance(task, TriesTask)
-    check_task(task, problems=3, hostile=20)
+    check_task(task, problems=3, adversarial=20)
 
 
 @pytest.mark.parametrize("name", TASKS)

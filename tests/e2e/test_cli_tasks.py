@@ -37,7 +37,7 @@ def test_mistakes_are_one_line(arguments: list[str], parts: list[str], capsys: p
 
 
 def test_check_prints_one_row_per_split(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["tasks", "check", "general_points", "--problems", "2", "--hostile", "10"]) == 0
+    assert main(["tasks", "check", "general_points", "--problems", "2", "--adversarial", "10"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["split", "problems", "keys", "digest"]
     assert "train" in lines[1]

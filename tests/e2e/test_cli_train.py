@@ -51,9 +51,9 @@ def test_facts_first_then_table_and_report(trained: Any, capsys: pytest.CaptureF
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["recipe", "general_points"]
     assert lines[lines.index("held-out success [95 % interval]") + 1 :] == [
-        "split     before              after                   answers  hands",
-        "id        10.0 % [5.0, 15.0]  50.0 % [40.0, 60.0]         128     96",
-        "rule_ood  0.0 % [0.0, 0.0]    100.0 % [100.0, 100.0]        8      8",
+        "split     before              after                   answers  clusters",
+        "id        10.0 % [5.0, 15.0]  50.0 % [40.0, 60.0]         128        96",
+        "rule_ood  0.0 % [0.0, 0.0]    100.0 % [100.0, 100.0]        8         8",
         "",
         "report: runs/x/report.html",
     ]

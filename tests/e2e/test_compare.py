@@ -18,7 +18,7 @@ from amft.checkpoints.checkpoint_retention import final_checkpoint
 from amft.cli import main
 from amft.runs import RunDirectory
 from amft.study.file import read_study
-from amft.study.plan import plan
+from amft.study.plan import plan_runs
 
 STUDY = """
 recipe: general_points
@@ -49,10 +49,12 @@ def table(folder: str) -> Any:
 
 def straight(folder: str) -> None:
     """The same runs, one after the other in this process, then the table."""
-    for run in plan(read_study("study.yaml"), Path(folder)):
+    for run in plan_runs(read_study("study.yaml"), Path(folder)):
         settings = [word for setting in run.settings for word in ("--set", setting)]
         assert main(["train", run.recipe, *settings, "--output-dir", str(run.path)]) == 0
-    whole = {run.path: (size(run.path), kept_model(run.path)) for run in plan(read_study("study.yaml"), Path(folder))}
+    whole = {
+        run.path: (size(run.path), kept_model(run.path)) for run in plan_runs(read_study("study.yaml"), Path(folder))
+    }
     assert main(["compare", "study.yaml", "--output", folder]) == 0
     for path, (before, model) in whole.items():
         assert size(path) < before / 3  # three models and their optimizers were there

@@ -12,7 +12,7 @@ import torch
 from amft.cli import main
 from amft.data.rewards import TaskReward
 from amft.errors import ConfigError
-from amft.evaluation.score import means
+from amft.evaluation.score import mean_scores
 from amft.settings.config import AMFTConfig
 from amft.tasks.registry import build_task
 from amft.training.trainer import AMFTTrainer
@@ -116,4 +116,4 @@ def test_one_try_in_an_episode_scores_as_before() -> None:
     expert = task.demonstrate(problem)
     found = TaskReward(task).score([{"problem": problem}], [[expert]], [[1]])
     assert (found.rewards, found.correct) == ([5.0], [True])
-    assert means([{"metrics": metrics} for metrics in found.metrics or []]) == {"attempts": 1.0}
+    assert mean_scores([{"metrics": metrics} for metrics in found.metrics or []]) == {"attempts": 1.0}

@@ -28,7 +28,7 @@ LOSSES = {
 
 @cache
 def pool() -> GradingPool:
-    return GradingPool(LIMITS, ["hostile_judges"])
+    return GradingPool(LIMITS, ["adversarial_judges"])
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Hostile:
         kind = list(LOSSES)[len(self.calls) % len(LOSSES)]
         start = time.monotonic()
         judges = [kind if i == 1 else "length" for i in range(len(answers))]
-        results = pool().run("hostile_judges:either", list(zip(judges, answers, strict=True)))
+        results = pool().run("adversarial_judges:either", list(zip(judges, answers, strict=True)))
         graded = [
             abstain(r.outcome, r.why) if isinstance(r, Failure) else Grade("graded", float(r), r > 0) for r in results
         ]
@@ -75,7 +75,7 @@ def test_training_goes_on(tiny_directory: Path, tmp_path: Path, monkeypatch: pyt
         sample_steps=1, balance={"rule": "amft", "meta_skip": 0},
     )  # fmt: skip
     Hostile.calls.clear()
-    pool().run("hostile_judges:pid", [()])
+    pool().run("adversarial_judges:pid", [()])
     AMFTTrainer(str(tiny_directory), config, task=Hostile()).train()
     pool().close()
     assert len(Hostile.calls) >= steps

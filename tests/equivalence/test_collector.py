@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from amft.data.rewards import Scores
+from amft.data.rewards import RewardBatch
 from amft.settings.config import AMFTConfig
 from amft.tasks.registry import build_task
 from amft.training.trainer import AMFTTrainer
@@ -16,7 +16,7 @@ class SometimesFlat:
         del texts
         dead = [row["problem"].key.encode()[-1] % 2 == 0 for row in rows]
         rewards = [0.0 if flat else float(ids[0] % 2) for flat, ids in zip(dead, completion_ids, strict=True)]
-        return Scores(rewards, {"odd": rewards})
+        return RewardBatch(rewards, {"odd": rewards})
 
 
 def trainer(base, directory, **changes):

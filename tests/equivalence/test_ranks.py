@@ -67,7 +67,7 @@ def rank_of_four(rank: int, base: Path, out: Path) -> None:
         run(base, out / f"{layout}-4-{rows}", parallel=layout, micro_batch_size=rows)
     pair = dist.new_group([0, 1])
     if rank < 2:
-        parallel.join = lambda timeout: Ranks(pair)
+        parallel.join_ranks = lambda timeout: Ranks(pair)
         for layout, rows in LAYOUTS:
             run(base, out / f"{layout}-2-{rows}", parallel=layout, micro_batch_size=rows)
         for layout in ("ddp", "fsdp2"):
@@ -76,13 +76,13 @@ def rank_of_four(rank: int, base: Path, out: Path) -> None:
         for name, changes in OPTIONS.items():
             run(base, out / name, **{"parallel": "fsdp2", **changes})
         head.WIDE, tensors.CHUNK_ELEMENTS = 4096, 2**24
-        parallel.join = lambda timeout: Ranks(dist.group.WORLD)
+        parallel.join_ranks = lambda timeout: Ranks(dist.group.WORLD)
     self_alone = [dist.new_group([other]) for other in range(4)][rank]
     if rank == 0:
-        parallel.join = lambda timeout: Ranks(self_alone)
+        parallel.join_ranks = lambda timeout: Ranks(self_alone)
         run(base, out / "fsdp2-1", parallel="fsdp2")
     dist.barrier()
-    parallel.join = lambda timeout: Ranks(dist.group.WORLD)
+    parallel.join_ranks = lambda timeout: Ranks(dist.group.WORLD)
     if rank == 0:
         for saved in ("fsdp2-2-64", "ddp-2-64"):
             cut(out / saved, out / f"{saved}-on-4")

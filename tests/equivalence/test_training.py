@@ -40,11 +40,11 @@ class OddReward:
     """Odd token ids are good: dense, so that every group of random answers has an advantage."""
 
     def score(self, rows, texts, completion_ids):
-        from amft.data.rewards import Scores
+        from amft.data.rewards import RewardBatch
 
         del rows, texts
         rewards = [sum(token % 2 for token in ids) / len(ids) for ids in completion_ids]
-        return Scores(rewards, {"odd": rewards})
+        return RewardBatch(rewards, {"odd": rewards})
 
 
 def parameters(built):

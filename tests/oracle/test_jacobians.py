@@ -11,7 +11,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from amft.balance.weights import Weights
 from amft.errors import OptimizerError
-from amft.meta import JACOBIANS, MixGrad, Step, register_jacobian
+from amft.meta import JACOBIANS, MixGrad, OptimizerStep, register_jacobian
 
 LR = 0.01
 CASES = {
@@ -150,8 +150,8 @@ def test_bfloat16_is_pushed_in_float32():
     d, state = torch.randn(64, generator=generator).mul(1e-3).bfloat16(), optimizer.state[p]
     wide, wide_state = d.double(), {key: value.double() for key, value in state.items()}
     group = optimizer.param_groups[0]
-    JACOBIANS[AdamW].push(d, Step(p.detach(), p.grad, state, group, first=False))
-    JACOBIANS[AdamW].push(wide, Step(p.detach().double(), p.grad.double(), wide_state, group, first=False))
+    JACOBIANS[AdamW].push(d, OptimizerStep(p.detach(), p.grad, state, group, first=False))
+    JACOBIANS[AdamW].push(wide, OptimizerStep(p.detach().double(), p.grad.double(), wide_state, group, first=False))
     assert d.dtype == torch.bfloat16
     assert float(((d.double() - wide) / wide).abs().max()) < 1.01 * 2**-8
 

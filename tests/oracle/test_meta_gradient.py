@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from given_signals import given_signals
+from meta_oracle import adamw, finite_difference, sgd, take_steps, unroll
 from torch.func import functional_call
 from torch.nn.functional import mse_loss
 from torch.optim import SGD, Adam, AdamW
@@ -12,7 +13,6 @@ from torch.optim import SGD, Adam, AdamW
 from amft.balance.amft import AMFT
 from amft.balance.weights import Weights
 from amft.meta import MixGrad
-from amft.meta.oracle import adamw, finite_difference, sgd, take_steps, unroll
 
 OPTIMIZERS = {
     "sgd": lambda p: SGD(p, 0.05),

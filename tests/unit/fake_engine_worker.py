@@ -1,4 +1,4 @@
-"""A worker whose engine is a line of arithmetic, so that what goes over the wire can be tested without vLLM."""
+"""A worker whose engine is a line of arithmetic, so that what goes over the connection can be tested without vLLM."""
 
 import os
 import time

@@ -4,7 +4,7 @@ import pytest
 
 from amft.errors import TaskError
 from amft.study.file import read_study
-from amft.study.plan import plan, start_run
+from amft.study.plan import plan_runs, start_run
 from amft.tasks.base import demonstrated
 from amft.tasks.registry import build_task
 
@@ -91,7 +91,7 @@ def test_a_task_file_that_is_none_is_one_line(tmp_path):
 def test_the_shipped_studies_can_be_planned(name, regimes, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     study = read_study(ROOT / "benchmarks" / "balance" / f"{name}.yaml")
-    runs = plan(study, tmp_path)
+    runs = plan_runs(study, tmp_path)
     assert len(study.cases) == regimes
     assert len(runs) == regimes * len(study.arms) * len(study.seeds)
     assert start_run(study, tmp_path).load().balance == {"rule": "sft"}

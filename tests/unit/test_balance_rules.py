@@ -7,7 +7,7 @@ import math
 import pytest
 from given_signals import given_signals
 
-from amft.balance.fixed import Fixed, Pair
+from amft.balance.fixed import Fixed, FixedWeights
 from amft.balance.gac import Gac
 from amft.balance.interleave import Interleave
 from amft.balance.log_sigma import LogSigma
@@ -65,7 +65,7 @@ def test_chord_reward():
 
 
 def test_pair_is_free():
-    assert Pair(2.0, 0.5).update({}, given_signals(0, 1))[0] == Weights(sft=2.0, rl=0.5)
+    assert FixedWeights(2.0, 0.5).update({}, given_signals(0, 1))[0] == Weights(sft=2.0, rl=0.5)
 
 
 def test_log_sigma_takes_two_steps():
@@ -152,7 +152,7 @@ def test_gac_prior():
         (lambda: Interleave(size=0), "balance.size"),
         (lambda: Interleave(freeze=2.0), "balance.freeze"),
         (lambda: Gac(every=0), "balance.every"),
-        (lambda: Pair(sft=-1.0), "balance.sft"),
+        (lambda: FixedWeights(sft=-1.0), "balance.sft"),
     ],
 )
 def test_mistakes(make, word):

@@ -16,7 +16,7 @@ from amft.errors import DataError
 from amft.evaluation.answers import answer
 from amft.evaluation.score import summary
 from amft.models.tokenizer import train_tokenizer
-from amft.rollout.multi_turn import converse
+from amft.rollout.multi_turn import multi_turn_rollouts
 from amft.tasks.general_points import GeneralPoints, GeneralPointsVL
 from amft.types import Problem, Sample, Sampling
 
@@ -146,7 +146,7 @@ class Scripted:
 
 def play(tokenizer: Any, sampler: Scripted, task: GeneralPoints, **sampling: int) -> list[Transcript]:
     prompt = encode_prompt(tokenizer, task.prompt(PROBLEM))
-    return converse(
+    return multi_turn_rollouts(
         sampler, tokenizer, task, [{"problem": PROBLEM}], [prompt],
         sampling=Sampling(n=2, **sampling), generator=torch.Generator(),
     )  # fmt: skip
@@ -197,7 +197,7 @@ def test_a_given_beginning_is_part_of_the_first_answer_only(tokenizer: Any) -> N
     task, begun = GeneralPoints(max_attempts=2), plain(tokenizer, '{"cards":')
     sampler = Scripted(tokenizer, ["5}", "6}"], ["7}", "8}"])
     prompt = encode_prompt(tokenizer, task.prompt(PROBLEM))
-    found = converse(
+    found = multi_turn_rollouts(
         sampler, tokenizer, task, [{"problem": PROBLEM}], [prompt], [begun],
         sampling=Sampling(n=2), generator=torch.Generator(),
     )  # fmt: skip

@@ -9,10 +9,10 @@ import pytest
 
 from amft.tasks.general_points import GeneralPoints
 from amft.tasks.general_points.rules import TEN
-from amft.tasks.general_points.search import MAX_VALUE, MAX_WRONG, reaches, trail, tries
+from amft.tasks.general_points.search import MAX_RESULT, MAX_WRONG, reaches, search_tries, trail
 from amft.tasks.general_points.solver import difficulty, number, solutions
 from amft.tasks.general_points.splits import hands_of
-from amft.tasks.general_points.verifier import evaluate, tokenize
+from amft.tasks.general_points.verifier import formula_value, tokenize
 
 
 def replay(numbers, steps):
@@ -22,7 +22,7 @@ def replay(numbers, steps):
         operation, *listed = step.removesuffix(":no").split(":")
         formula, result = operation.split("=")
         a, b = (int(token) for token in tokenize(formula) if token.isdigit())
-        assert evaluate(tokenize(formula)) == int(result) <= MAX_VALUE
+        assert formula_value(tokenize(formula)) == int(result) <= MAX_RESULT
         if listed:
             began = left
         rest = list(left)
@@ -68,10 +68,10 @@ def test_what_fractions_alone_reach_has_no_trail():
 
 def test_tries_are_every_operation_once():
     # 2 and 6 and 6: two pairs that differ, the second one of equal numbers.
-    assert sorted(t.step for t in tries([number(6), number(2), number(6)])) == sorted(
+    assert sorted(t.step for t in search_tries([number(6), number(2), number(6)])) == sorted(
         ["6+2=8", "6-2=4", "6*2=12", "6/2=3", "6+6=12", "6-6=0", "6*6=36", "6/6=1"]
     )
-    (division,) = (t for t in tries([number(8), number(5), number(4)]) if "/" in t.step)
+    (division,) = (t for t in search_tries([number(8), number(5), number(4)]) if "/" in t.step)
     assert str(division) == "8/4=2:2,5"
     assert division.left[0].value == Fraction(2)
 
@@ -97,6 +97,6 @@ def test_demonstrations_are_right_and_drawn_from_the_problem_alone(split):
 def test_a_quarter_of_the_first_operations_lead_to_24():
     # The figure of docs/results.md, over all solvable hands that whole values solve: what makes a short search enough.
     hands = [tuple(sorted(TEN.values(h))) for side in ("test", "train") for h in hands_of(side, TEN, 4, 24)]
-    options = [tries([number(n) for n in hand]) for hand in hands if reaches(hand, 24)]
+    options = [search_tries([number(n) for n in hand]) for hand in hands if reaches(hand, 24)]
     shares = [sum(option.leads_to(24) for option in row) / len(row) for row in options]
     assert round(sum(shares) / len(shares), 2) == 0.27

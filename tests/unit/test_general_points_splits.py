@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from amft.tasks.general_points.rules import ORDINAL, TEN, VARIED, hands, has_face
-from amft.tasks.general_points.splits import hands_of, held_out_values, key, side, side_of
+from amft.tasks.general_points.splits import hands_of, held_out_values, key, side, side_of_numbers
 from amft.tasks.general_points.task import TRAIN_RULES, GeneralPoints
 
 SIDES = ("test", "val", "meta", "train")
@@ -22,8 +22,8 @@ def shown(split, rule, face_needed=False):
 def test_hash_values_are_pinned():
     # A change of these lines is a new version of the task.
     pinned = {(4, 6, 8, 10): "test", (1, 5, 5, 5): "test", (3, 3, 8, 8): "train", (2, 3, 10, 10): "train"}
-    assert {values: side_of(values) for values in pinned} == pinned
-    assert side_of([10, 8, 6, 4]) == "test"
+    assert {values: side_of_numbers(values) for values in pinned} == pinned
+    assert side_of_numbers([10, 8, 6, 4]) == "test"
     assert [len(hands_of(name, TEN, 4, 24)) for name in SIDES] == [238, 111, 59, 828]
     assert len(hands_of("test", ORDINAL, 4, 24, True)) == 130
 
@@ -83,13 +83,13 @@ def test_held_out_values_cover_the_reported_splits():
 
 def test_a_hand_whose_pips_and_values_disagree_has_no_side():
     rule = next(r for r in VARIED if r.name == "all-2")
-    mixed = [h for h in hands(4) if has_face(h) and side_of(TEN.values(h)) != side_of(rule.values(h))]
+    mixed = [h for h in hands(4) if has_face(h) and side_of_numbers(TEN.values(h)) != side_of_numbers(rule.values(h))]
     assert mixed
     assert all(side(hand, rule) is None for hand in mixed)
 
 
 def test_equal_pips_are_on_one_side():
-    assert side(("3", "8", "10", "J")) == side(("3", "8", "Q", "K")) == side_of([3, 8, 10, 10])
+    assert side(("3", "8", "10", "J")) == side(("3", "8", "Q", "K")) == side_of_numbers([3, 8, 10, 10])
 
 
 def test_key_ignores_order():

@@ -11,8 +11,9 @@ import pytest
 
 from amft.errors import TaskError
 from amft.tasks.base import TriesTask, tries
+from amft.tasks.episode import FEEDBACK_LEVELS
 from amft.tasks.general_points import GeneralPoints
-from amft.tasks.general_points.feedback import LEVELS, REASONS
+from amft.tasks.general_points.feedback import FORMULA_REASONS
 from amft.tasks.general_points.rules import BASES, RANKS, TEN, has_face
 from amft.tasks.general_points.solver import solutions, solvable
 from amft.tasks.general_points.splits import side
@@ -50,7 +51,10 @@ def test_detailed_feedback_names_the_fault(given: str, details: str) -> None:
 
 
 def test_levels_say_more_and_more() -> None:
-    said = {level: GeneralPoints(max_attempts=2, feedback_level=level).feedback(PROBLEM, [WRONG]) for level in LEVELS}
+    said = {
+        level: GeneralPoints(max_attempts=2, feedback_level=level).feedback(PROBLEM, [WRONG])
+        for level in FEEDBACK_LEVELS
+    }
     assert said == {
         "none": "Answer again.",
         "binary": "That is not right. Answer again.",
@@ -99,7 +103,7 @@ def test_every_outcome_has_a_reason() -> None:
         "wrong_numbers",
         "wrong_value",
     )
-    assert set(REASONS) == set(outcomes)
+    assert set(FORMULA_REASONS) == set(outcomes)
 
 
 def test_v1_is_what_it_was() -> None:

@@ -1,4 +1,4 @@
-"""The verdict on hostile and friendly answers; the defects of the original (G1-G6) named one by one."""
+"""The verdict on adversarial and friendly answers; the defects of the original (G1-G6) named one by one."""
 
 import ast
 import builtins
@@ -15,7 +15,12 @@ from hypothesis import strategies as st
 
 from amft.tasks import answer_object
 from amft.tasks.general_points import verifier
-from amft.tasks.general_points.verifier import BINARY_REWARD, OUTCOME_REWARD, grade, judge
+from amft.tasks.general_points.verifier import (
+    FORMULA_BINARY_REWARD,
+    FORMULA_OUTCOME_REWARD,
+    grade_formula,
+    judge_formula,
+)
 
 CARDS, NUMBERS = ["8", "3", "J", "10"], [8, 3, 10, 10]
 RIGHT = "(10-10+3)*8"
@@ -29,7 +34,7 @@ GOOD = answer(RIGHT)
 
 
 def outcome(text, cards=CARDS, numbers=NUMBERS, target=24):
-    return judge(text, cards, numbers, target)[0]
+    return judge_formula(text, cards, numbers, target)[0]
 
 
 @pytest.mark.parametrize(
@@ -44,14 +49,14 @@ def outcome(text, cards=CARDS, numbers=NUMBERS, target=24):
     ],
 )
 def test_outcomes_and_both_reward_tables(text, expected, reward):
-    found = grade(text, CARDS, NUMBERS, 24, "outcome")
+    found = grade_formula(text, CARDS, NUMBERS, 24, "outcome")
     assert (found.outcome, found.reward, found.correct) == (expected, reward, expected == "correct")
-    assert grade(text, CARDS, NUMBERS, 24, "binary").reward == float(expected == "correct")
+    assert grade_formula(text, CARDS, NUMBERS, 24, "binary").reward == float(expected == "correct")
 
 
 def test_the_tables_list_the_same_outcomes_in_the_order_of_the_checks():
     order = ["parse_error", "wrong_cards", "illegal_syntax", "wrong_numbers", "wrong_value", "correct"]
-    assert list(OUTCOME_REWARD) == list(BINARY_REWARD) == order
+    assert list(FORMULA_OUTCOME_REWARD) == list(FORMULA_BINARY_REWARD) == order
 
 
 @pytest.mark.parametrize(
@@ -72,7 +77,9 @@ def test_the_first_failed_check_names_the_outcome(formula, expected):
 def test_g1_valid_json_and_bare_numbers_are_read():
     assert outcome('{"cards": ["8","3","J","10"], "number": [8,3,10,10], "formula": "(10-10+3)*8"}') == "correct"
     assert outcome("{'cards': ['8','3','J','10'], 'number': [8,3,10,10], 'formula': '(10-10+3)*8=24',}") == "correct"
-    _, info = judge('{"cards": [8,3,"J",10], "number": ["8","3","10","10"], "formula": "1"}', CARDS, NUMBERS, 24)
+    _, info = judge_formula(
+        '{"cards": [8,3,"J",10], "number": ["8","3","10","10"], "formula": "1"}', CARDS, NUMBERS, 24
+    )
     assert (info["cards_right"], info["numbers_right"]) == (True, True)
 
 
@@ -136,11 +143,11 @@ def test_white_space_does_not_join_digits():
 
 def test_g4_penalties_do_not_add_up():
     worst = answer("9+9+*)(@")  # unknown numbers, cards left over, bad grammar three times
-    assert grade(worst, CARDS, NUMBERS, 24, "outcome").reward == -3.0
+    assert grade_formula(worst, CARDS, NUMBERS, 24, "outcome").reward == -3.0
 
 
 def test_g5_a_lost_bracket_earns_nothing():
-    found = grade(answer("8*(10-10+3"), CARDS, NUMBERS, 24, "outcome")
+    found = grade_formula(answer("8*(10-10+3"), CARDS, NUMBERS, 24, "outcome")
     assert (found.outcome, found.reward) == ("illegal_syntax", -3.0)
 
 
@@ -257,14 +264,14 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_answers_are_graded_fast_and_leave_no_trace(name):
+def test_adversarial_answers_are_graded_fast_and_leave_no_trace(name):
     seconds = []
     for _ in range(3):  # the best of three: the machine may be busy
         begun = time.perf_counter()
-        found = grade(HOSTILE[name], CARDS, NUMBERS, 24, "outcome")
+        found = grade_formula(HOSTILE[name], CARDS, NUMBERS, 24, "outcome")
         seconds.append(time.perf_counter() - begun)
     assert not found.correct
-    assert found.outcome in OUTCOME_REWARD
+    assert found.outcome in FORMULA_OUTCOME_REWARD
     assert min(seconds) < 0.010
     json.dumps(dict(found.info))
     assert outcome(answer(RIGHT)) == "correct"
@@ -312,8 +319,8 @@ PIECES = st.sampled_from(
 @given(st.one_of(st.text(max_size=80), st.lists(PIECES, max_size=30).map("".join)))
 def test_random_text_never_raises(text):
     for whole in (text, answer(text), '{"formula": "' + text + '"}'):
-        found = grade(whole, CARDS, NUMBERS, 24, "outcome")
-        assert found.reward == OUTCOME_REWARD[found.outcome]
+        found = grade_formula(whole, CARDS, NUMBERS, 24, "outcome")
+        assert found.reward == FORMULA_OUTCOME_REWARD[found.outcome]
         assert found.correct == (found.outcome == "correct")
 
 
@@ -326,7 +333,7 @@ def test_verdict_is_the_value_of_python_fractions(numbers, signs):
     )
     assert outcome(answer(text)) == ("correct" if value == 24 else "wrong_value")
     # Whatever the value is, it is reported exactly.
-    assert judge(answer(text), CARDS, NUMBERS, 24)[1]["value"] == str(value)
+    assert judge_formula(answer(text), CARDS, NUMBERS, 24)[1]["value"] == str(value)
 
 
 def _by_python(formula):
@@ -381,7 +388,7 @@ def test_whatever_is_called_correct_is_correct_by_another_reading(parts):
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(before=st.lists(BROKEN, max_size=4).map("".join), after=st.lists(BROKEN, max_size=4).map("".join))
 def test_a_wrong_last_object_is_never_paid_for_a_right_one_before_it(before, after):
-    assert not grade(f"{GOOD}{before}{answer('8+3')}{after}", CARDS, NUMBERS, 24, "outcome").correct
+    assert not grade_formula(f"{GOOD}{before}{answer('8+3')}{after}", CARDS, NUMBERS, 24, "outcome").correct
 
 
 def test_grading_is_fast():
@@ -394,5 +401,5 @@ def test_grading_is_fast():
 def _seconds(text, grades):
     begun = time.process_time()
     for _ in range(grades):
-        grade(text, CARDS, NUMBERS, 24, "outcome")
+        grade_formula(text, CARDS, NUMBERS, 24, "outcome")
     return time.process_time() - begun

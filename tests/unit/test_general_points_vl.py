@@ -11,10 +11,10 @@ import pytest
 from amft.errors import TaskError
 from amft.tasks.check import describe_prompt
 from amft.tasks.general_points import GeneralPoints, GeneralPointsVL
-from amft.tasks.general_points.drawing import STYLES, draw_hand
-from amft.tasks.general_points.glyphs import STROKES, SUITS, arc, pips
+from amft.tasks.general_points.drawing import CARD_STYLES, draw_hand
+from amft.tasks.general_points.glyphs import STROKES, SUIT_STROKES, arc, pips
 from amft.tasks.general_points.rules import LARGE, RANKS
-from amft.tasks.general_points.vl import STYLES as STYLE_NAMES
+from amft.tasks.general_points.vl import STYLE_NAMES as STYLE_NAMES
 from amft.types import Problem
 
 HAND, BLACK = ["A", "10", "J", "7"], ["S", "C", "S", "C"]
@@ -24,16 +24,16 @@ def pixels(cards: list[str], suits: list[str], size: int = 112, style: str = "ro
     return np.asarray(draw_hand(cards, suits, size=size, style=style)).astype(int)
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", CARD_STYLES)
 @pytest.mark.parametrize("size", [112, 336, 1200])
 def test_a_picture_is_square_and_a_function_of_its_arguments(size: int, style: str) -> None:
     first = pixels(HAND, BLACK, size, style)
     assert first.shape == (size, size, 3)
     assert (first == pixels(HAND, BLACK, size, style)).all()
-    assert tuple(first[0, 0]) == STYLES[style].table
+    assert tuple(first[0, 0]) == CARD_STYLES[style].table
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", CARD_STYLES)
 def test_every_rank_looks_different_at_the_smallest_size(style: str) -> None:
     shown = {rank: pixels([rank] * 4, ["S"] * 4, style=style) for rank in (*RANKS, *LARGE)}
     for i, one in enumerate(shown):
@@ -54,14 +54,14 @@ def test_suits_look_different_and_colours_are_right() -> None:
 
 def test_order_matters_and_five_cards_fit() -> None:
     assert (pixels(HAND, BLACK) != pixels(HAND[::-1], BLACK)).any()
-    for style in STYLES:
+    for style in CARD_STYLES:
         image = pixels(["K", "14", "19", "10", "8"], ["S", "H", "C", "D", "S"], style=style)
-        assert (image[0] == STYLES[style].table).all()  # no card is cut by the upper edge
-        assert (image[:, 0] == STYLES[style].table).all()
+        assert (image[0] == CARD_STYLES[style].table).all()  # no card is cut by the upper edge
+        assert (image[:, 0] == CARD_STYLES[style].table).all()
 
 
 def test_glyphs_stay_in_their_box() -> None:
-    for lines in (*STROKES.values(), *SUITS.values()):
+    for lines in (*STROKES.values(), *SUIT_STROKES.values()):
         for line in lines:
             assert all(-0.05 <= x <= 1.05 and -0.05 <= y <= 1.05 for x, y in line)
     assert [len(pips(n)) for n in range(1, 11)] == list(range(1, 11))
@@ -128,11 +128,11 @@ def test_splits_of_looks_have_the_hands_of_id() -> None:
     assert sorted(hands["id"]) == sorted(hands["visual"]) == sorted(hands["style"])
     suits = {split: {s for p in task.problems(split) for s in p.params["suits"]} for split in ("train", "id", "visual")}
     assert suits == {"train": {"S", "C"}, "id": {"S", "C"}, "visual": {"H", "D"}}
-    assert {p.params["style"] for p in task.problems("style")} == set(STYLES) - {"row"}
+    assert {p.params["style"] for p in task.problems("style")} == set(CARD_STYLES) - {"row"}
     mixed = GeneralPointsVL(colour="mixed")
     assert {p.params["style"] for p in mixed.problems("visual", n=9)} == {"four-colour"}
     assert {s for p in mixed.problems("id") for s in p.params["suits"]} == set("SHCD")
-    assert tuple(STYLES) == STYLE_NAMES
+    assert tuple(CARD_STYLES) == STYLE_NAMES
 
 
 def test_hands_are_those_of_the_text_task() -> None:

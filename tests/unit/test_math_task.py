@@ -194,7 +194,7 @@ PIECES = [
 ]  # fmt: skip
 
 
-def test_a_thousand_hostile_answers_do_nothing(task: MathProblems) -> None:
+def test_a_thousand_adversarial_answers_do_nothing(task: MathProblems) -> None:
     rng = random.Random(0)
     trail = Path("/tmp/amft-hostile")
     trail.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from amft.pretraining.nano_corpus import allowed, conversations
 from amft.pretraining.nano_recipe import nano_model, pretrain, save
 from amft.tasks.general_points.solver import difficulty, solutions
 from amft.tasks.general_points.splits import held_out_values
-from amft.tasks.general_points.verifier import evaluate, tokenize
+from amft.tasks.general_points.verifier import formula_value, tokenize
 
 CARDS = re.compile(r"Make (\d+) from the cards.* J=(\d+), Q=(\d+), K=(\d+)\..*\nCards: (.*)")
 NUMBERS = re.compile(r"Make (\d+) from the numbers.*\nNumbers: (.*)")
@@ -73,7 +73,7 @@ def test_looks_tell_the_way_or_that_there_is_none(corpus):
                 if way:
                     last = [said.pop(0), said.pop(0)][1]
                     left, right = last.split("=")
-                    assert evaluate(tokenize(left)) == int(right) == int(found[1])
+                    assert formula_value(tokenize(left)) == int(right) == int(found[1])
             assert said == []
     assert min(known.values()) > 400
 
@@ -95,14 +95,14 @@ def test_answers_are_right(corpus):
             continue
         fields = json.loads(answer)
         steps = [step.split(":")[0].rsplit("=", 1) for step in fields.get("steps", [])]
-        assert all(evaluate(tokenize(left)) == evaluate(tokenize(right)) for left, right in steps)
+        assert all(formula_value(tokenize(left)) == formula_value(tokenize(right)) for left, right in steps)
         if asked.startswith("Compute: "):
             assert [left for left, _ in steps] == asked.removeprefix("Compute: ").split(", ")
         if found:
             target, numbers, _ = found
             left, right = fields["formula"].split("=")
             assert fields["number"] == numbers
-            assert evaluate(tokenize(left)) == target == int(right)
+            assert formula_value(tokenize(left)) == target == int(right)
             assert sorted(int(t) for t in tokenize(left) if t.isdigit()) == sorted(numbers)
 
 

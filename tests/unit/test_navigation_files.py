@@ -18,7 +18,7 @@ from amft.tasks.navigation.geometry import Point
 from amft.tasks.navigation.journeys import city_routes, write_city
 from amft.tasks.navigation.rail import build_rail
 from amft.tasks.navigation.schema import parse_milestones, parse_routes
-from amft.tasks.navigation.splits import SHARES, side_of
+from amft.tasks.navigation.splits import DESTINATION_SHARES, side_of_destination
 from amft.tasks.navigation.state import leg_words
 
 START, CORNER, END = [40.75, -73.99], [40.7509, -73.99], [40.7509, -73.9888]
@@ -230,11 +230,11 @@ def test_every_spoilt_file_gets_one_line(tmp_path, spoil, message):
 
 def side(name):
     """A route to a destination of a side."""
-    number = next(n for n in range(1000) if side_of(f"place {n}") == name)
+    number = next(n for n in range(1000) if side_of_destination(f"place {n}") == name)
     return route(f"place {number}")
 
 
-SIDES = [side(name) for name, _ in SHARES]
+SIDES = [side(name) for name, _ in DESTINATION_SHARES]
 
 
 @pytest.mark.parametrize(

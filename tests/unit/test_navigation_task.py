@@ -13,9 +13,9 @@ from amft.errors import TaskError
 from amft.tasks.navigation import Navigation
 from amft.tasks.navigation.geometry import COMPASS, TURNS
 from amft.tasks.navigation.metrics import route_report, walk
-from amft.tasks.navigation.splits import SPLITS, side_of
-from amft.tasks.navigation.state import LegWords, State, read_state
-from amft.tasks.navigation.verifier import judge
+from amft.tasks.navigation.splits import SPLITS, side_of_destination
+from amft.tasks.navigation.state import LegWords, WalkState, read_state
+from amft.tasks.navigation.verifier import judge_action
 from amft.types import Problem
 
 TASK = Navigation()
@@ -28,7 +28,7 @@ PATH = ("start", "forward", "turn", "turn", "forward", "stop")
 
 
 def at(place, actions="absolute", wording=0):
-    return State(LEGS, PATH[: place + 1], actions, wording)
+    return WalkState(LEGS, PATH[: place + 1], actions, wording)
 
 
 def problem_at(place, actions="absolute"):
@@ -107,18 +107,18 @@ def answer(action, observation="nothing", instruction="Go to the crossing."):
     ],
 )
 def test_outcomes(place, text, outcome):
-    assert judge(text, at(place))[0] == outcome
+    assert judge_action(text, at(place))[0] == outcome
 
 
 def test_details_are_scored_apart_from_the_action():
     right = {"landmark": 1.0, "crossing": 1.0, "relation": 1.0, "instruction": 1.0}
     sentence = "Turn slightly right to face northwest."
     gold = answer("turn_direction(northwest)", "red bell on your right front; crossing", sentence)
-    assert judge(gold, at(2)) == ("correct", right)
+    assert judge_action(gold, at(2)) == ("correct", right)
     numbered = answer("forward()", "red bell on your right front; crossing", f"3. {sentence}")
-    assert judge(numbered, at(2)) == ("wrong_action", right)
+    assert judge_action(numbered, at(2)) == ("wrong_action", right)
     other = answer("turn_direction(northwest)", "red bell on your right", "Turn right to face east.")
-    assert judge(other, at(2)) == ("correct", {**right, "crossing": 0.0, "relation": 0.0, "instruction": 0.0})
+    assert judge_action(other, at(2)) == ("correct", {**right, "crossing": 0.0, "relation": 0.0, "instruction": 0.0})
 
 
 def test_rewards_and_tries():
@@ -185,7 +185,7 @@ def test_no_test_destination_is_in_a_training_prompt():
         held = {problem.key.rsplit(" ", 1)[0] for problem in TASK.problems(split)}
         assert not held & train
         assert not [name for name in held if name in text]
-    assert {side_of(name) for name in train} == {"train"}
+    assert {side_of_destination(name) for name in train} == {"train"}
 
 
 def test_splits_differ_from_training_in_what_they_say_they_do():
@@ -393,21 +393,21 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("place", [1, 2, 3, 5])
-def test_hostile_answers_are_wrong_and_cost_nothing(place):
+def test_adversarial_answers_are_wrong_and_cost_nothing(place):
     expert = TASK.demonstrate(problem_at(place))
     for text in HOSTILE:
         start = time.process_time()
-        outcome, metrics = judge(text, at(place))
+        outcome, metrics = judge_action(text, at(place))
         assert time.process_time() - start < 0.1
         assert outcome != "correct", text[:60]
         assert set(metrics.values()) <= {0.0, 1.0}
-    assert judge(expert, at(place))[0] == "correct"
+    assert judge_action(expert, at(place))[0] == "correct"
 
 
 def test_naming_everything_there_is_does_not_pass_for_seeing():
     everything = "red bell on your right front; blue star on your left; nothing; crossing"
-    assert judge(answer("forward()", everything), at(2))[0] == "wrong_landmark"
-    assert judge(answer("forward()", everything), at(3))[0] == "wrong_landmark"
+    assert judge_action(answer("forward()", everything), at(2))[0] == "wrong_landmark"
+    assert judge_action(answer("forward()", everything), at(3))[0] == "wrong_landmark"
 
 
 @pytest.mark.parametrize(("turns", "longer"), [(1, {2, 3, 4}), (3, {4, 5, 6})])

@@ -25,7 +25,7 @@ from amft.models.tiny import FAMILIES
 from amft.planning.devices import DEVICES
 from amft.planning.memory import LOGIT_COPIES, Load, activations, logits
 from amft.planning.packing import Packing, fullest
-from amft.planning.plan import load_of, plan
+from amft.planning.plan import load_of, plan_step
 from amft.planning.shape import shape_of
 from amft.settings.config import AMFTConfig
 
@@ -127,9 +127,9 @@ def test_settings_reach_the_packing() -> None:
 def test_mean_lengths_are_checked_and_reach_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     padded, ends = AMFTConfig(), AMFTConfig(padding_free=True)
     with pytest.raises(ConfigError, match="rows are padded to the longest; set padding_free: true"):
-        plan(padded, SMALL, DEVICES["h100"], 1, (5, 7))
+        plan_step(padded, SMALL, DEVICES["h100"], 1, (5, 7))
     with pytest.raises(ConfigError, match="--mean-completion 300: must be above 0 and at most max_completion_length"):
-        plan(ends, SMALL, DEVICES["h100"], 1, (5, 300))
+        plan_step(ends, SMALL, DEVICES["h100"], 1, (5, 300))
     found = []
     for mean in ([], ["--mean-completion", "20"], ["--mean-completion", "20", "--mean-prompt", "30"]):
         arguments = ["plan", "general_points", "--gpu", "cpu", "--set", "padding_free=true", *mean, "--json"]

@@ -28,7 +28,7 @@ from amft.models.lora import add_lora
 from amft.models.tiny_vision import tiny_vision_model, tiny_vision_processor
 from amft.planning.devices import DEVICES
 from amft.planning.memory import Load, activations, kv_cache, memory_of, prefill
-from amft.planning.plan import load_of, plan
+from amft.planning.plan import load_of, plan_step
 from amft.planning.seconds import Work, seconds_of
 from amft.planning.shape import read_shape, shape_of
 from amft.planning.tower import Tower, kept_of_picture
@@ -208,9 +208,9 @@ def test_seconds_of_a_picture_by_hand() -> None:
 
 def test_mistakes_are_one_line() -> None:
     with pytest.raises(ConfigError, match="padding_free: not for a model with pictures"):
-        plan(AMFTConfig(padding_free=True), SMALL, DEVICES["cpu"], 1)
+        plan_step(AMFTConfig(padding_free=True), SMALL, DEVICES["cpu"], 1)
     with pytest.raises(ConfigError, match="max_prompt_length: 9, but a picture alone takes 9 tokens"):
-        plan(AMFTConfig(max_prompt_length=9), SMALL, DEVICES["cpu"], 1)
+        plan_step(AMFTConfig(max_prompt_length=9), SMALL, DEVICES["cpu"], 1)
     llava = {"model_type": "llava", "text_config": {"vocab_size": 9}}
     with pytest.raises(ModelError, match="vision_config.model_type 'vit' is not one a plan knows: clip_vision_model"):
         shape_of({**llava, "vision_config": {"model_type": "vit"}}, "x")

@@ -18,7 +18,7 @@ from amft.errors import ConfigError, ModelError
 from amft.models.forward import token_scores
 from amft.planning.devices import DEVICES, find_device
 from amft.planning.memory import Load, activations, kv_cache, memory_of
-from amft.planning.plan import HEADROOM, load_of, plan
+from amft.planning.plan import HEADROOM, load_of, plan_step
 from amft.planning.seconds import Work, seconds_of
 from amft.planning.shape import KNOWN, read_shape, shape_of
 from amft.settings.config import AMFTConfig
@@ -142,13 +142,13 @@ def test_settings_reach_the_load() -> None:
 def test_advice_lowers_the_peak_until_it_fits() -> None:
     shape, device = read_shape("Qwen/Qwen2.5-Math-7B"), find_device("h100")
     config = AMFTConfig(max_completion_length=2048, num_prompts=64, num_demos=64)
-    found = plan(config, shape, device, 8)
+    found = plan_step(config, shape, device, 8)
     assert not found.fits
     peaks = [found.memory.peak, *(change["peak_together"] for change in found.changes)]
     assert peaks == sorted(peaks, reverse=True)
     assert [change["fits"] for change in found.changes] == [*([False] * (len(found.changes) - 1)), True]
     changed = {name: value for change in found.changes for name, value in change["set"].items()}
-    again = plan(AMFTConfig(**{**config.model_dump(), **changed}), shape, device, 8)
+    again = plan_step(AMFTConfig(**{**config.model_dump(), **changed}), shape, device, 8)
     assert again.fits
     assert again.memory.peak == peaks[-1] <= HEADROOM * device.memory
 
@@ -157,7 +157,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     with pytest.raises(ConfigError, match="--gpu h900: not known; choose from h200"):
         find_device("h900")
     with pytest.raises(ConfigError, match="parallel: single, but --gpus 2"):
-        plan(AMFTConfig(parallel="single"), SMALL, DEVICES["h100"], 2)
+        plan_step(AMFTConfig(parallel="single"), SMALL, DEVICES["h100"], 2)
     with pytest.raises(ModelError, match="--model-config"):
         read_shape("no/such-model")
     with pytest.raises(ModelError, match="'gpt2' is not one a plan knows"):

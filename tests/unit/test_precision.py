@@ -14,7 +14,7 @@ from amft.planning.plan import load_of
 from amft.settings import precision
 from amft.settings.config import AMFTConfig
 from amft.settings.precision import native_dtype, settled
-from amft.study.plan import plan
+from amft.study.plan import plan_runs
 from amft.training.trainer import AMFTTrainer
 
 CPU = torch.device("cpu")
@@ -95,10 +95,10 @@ def test_a_plan_takes_auto_for_bfloat16_on_gpus_and_float32_on_cpus(device, half
 
 def test_a_study_goes_on_with_runs_whose_auto_is_settled(tmp_path):
     study = study_file(settings={"dtype": "auto"})
-    made = plan(study, tmp_path)[0]
+    made = plan_runs(study, tmp_path)[0]
     saved = made.load().model_dump() | {"seed": made.seed, "dtype": "float32"}
     made.path.mkdir(parents=True)
     (made.path / "config.json").write_text(json.dumps(saved))
-    assert plan(study, tmp_path)[0] == made
+    assert plan_runs(study, tmp_path)[0] == made
     with pytest.raises(AMFTError, match="dtype"):
-        plan(study_file(settings={"dtype": "bfloat16"}), tmp_path)
+        plan_runs(study_file(settings={"dtype": "bfloat16"}), tmp_path)

@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from amft.cli.rank_output import is_main, says
+from amft.cli.rank_output import is_main, prints_error
 from amft.distributed.parallel import build_parallel
-from amft.distributed.ranks import Ranks, join, restarted
+from amft.distributed.ranks import Ranks, join_ranks, restarted
 from amft.distributed.rendezvous import meet
 from amft.errors import ConfigError, RankError
 from amft.settings.config import AMFTConfig
@@ -57,8 +57,8 @@ def test_an_error_of_rank_0_reaches_the_others_who_stay_quiet():
         Placed(0, 2).from_main(refuse)
     with pytest.raises(RankError, match="rank 0 stopped: run: already exists") as caught:
         Placed(1, 2, told={"error": "run: already exists"}).from_main(refuse)
-    assert not says(caught.value)
-    assert says(RankError("rank 1 of 2 lost contact"))
+    assert not prints_error(caught.value)
+    assert prints_error(RankError("rank 1 of 2 lost contact"))
     assert Placed(1, 2, told={"value": [4]}).from_main(refuse) == [4]
 
 
@@ -97,7 +97,7 @@ def test_the_processes_that_live_meet_in_spite_of_what_dead_ones_left():
 def test_torchrun_is_recognised(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT"):
         monkeypatch.delenv(name, raising=False)
-    assert join(1.0).size == 1
+    assert join_ranks(1.0).size == 1
     assert is_main()
     assert not restarted()
     monkeypatch.setenv("RANK", "1")
@@ -106,9 +106,9 @@ def test_torchrun_is_recognised(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert restarted()
     assert not is_main()
-    assert not says(ConfigError("learning_rate: must be positive"))  # the first process of the machine says it
+    assert not prints_error(ConfigError("learning_rate: must be positive"))  # the first process of the machine says it
     with pytest.raises(ConfigError, match=r"MASTER_ADDR.*start with torchrun"):
-        join(1.0)
+        join_ranks(1.0)
 
 
 def test_a_layout_that_does_not_fit_is_refused(monkeypatch):

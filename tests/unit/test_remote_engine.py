@@ -14,11 +14,11 @@ import torch
 from fake_engine_worker import FakeEngine
 
 from amft.errors import ConfigError, EngineError, ModelError
-from amft.rollout.protocol import Wire
+from amft.rollout.protocol import Connection
 from amft.rollout.remote import KEY, RemoteEngine
 from amft.rollout.vllm_worker import Service, listen
 from amft.rollout.watchdog import time_limit
-from amft.rollout.worker_process import Server, Worker, place_of
+from amft.rollout.worker_process import Server, Worker, endpoint_of
 
 FAKE = str(Path(__file__).with_name("fake_engine_worker.py"))
 REQUEST = {"seeds": [10, 20], "max_tokens": 3}
@@ -77,7 +77,7 @@ class Served:
         ours, theirs = socket.socketpair()
         self.threads.append(threading.Thread(target=self.service.serve, args=[theirs]))
         self.threads[-1].start()
-        return Wire(ours)
+        return Connection(ours)
 
     def last_words(self):
         return ""
@@ -115,7 +115,7 @@ def test_a_server_is_shared_by_who_knows_the_key_and_outlives_them(server, tmp_p
 
     def join(start=start):
         return RemoteEngine(
-            place_of(f"127.0.0.1:{port}", torch.device("cpu")), start, timeout=9, start_timeout=9, patience=0
+            endpoint_of(f"127.0.0.1:{port}", torch.device("cpu")), start, timeout=9, start_timeout=9, patience=0
         )
 
     for _ in range(2):
@@ -148,11 +148,11 @@ def test_no_server_is_an_error_in_time():
 @pytest.mark.parametrize("where", ["nowhere", "host:", ":80", "host:port", "host:0", "host:70000"])
 def test_a_place_that_is_none_is_said(where):
     with pytest.raises(ConfigError, match=r"^engine_options\.where"):
-        place_of(where, torch.device("cpu"))
+        endpoint_of(where, torch.device("cpu"))
 
 
 def pair():
-    return [Wire(sock) for sock in socket.socketpair()]
+    return [Connection(sock) for sock in socket.socketpair()]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from report_runs import metric_rows, score_rows, write_run
 
-from amft.report.figures import before_after, drawings
+from amft.report.figures import before_after_figure, drawings
 from amft.report.load import load_run
 from amft.report.outcomes import split_outcomes
 from amft.report.plot_style import BLUE, Curve, Panel, running_mean, step_figure, thin
@@ -73,14 +73,14 @@ def test_long_runs_stay_small(tmp_path):
 
 def test_split_names_are_text_not_markup_or_mathematics(tmp_path):
     rows = [{**row, "split": "$x^{2}$<b>&"} for row in score_rows("id", 0.2, 0.4)]
-    svg = before_after(split_outcomes(load_run(write_run(tmp_path / "r", scores=rows))))
+    svg = before_after_figure(split_outcomes(load_run(write_run(tmp_path / "r", scores=rows))))
     assert ">$x^{2}$&lt;b&gt;&amp;</text>" in svg
     assert "<!--" not in svg
     assert "<b>" not in svg
 
 
 def test_nothing_scored_draws_nothing():
-    assert before_after([]) == ""
+    assert before_after_figure([]) == ""
 
 
 def test_text_is_made_visible():

@@ -72,7 +72,7 @@ def test_the_page_is_whole_and_loads_nothing(tmp_path):
         assert words in text
 
 
-def test_hostile_text_is_only_text_wherever_it_stands(tmp_path):
+def test_adversarial_text_is_only_text_wherever_it_stands(tmp_path):
     scores = [{**row, "split": HOSTILE, "key": HOSTILE + row["key"]} for row in score_rows("id", 0.2, 0.5)]
     samples = [{**sample_row(10, 0, prompt=HOSTILE, text=HOSTILE), "key": HOSTILE}]
     samples[0]["completions"] = [{"text": HOSTILE, "reward": 1.0, "outcome": HOSTILE}]

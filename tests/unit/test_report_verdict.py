@@ -5,13 +5,13 @@ from report_runs import score_rows, write_run
 
 from amft.report.load import load_run
 from amft.report.outcomes import split_outcomes
-from amft.report.verdict import change, change_bounds, level, level_bounds, verdict
+from amft.report.verdict import change, change_bounds, level, level_bounds, verdict_of_run
 from amft.stats import Interval
 
 
 def told(tmp_path, *scores, **changes):
     run = load_run(write_run(tmp_path / "r", scores=[row for rows in scores for row in rows], config_changes=changes))
-    return split_outcomes(run), verdict(run, split_outcomes(run))
+    return split_outcomes(run), verdict_of_run(run, split_outcomes(run))
 
 
 def row(model, key, problem, right, sample=0, step=0, split="id"):

@@ -103,7 +103,7 @@ def test_prompts_that_are_explored_hold_no_mistakes() -> None:
 
 @pytest.mark.parametrize("kind", [GeneralPoints, GeneralPointsVL])
 def test_the_contract_holds(kind: Any) -> None:
-    check_task(kind(max_attempts=2, revisions=0.5), problems=4, hostile=5)
+    check_task(kind(max_attempts=2, revisions=0.5), problems=4, adversarial=5)
 
 
 def test_a_mistake_that_is_none_breaks_the_contract() -> None:
@@ -112,14 +112,14 @@ def test_a_mistake_that_is_none_breaks_the_contract() -> None:
             return [self.demonstrate(problem)]
 
     with pytest.raises(TaskError, match="a mistake is graded as correct"):
-        check_task(Careless(max_attempts=2), problems=1, hostile=1)
+        check_task(Careless(max_attempts=2), problems=1, adversarial=1)
 
     class Endless(GeneralPoints):
         def mistakes(self, problem: Problem) -> list[str]:
             return [self.spoil(problem)] * 2
 
     with pytest.raises(TaskError, match="more mistakes than tries"):
-        check_task(Endless(max_attempts=2), problems=1, hostile=1)
+        check_task(Endless(max_attempts=2), problems=1, adversarial=1)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from amft.data.rewards import FunctionReward, TaskReward, load_reward, score
+from amft.data.rewards import FunctionReward, TaskReward, load_reward, score_completions
 from amft.errors import ConfigError, RewardError
 from amft.types import Grade, Problem, abstain
 
@@ -103,7 +103,9 @@ def test_the_sum_is_that_of_trl() -> None:
     weights = [0.3, -1.0, 2.0]
     columns = [[None if math.isnan(value) else value for value in column] for column in table.T]
     functions = [lambda column=column, **_: column for column in columns]
-    ours = score(functions, weights, prompts=[""] * 40, completions=[""] * 40, completion_ids=[[]] * 40, columns={})
+    ours = score_completions(
+        functions, weights, prompts=[""] * 40, completions=[""] * 40, completion_ids=[[]] * 40, columns={}
+    )
     values = torch.tensor(table)
     theirs = (values * torch.tensor(weights, dtype=torch.float64).unsqueeze(0)).nansum(dim=1)
     theirs[torch.isnan(values).all(dim=1)] = NAN

@@ -3,14 +3,14 @@ import math
 import numpy as np
 import pytest
 
-from amft.stats import Scores, estimate, iqm, mean_of_strata, resample
+from amft.stats import ClusteredScores, estimate, iqm, mean_of_strata, resample
 
 
 def table(values, counts=None, seeds=None):
     sums = np.asarray(values, dtype=np.float64)
     counts = np.ones_like(sums) if counts is None else np.asarray(counts, dtype=np.float64)
     seeds = range(len(sums)) if seeds is None else seeds
-    return Scores(sums, counts, tuple(seeds), tuple(f"hand {i}" for i in range(sums.shape[1])))
+    return ClusteredScores(sums, counts, tuple(seeds), tuple(f"hand {i}" for i in range(sums.shape[1])))
 
 
 def test_without_problem_spread_it_is_students_t_interval():
@@ -62,7 +62,7 @@ def test_only_keeps_the_named_seeds_in_order():
     scores = table([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]], seeds=[3, 4, 9])
     assert scores.only([9, 3]).by_run.tolist() == [1.0, 0.5]
     with pytest.raises(ValueError, match="must both be"):
-        Scores(np.zeros((2, 3)), np.zeros((2, 3)), (1,), ("a", "b", "c"))
+        ClusteredScores(np.zeros((2, 3)), np.zeros((2, 3)), (1,), ("a", "b", "c"))
 
 
 def test_mean_over_strata_by_hand():

@@ -1,7 +1,17 @@
 import numpy as np
 import pytest
 
-from amft.stats import Resampled, Scores, Spread, estimate, mean_of_strata, power, resample, seeds_needed, spread
+from amft.stats import (
+    ClusteredScores,
+    Resampled,
+    Spread,
+    estimate,
+    mean_of_strata,
+    power,
+    resample,
+    seeds_needed,
+    spread,
+)
 
 
 @pytest.mark.parametrize(("effect", "seeds"), [(1.0, 10), (0.8, 15), (0.5, 34), (0.2, 199)])
@@ -33,7 +43,7 @@ def scores(rng, seeds, level=0.5, seed_sd=0.03, suits=0.15, problems=100):
     """One answer per problem, right with level + luck of the run + how it suits the arm (the problem)."""
     p = level + seed_sd * rng.normal(size=(seeds, 1)) + rng.choice([-suits, suits], size=(1, problems))
     sums = (rng.random((seeds, problems)) < p).astype(np.float64)
-    return Scores(sums, np.ones_like(sums), tuple(range(seeds)), tuple(range(problems)))
+    return ClusteredScores(sums, np.ones_like(sums), tuple(range(seeds)), tuple(range(problems)))
 
 
 def test_the_spread_is_split_into_seeds_and_problems():

@@ -3,14 +3,16 @@ import itertools
 import numpy as np
 import pytest
 
-from amft.stats import Scores, cross, estimate, mean_of_strata, resample, worst_crossed
+from amft.stats import ClusteredScores, cross, estimate, mean_of_strata, resample, worst_crossed
 from amft.stats.crossed import problem_draws, seed_draws
 from amft.stats.selection import cuts
 
 
 def table(values):
     sums = np.asarray(values, dtype=np.float64)
-    return Scores(sums, np.ones_like(sums), tuple(range(len(sums))), tuple(f"hand {i}" for i in range(sums.shape[1])))
+    return ClusteredScores(
+        sums, np.ones_like(sums), tuple(range(len(sums))), tuple(f"hand {i}" for i in range(sums.shape[1]))
+    )
 
 
 def flat(scores):

@@ -16,8 +16,8 @@ from study_dirs import study_file, write_one
 from amft.cli import main
 from amft.errors import RunError
 from amft.study import drive
-from amft.study.drive import Driver, Place, places, sole_driver
-from amft.study.plan import plan
+from amft.study.drive import Driver, Slot, slots, sole_driver
+from amft.study.plan import plan_runs
 
 SCRIPT = """
 import json, os, pathlib, signal, sys, time
@@ -34,7 +34,7 @@ WRITE = "write_one(place, 0.5, int(place.name[5:]), dict(rule='sft'))"
 @pytest.fixture
 def runs(tmp_path):
     study = study_file(regimes={"many": {}}, rules={"sft": "sft"}, subject="sft", grid=[], tuned={}, seeds=[0, 1, 2])
-    return plan(study, tmp_path)
+    return plan_runs(study, tmp_path)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def script(monkeypatch, tmp_path_factory):
 
 
 def driver(said, n=2):
-    return Driver([Place(None)] * n, said.append)
+    return Driver([Slot(None)] * n, said.append)
 
 
 def starts(runs):
@@ -90,7 +90,7 @@ def test_a_finished_run_keeps_its_model_and_an_unfinished_one_everything(runs, s
 
 def test_a_study_that_wants_all_checkpoints_keeps_them_and_one_that_does_not_tidies_old_runs(runs, script):
     script(CHECKPOINT)
-    assert Driver([Place(None)], print, "all").run(runs[:1]) == {runs[0]: "finished"}
+    assert Driver([Slot(None)], print, "all").run(runs[:1]) == {runs[0]: "finished"}
     assert "optimizer.safetensors" in names(runs[0])
     said = []
     driver(said).tidy(runs[0])
@@ -187,11 +187,11 @@ def test_two_drivers_do_not_share_a_study(tmp_path):
 def test_places_pin_cores_and_share_gpus(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 5})
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    found = places(None, 2)
-    assert [place.cores for place in found] == [frozenset({0, 1}), frozenset({2, 3})]
-    assert [place.gpu for place in found] == ["4", "7"]
+    found = slots(None, 2)
+    assert [slot.cores for slot in found] == [frozenset({0, 1}), frozenset({2, 3})]
+    assert [slot.gpu for slot in found] == ["4", "7"]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert places(9, 2) == [Place(None)] * 9
+    assert slots(9, 2) == [Slot(None)] * 9
 
 
 def test_the_command_reports_failures_with_exit_code_1_and_retries_on_demand(tmp_path, monkeypatch, script, capsys):

@@ -4,12 +4,12 @@ from study_dirs import study_file
 from amft.errors import AMFTError, ConfigError, RunError
 from amft.runs import RunDirectory
 from amft.study.file import read_study
-from amft.study.plan import plan, start_run
+from amft.study.plan import plan_runs, start_run
 
 
 def test_every_run_of_a_study_has_its_own_place_and_settings(tmp_path):
     study = study_file(budget={"max_steps": 70}, settings={"learning_rate": 1e-4}, threads=2)
-    runs = plan(study, tmp_path)
+    runs = plan_runs(study, tmp_path)
     assert len(runs) == len({run.path for run in runs}) == 2 * 6 * 5
     run = next(run for run in runs if (run.regime, run.rule, run.seed) == ("noisy", "fixed-0.5", 3))
     assert run.path == tmp_path / "runs" / "noisy" / "fixed-0.5" / "seed-3"
@@ -27,7 +27,7 @@ def test_a_group_in_a_study_adds_to_what_the_recipe_and_the_metrics_say(tmp_path
         metrics={"splits": ["id"], "problems": 6},
         rules={"amft": {"rule": "amft", "settings": {"checkpoint": {"total_limit": 9}}}, "sft": "sft"},
     )
-    by_rule = {run.rule: run.load() for run in plan(study, tmp_path)}
+    by_rule = {run.rule: run.load() for run in plan_runs(study, tmp_path)}
     assert by_rule["amft"].eval == by_rule["sft"].eval
     assert by_rule["amft"].eval.model_dump() == {
         "steps": 3, "problems": 60, "test_splits": ["id"], "test_problems": 6, "test_samples": 1,
@@ -53,16 +53,16 @@ def test_the_claims_judged_are_those_of_amft_or_of_the_first_rule():
 
 def test_the_budget_beats_a_regime_and_a_rule_cannot_touch_it(tmp_path):
     study = study_file(budget={"max_steps": 20}, regimes={"many": {"max_steps": 99}})
-    assert plan(study, tmp_path)[0].load().max_steps == 20
+    assert plan_runs(study, tmp_path)[0].load().max_steps == 20
 
 
 def test_a_start_is_a_run_of_its_own_whose_model_the_others_begin_with(tmp_path):
     study = study_file(start={"balance": "sft", "max_steps": 30}, budget={"max_steps": 50})
     first = start_run(study, tmp_path)
     assert (first.path, first.load().max_steps, first.load().model) == (tmp_path / "start", 30, "nano")
-    assert {run.load().model for run in plan(study, tmp_path)[:3]} == {str(tmp_path / "start")}
+    assert {run.load().model for run in plan_runs(study, tmp_path)[:3]} == {str(tmp_path / "start")}
     assert start_run(study_file(), tmp_path) is None
-    assert plan(study_file(), tmp_path)[0].load().model == "nano"
+    assert plan_runs(study_file(), tmp_path)[0].load().model == "nano"
 
 
 def with_settings(**settings):
@@ -129,7 +129,7 @@ def test_a_wrong_study_is_one_line(changes, message):
 )
 def test_a_run_that_cannot_be_made_is_refused_before_anything_starts(changes, message, tmp_path):
     with pytest.raises(AMFTError, match=message):
-        plan(study_file(**changes), tmp_path)
+        plan_runs(study_file(**changes), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -143,10 +143,10 @@ def test_the_file_is_named_in_the_error(tmp_path):
 
 def test_a_run_of_other_settings_is_refused_not_mixed_in(tmp_path):
     study = study_file(regimes={"many": {}}, grid=[], tuned={}, seeds=[0, 1])
-    run = next(run for run in plan(study, tmp_path) if run.seed == 1)
+    run = next(run for run in plan_runs(study, tmp_path) if run.seed == 1)
     kept = RunDirectory.create(run.path)
     kept.write("config", run.load().model_dump())
-    assert [found.state for found in plan(study, tmp_path)].count("started") == 1
+    assert [found.state for found in plan_runs(study, tmp_path)].count("started") == 1
     other = study_file(regimes={"many": {}}, grid=[], tuned={}, seeds=[0, 1], settings={"learning_rate": 0.5})
     with pytest.raises(RunError, match="learning_rate 0.0003, the study says 0.5"):
-        plan(other, tmp_path)
+        plan_runs(other, tmp_path)

@@ -11,7 +11,7 @@ from amft.report.study.against import ALL, paired
 from amft.report.study.curves import goal
 from amft.report.study.load import load_study
 from amft.report.study.regret import Bench
-from amft.report.study.significance import WORDS, judge, settled, verdict
+from amft.report.study.significance import WORDS, judge_difference, settled, verdict_of_claim
 from amft.report.study.summary import summarize
 from amft.report.study.table import write_table
 from amft.runs import RunDirectory
@@ -210,19 +210,19 @@ def gap(value, low, high, seeds=5):
 
 
 def test_words_need_five_seeds_an_interval_without_zero_and_a_corrected_p():
-    assert judge(gap(0.1, 0.05, 0.15), 0.01) == "up"
-    assert judge(gap(-0.1, -0.15, -0.05), 0.01) == "down"
-    assert judge(gap(-0.1, -0.15, -0.05), 0.01, more_is_good=False) == "up"
-    assert judge(gap(0.1, 0.05, 0.15, seeds=4), 0.01) == "few"
-    assert judge(gap(0.1, 0.0, 0.2), 0.04) == "unclear"
-    assert judge(gap(0.1, 0.05, 0.15), 0.05) == "unclear"
-    assert judge(gap(0.1, 0.05, 0.15), math.nan) == "unclear"
+    assert judge_difference(gap(0.1, 0.05, 0.15), 0.01) == "up"
+    assert judge_difference(gap(-0.1, -0.15, -0.05), 0.01) == "down"
+    assert judge_difference(gap(-0.1, -0.15, -0.05), 0.01, more_is_good=False) == "up"
+    assert judge_difference(gap(0.1, 0.05, 0.15, seeds=4), 0.01) == "few"
+    assert judge_difference(gap(0.1, 0.0, 0.2), 0.04) == "unclear"
+    assert judge_difference(gap(0.1, 0.05, 0.15), 0.05) == "unclear"
+    assert judge_difference(gap(0.1, 0.05, 0.15), math.nan) == "unclear"
     assert [key for key, word in WORDS.items() if "better" in word] == ["up"]
 
 
 def test_a_claim_holds_against_every_rival_or_not_at_all():
-    assert verdict(["up", "up"]) == "holds"
-    assert verdict(["up", "unclear"]) == "undecided"
-    assert verdict(["up", "down"]) == "fails"
-    assert verdict(["down", "few"]) == "undecided"
-    assert verdict([]) == "undecided"
+    assert verdict_of_claim(["up", "up"]) == "holds"
+    assert verdict_of_claim(["up", "unclear"]) == "undecided"
+    assert verdict_of_claim(["up", "down"]) == "fails"
+    assert verdict_of_claim(["down", "few"]) == "undecided"
+    assert verdict_of_claim([]) == "undecided"

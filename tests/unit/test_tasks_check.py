@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 
 from amft.errors import TaskError
-from amft.tasks.adversarial_answers import ATTACKS, hostile_answers
+from amft.tasks.adversarial_answers import ATTACKS, adversarial_answers
 from amft.tasks.base import Task, TriesTask, tries
 from amft.tasks.check import check_task, describe_prompt
 from amft.tasks.episode import episode_grade
@@ -137,27 +137,31 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
 
 
 def test_a_sound_task_passes_with_its_facts() -> None:
-    rows = check_task(Adding(), problems=30, hostile=100)
+    rows = check_task(Adding(), problems=30, adversarial=100)
     assert [(row["split"], row["problems"], row["keys"]) for row in rows] == [("train", 30, 20), ("test", 30, 20)]
-    assert rows == check_task(Adding(), problems=30, hostile=10)  # the digest is of problems, not of attacks
+    assert rows == check_task(Adding(), problems=30, adversarial=10)  # the digest is of problems, not of attacks
     assert rows[0]["digest"] != rows[1]["digest"]
 
 
 @pytest.mark.parametrize(("methods", "message"), BROKEN, ids=lambda value: value if isinstance(value, str) else "")
 def test_each_broken_promise_is_named(methods: dict[str, Any], message: str) -> None:
     with pytest.raises(TaskError, match=message) as caught:
-        check_task(broken(**methods), problems=20, hostile=200, seconds=0.2)
+        check_task(broken(**methods), problems=20, adversarial=200, seconds=0.2)
     assert "\n" not in str(caught.value)
 
 
 def test_seen_splits_may_share_keys() -> None:
-    check_task(broken(problems=shared_keys, seen_splits=("test",)), problems=5, hostile=10)
+    check_task(broken(problems=shared_keys, seen_splits=("test",)), problems=5, adversarial=10)
 
 
-def test_hostile_answers_are_of_every_kind_and_seeded() -> None:
-    first = list(hostile_answers(50, "1 + 1", "run()", seed=4))
+def test_adversarial_answers_are_of_every_kind_and_seeded() -> None:
+    first = list(adversarial_answers(50, "1 + 1", "run()", seed=4))
     assert {kind for kind, _ in first} == set(ATTACKS)
-    assert first == list(hostile_answers(50, "1 + 1", "run()", seed=4)) != list(hostile_answers(50, "1 + 1", "run()"))
+    assert (
+        first
+        == list(adversarial_answers(50, "1 + 1", "run()", seed=4))
+        != list(adversarial_answers(50, "1 + 1", "run()"))
+    )
     assert max(len(answer) for _, answer in first) > 100_000
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from amft.errors import TaskError
 from amft.tasks.word_problems import WordProblems
-from amft.tasks.word_problems.programs import KINDS, MOST, Program
-from amft.tasks.word_problems.task import POOLS, programs_of, side_of
-from amft.tasks.word_problems.verifier import judge, read_number
-from amft.tasks.word_problems.wording import PARAPHRASED, TRAINED, question
+from amft.tasks.word_problems.programs import MOST, PROGRAM_KINDS, Program
+from amft.tasks.word_problems.task import PROGRAM_POOLS, programs_of, side_of_program
+from amft.tasks.word_problems.verifier import judge_number, read_number
+from amft.tasks.word_problems.wording import PARAPHRASED, TRAINED, word_question
 from amft.types import Problem
 
 TASK = WordProblems()
@@ -39,12 +39,12 @@ def test_equal_sums_have_one_key() -> None:
     assert Program("chain", (3, 4, 5)).key != Program("chain", (4, 3, 5)).key
 
 
-@pytest.mark.parametrize("split", POOLS)
+@pytest.mark.parametrize("split", PROGRAM_POOLS)
 def test_programs_of_a_split(split: str) -> None:
     programs = programs_of(split)
-    assert len({program.key for program in programs}) == len(programs) == POOLS[split].size
-    assert {side_of(program) for program in programs} == {POOLS[split].side}
-    assert {program.kind for program in programs} == set(POOLS[split].kinds)
+    assert len({program.key for program in programs}) == len(programs) == PROGRAM_POOLS[split].size
+    assert {side_of_program(program) for program in programs} == {PROGRAM_POOLS[split].side}
+    assert {program.kind for program in programs} == set(PROGRAM_POOLS[split].kinds)
     values = [v for p in programs for step in p.steps for v in (step.left, Fraction(step.right), step.result)]
     assert min(values) > 0
     assert max(values) <= MOST
@@ -75,7 +75,7 @@ def test_paraphrases_use_other_names_things_and_sentences() -> None:
     assert words("id") == words("train")
     sentences = [{s for group in w.sentences.values() for s in group} for w in (TRAINED, PARAPHRASED)]
     assert sentences[0].isdisjoint(sentences[1])
-    assert TRAINED.sentences.keys() | {"equation"} == PARAPHRASED.sentences.keys() | {"equation"} == set(KINDS)
+    assert TRAINED.sentences.keys() | {"equation"} == PARAPHRASED.sentences.keys() | {"equation"} == set(PROGRAM_KINDS)
 
 
 @pytest.mark.parametrize("wording", [TRAINED, PARAPHRASED], ids=["trained", "paraphrased"])
@@ -83,7 +83,7 @@ def test_a_question_tells_every_number_and_no_other(wording: object) -> None:
     rng = random.Random(0)
     for split in ("id", "length", "large_number"):
         for program in programs_of(split)[:200]:
-            told = question(program, wording, rng)  # type: ignore[arg-type]
+            told = word_question(program, wording, rng)  # type: ignore[arg-type]
             assert sorted(map(int, re.findall("[0-9]+", told))) == sorted(map(abs, program.numbers))
             assert "{" not in told
             assert len(told) < 200
@@ -133,7 +133,7 @@ def test_prompt_and_demonstration() -> None:
     ],
 )
 def test_verdicts(answer: str, outcome: str) -> None:
-    assert judge(answer, Fraction(7, 2)) == outcome
+    assert judge_number(answer, Fraction(7, 2)) == outcome
 
 
 @pytest.mark.parametrize("text", ["1e9", "0x10", "1_000", "NaN", "inf", ".5", "1 2", "--1", "1/-2", "²"])
@@ -144,7 +144,7 @@ def test_what_is_no_number(text: str) -> None:
 def test_a_megabyte_is_judged_at_once() -> None:
     start = time.perf_counter()
     for text in ("answer: " * 125_000, "Answer: " + " " * 1_000_000, "answer:" + "9" * 1_000_000, "\n" * 1_000_000):
-        judge(text, Fraction(1))
+        judge_number(text, Fraction(1))
     assert time.perf_counter() - start < 0.2
 
 

@@ -33,7 +33,7 @@ def engine(request):
     yield sampler
     if where == "worker":
         assert sampler.restarts == 0
-        sampler.home.close()
+        sampler.engine.close()
 
 
 @pytest.fixture(autouse=True)

@@ -59,18 +59,18 @@ def undisturbed(tmp_path_factory):
     return metrics(folder)
 
 
-def disturb(monkeypatch, home, plan):
+def disturb(monkeypatch, engine, plan):
     """Send the signals of `plan` (call -> signal) once weights and request are in the worker's hands."""
-    answer, calls = home._answer, []
+    answer, calls = engine._answer, []
 
-    def disturbed(wire):
+    def disturbed(connection):
         calls.append(time.monotonic())
         if len(calls) in plan:
-            os.kill(home.place.process.pid, plan[len(calls)])
-            wire.within(5)  # a stopped one is given up after this, however slow the machine is
-        return answer(wire)
+            os.kill(engine.endpoint.process.pid, plan[len(calls)])
+            connection.within(5)  # a stopped one is given up after this, however slow the machine is
+        return answer(connection)
 
-    monkeypatch.setattr(home, "_answer", disturbed)
+    monkeypatch.setattr(engine, "_answer", disturbed)
 
 
 def test_a_worker_killed_and_another_stopped_change_no_number(monkeypatch, tmp_path, undisturbed):
@@ -100,7 +100,7 @@ sys.path.insert(0, sys.argv[1])
 from test_vllm_engine import policy
 from amft.rollout.vllm import VllmSampler
 sampler = VllmSampler(policy(True), 0, [3], where="worker")
-print(sampler.home.place.process.pid, flush=True)
+print(sampler.engine.endpoint.process.pid, flush=True)
 sys.stdin.read()
 """
     process = subprocess.Popen(
@@ -181,7 +181,7 @@ def test_a_server_that_comes_back_gives_the_same_tokens(monkeypatch):
         first = VllmSampler(policy(True), 0, [3], where=where, timeout=600, start_timeout=600, restarts=1)
         found = first.generate(PROMPTS, SAMPLING, seeded())
         assert worst_difference(first.model, found) < 1e-4
-        first.home.close()
+        first.engine.close()
         second = VllmSampler(policy(True, seed=1), 0, [3], where=where, timeout=600, start_timeout=600, restarts=1)
         assert worst_difference(second.model, second.generate(PROMPTS, SAMPLING, seeded())) < 1e-4
         process.kill()
@@ -190,7 +190,7 @@ def test_a_server_that_comes_back_gives_the_same_tokens(monkeypatch):
         process, _ = serve(port)
         assert second.generate(PROMPTS, SAMPLING, seeded()) == found
         assert second.restarts == 1
-        second.home.close()
+        second.engine.close()
     finally:
         process.kill()
         process.wait()

@@ -55,9 +55,9 @@ def merge_adapter(source: str, output: str) -> None:
     if Path(output).exists():
         raise RunError(f"{output}: exists already; choose another directory")
     from ..models.load import load_model, load_pictures, load_tokenizer
-    from ..models.lora import base_of, merge
+    from ..models.lora import base_of, merge_into_base
 
-    merge(load_model(base_of(path)), path).save_pretrained(output)
+    merge_into_base(load_model(base_of(path)), path).save_pretrained(output)
     pictures = load_pictures(str(path))
     if pictures is None:
         load_tokenizer(str(path)).save_pretrained(output)

@@ -18,14 +18,14 @@ ABSURD = 1e100
 """A signal beyond this counts as not finite: its square would overflow."""
 
 
-def finite(value: float | None) -> float | None:
+def finite_or_none(value: float | None) -> float | None:
     """The value, or None when it is absent, not finite or absurd."""
     return float(value) if value is not None and abs(value) < ABSURD else None
 
 
 def gap_between(target: float | None, found: float | None) -> float:
     """`target - found`; 0 where either is absent."""
-    wanted, measured = finite(target), finite(found)
+    wanted, measured = finite_or_none(target), finite_or_none(found)
     return 0.0 if wanted is None or measured is None else wanted - measured
 
 
@@ -67,7 +67,7 @@ def noise_ratio(state: State, decay: float) -> float:
     return min(abs(mean) / error, 1e6) if error > 0.0 else 1e6
 
 
-class Step(NamedTuple):
+class MuStep(NamedTuple):
     """One `mu_update`: the coordinate it moves, its step, and its default step sizes in that coordinate."""
 
     coordinate: Callable[[float], float]
@@ -106,8 +106,8 @@ def _cosine(_state: State, _gradient: float, cosine: float | None, _beta1: float
 
 
 STEPS = {
-    "paper": Step(_same, _same, _gradient, eta_mu=1e-4, eta_h=5e-4),
-    "normalized": Step(_logit, _sigmoid, _adam, eta_mu=1.0, eta_h=2e-3),
-    "cosine": Step(_logit, _sigmoid, _cosine, eta_mu=1.0, eta_h=2e-3),
+    "paper": MuStep(_same, _same, _gradient, eta_mu=1e-4, eta_h=5e-4),
+    "normalized": MuStep(_logit, _sigmoid, _adam, eta_mu=1.0, eta_h=2e-3),
+    "cosine": MuStep(_logit, _sigmoid, _cosine, eta_mu=1.0, eta_h=2e-3),
 }
 """eta_h of the logit forms is the paper's at mu = 1/2, where dx = 4 dmu."""

@@ -34,7 +34,7 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Pair:
+class FixedWeights:
     """`L = rl L_RL + sft L_SFT` with two constants that need not sum to one.
 
     Args:

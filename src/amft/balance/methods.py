@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .amft import AMFT
-from .fixed import Fixed, Pair
+from .fixed import Fixed, FixedWeights
 from .gac import Gac
 from .interleave import Interleave
 from .log_sigma import LogSigma
@@ -86,7 +86,7 @@ SCHEDULES: dict[str, MethodSpec] = {
     "linear": MethodSpec(
         Ramp,
         {},
-        "mu glides along a straight line",
+        "mu moves along a straight line",
         "house",
         f"{_CONVEX}; mu = start + (stop - start) t / over",
         fixed=frozenset({"shape"}),
@@ -94,7 +94,7 @@ SCHEDULES: dict[str, MethodSpec] = {
     "cosine": MethodSpec(
         Ramp,
         {"shape": "cosine"},
-        "mu glides along half a cosine",
+        "mu moves along half a cosine",
         "house",
         f"{_CONVEX}; mu = stop + (start - stop) (1 + cos(pi t / over)) / 2",
         fixed=frozenset({"shape"}),
@@ -169,7 +169,7 @@ ROUTED: dict[str, MethodSpec] = {
         deviations="clipping and mean are those of loss_type",
     ),
     "srft": MethodSpec(
-        Pair,
+        FixedWeights,
         {},
         "one stage, rows weighted by entropy; the demonstration is a row of the group and is imitated too",
         "arXiv 2506.19767; code TsinghuaC3I/Unify-Post-Training (re-implementation)",
@@ -184,7 +184,7 @@ ROUTED: dict[str, MethodSpec] = {
         deviations="H per row, as in the re-implementation; + log p on wrong rows is bounded by the clip of loss_type",
     ),
     "hpt": MethodSpec(
-        Pair,
+        FixedWeights,
         {},
         "per prompt: imitation where at most `gate` rollouts are right, else RL",
         "arXiv 2509.04419; code TsinghuaC3I/Unify-Post-Training",
@@ -194,7 +194,7 @@ ROUTED: dict[str, MethodSpec] = {
         deviations="no step is skipped for its norm",
     ),
     "hpt-soft": MethodSpec(
-        Pair,
+        FixedWeights,
         {},
         "per prompt: a coefficient from a table splits it between imitation and RL",
         "arXiv 2509.04419; code TsinghuaC3I/Unify-Post-Training",
@@ -203,7 +203,7 @@ ROUTED: dict[str, MethodSpec] = {
         experimental="the table's values: here a straight line from 1 to 0",
     ),
     "superrl": MethodSpec(
-        Pair,
+        FixedWeights,
         {},
         "per prompt: imitation where all rewards are zero, else RL",
         "arXiv 2506.01096",
@@ -257,7 +257,7 @@ ROUTED: dict[str, MethodSpec] = {
         deviations="clipping and mean are those of loss_type; other group sizes in proportion",
     ),
     "uft": MethodSpec(
-        Pair,
+        FixedWeights,
         {"sft": 0.001},
         "the beginning of the demonstration as a hint in the prompt, with a little imitation of it",
         "arXiv 2505.16984; code liumy2010/UFT",

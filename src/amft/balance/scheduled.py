@@ -68,11 +68,11 @@ class SwitchAt:
 
 @dataclass(frozen=True)
 class Ramp:
-    """mu glides from `start` to `stop` over the first steps of the single stage, and stays.
+    """mu moves from `start` to `stop` over the first steps of the single stage, and stays.
 
     Args:
         start, stop: in [0, 1].
-        over: length of the glide; 0 is the whole single stage, below 1 a fraction of it, else steps.
+        over: length of the ramp; 0 is the whole single stage, below 1 a fraction of it, else steps.
         shape: "linear" or "cosine".
     """
 

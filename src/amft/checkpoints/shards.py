@@ -21,14 +21,13 @@ from torch.distributed.tensor import DTensor
 
 from ..distributed.ranks import Ranks
 from ..errors import CheckpointError
+from ..tensors import TensorGroups
 
-Groups = dict[str, dict[str, Tensor]]
 
-
-def apart(tensors: Mapping[str, Mapping[str, Tensor]]) -> tuple[Groups, Groups]:
+def apart(tensors: Mapping[str, Mapping[str, Tensor]]) -> tuple[TensorGroups, TensorGroups]:
     """Groups of named tensors -> those that every rank has whole, and those in shards."""
-    whole: Groups = {}
-    shards: Groups = {}
+    whole: TensorGroups = {}
+    shards: TensorGroups = {}
     for group, named in tensors.items():
         whole[group] = {name: value for name, value in named.items() if not isinstance(value, DTensor)}
         cut: dict[str, Tensor] = {name: value for name, value in named.items() if isinstance(value, DTensor)}
@@ -37,14 +36,14 @@ def apart(tensors: Mapping[str, Mapping[str, Tensor]]) -> tuple[Groups, Groups]:
     return whole, shards
 
 
-def save_shards(directory: Path, shards: Groups, ranks: Ranks) -> None:
+def save_shards(directory: Path, shards: TensorGroups, ranks: Ranks) -> None:
     """Every rank writes its part into `directory`, which all must see."""
     flat = {f"{group}/{name}": value for group, named in shards.items() for name, value in named.items()}
     writer = HuggingFaceStorageWriter(str(directory), save_distributed=True)
     save(flat, storage_writer=writer, process_group=ranks.group, no_dist=ranks.group is None)
 
 
-def load_shards(directory: Path, like: Mapping[str, Tensor], ranks: Ranks) -> Groups:
+def load_shards(directory: Path, like: Mapping[str, Tensor], ranks: Ranks) -> TensorGroups:
     """Read every group back, cut as this run's parameters are.
 
     Args:
@@ -64,7 +63,7 @@ def load_shards(directory: Path, like: Mapping[str, Tensor], ranks: Ranks) -> Gr
     with warnings.catch_warnings():  # that one process reads alone, which is what is meant
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         load(flat, storage_reader=reader, process_group=ranks.group, no_dist=ranks.group is None)
-    groups: Groups = {}
+    groups: TensorGroups = {}
     for key, value in flat.items():
         group, _, name = key.partition("/")
         groups.setdefault(group, {})[name] = value

@@ -20,9 +20,10 @@ from ..models.lora import adapter_state, has_adapter, save_adapter
 from ..models.pictures import Pictures
 from ..runs import RunDirectory
 from ..settings.config import AMFTConfig, dotted
+from ..tensors import TensorGroups
 from .checkpoint import load_checkpoint, save_checkpoint
 from .checkpoint_retention import is_resumable, newest_checkpoint, prune
-from .shards import Groups, apart, load_shards, save_shards
+from .shards import apart, load_shards, save_shards
 
 SHARDS = "shards"
 
@@ -202,7 +203,7 @@ class TrainerState:
         self.run.truncate(-1 if step is None else step)
         return step, [skipped.reason for skipped in newest.skipped]
 
-    def _write_shards(self, shards: Groups) -> dict[str, Path]:
+    def _write_shards(self, shards: TensorGroups) -> dict[str, Path]:
         """Every rank writes its part beside the checkpoint to be; a folder left by a killed save is taken away."""
         folder = self.run.checkpoints / f".{SHARDS}"
 

@@ -11,7 +11,7 @@ import typer
 
 from ..errors import AMFTError
 from . import compare, doctor, evaluate, lists, merge, plan, report, tasks, train
-from .rank_output import says
+from .rank_output import prints_error
 
 USER_ERROR, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer >= 0.26 brings its own click
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _UsageError as error:
         return _fail(_usage_line(error))
     except AMFTError as error:
-        return _fail(str(error)) if says(error) else USER_ERROR
+        return _fail(str(error)) if prints_error(error) else USER_ERROR
     except KeyboardInterrupt:
         typer.echo("amft: interrupted", err=True)
         return INTERRUPTED

@@ -29,13 +29,13 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Compare balance rules over regimes and seeds at one budget."""
-    from ..study.drive import Driver, places, sole_driver
+    from ..study.drive import Driver, slots, sole_driver
     from ..study.file import read_study
-    from ..study.plan import plan, start_run, write_study
+    from ..study.plan import plan_runs, start_run, write_study
 
     spec = read_study(study)
     folder = Path(output or f"runs/{Path(study).stem}")
-    runs = plan(spec, folder)
+    runs = plan_runs(spec, folder)
     first = start_run(spec, folder)
     states = {run: run.state for run in [*([first] if first else []), *runs]}
     open_states = ("missing", "started", *(["failed"] if retry else []))
@@ -45,7 +45,7 @@ def compare(
         return
     write_study(spec, folder)
     with sole_driver(folder):
-        driver = Driver(places(jobs, spec.threads), lambda line: typer.echo(line, err=True), spec.checkpoints)
+        driver = Driver(slots(jobs, spec.threads), lambda line: typer.echo(line, err=True), spec.checkpoints)
         for run in (run for run, state in states.items() if state == "finished"):
             driver.tidy(run)
         outcomes = driver.run(start)
@@ -63,7 +63,7 @@ def compare(
 
 
 def _foresee(runs: Sequence[PlannedRun], due: Sequence[PlannedRun], jobs: int | None, threads: int) -> None:
-    from ..study.drive import command, places
+    from ..study.drive import command, slots
 
     for run in due:
         typer.echo(shlex.join(command(run, resume=run.state != "missing")))
@@ -71,7 +71,7 @@ def _foresee(runs: Sequence[PlannedRun], due: Sequence[PlannedRun], jobs: int | 
     states = ", ".join(
         f"{counts[state]} {state}" for state in ("finished", "failed", "started", "missing") if counts[state]
     )
-    typer.echo(f"{len(runs)} runs: {states}; {len(due)} to make, {len(places(jobs, threads))} at a time", err=True)
+    typer.echo(f"{len(runs)} runs: {states}; {len(due)} to make, {len(slots(jobs, threads))} at a time", err=True)
 
 
 def _tabulate(folder: Path, as_json: bool) -> str:

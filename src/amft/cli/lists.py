@@ -18,11 +18,12 @@ _AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print docs/rules.
 def rules(as_json: AsJson = False, as_markdown: _AsMarkdown = False) -> None:
     """List the balance rules and their settings."""
     from ..balance.describe import describe, describe_parts
+    from ..signals.shipped import shipped_signals
     from .rules_page import rules_page
 
     described = describe()
     if as_markdown:
-        typer.echo(rules_page(described, describe_parts()), nl=False)
+        typer.echo(rules_page(described, describe_parts(), shipped_signals().values()), nl=False)
     else:
         typer.echo(json.dumps(described, indent=2) if as_json else "\n\n".join(map(_rule, described)))
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..planning.devices import GIB
 from .table import table
 
 if TYPE_CHECKING:
     from ..planning.plan import Plan
-
-GIB = 2.0**30
 
 
 def plan(
@@ -44,7 +43,7 @@ def plan(
     from dataclasses import replace
 
     from ..planning.devices import find_device
-    from ..planning.plan import plan as make
+    from ..planning.plan import plan_step as make
     from ..planning.shape import read_shape
     from ..settings.recipe import load_recipe
 

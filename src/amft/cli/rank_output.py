@@ -13,7 +13,7 @@ def is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def says(error: AMFTError) -> bool:
+def prints_error(error: AMFTError) -> bool:
     """Whether this process prints the error: its own, and one that all meet alike on the first process of a machine."""
     if isinstance(error, RankError):
         return not error.told

@@ -61,13 +61,15 @@ def show(
 def check(
     task: _Id,
     problems: Annotated[int, typer.Option("--problems", min=1, metavar="N", help="Per split.")] = 1000,
-    hostile: Annotated[int, typer.Option("--hostile", min=1, metavar="N", help="Hostile answers per split.")] = 1000,
+    adversarial: Annotated[
+        int, typer.Option("--adversarial", min=1, metavar="N", help="Adversarial answers per split.")
+    ] = 1000,
     settings: _Settings = None,
 ) -> None:
     """Try out everything a task promises; a broken promise is an error."""
     from ..tasks.check import check_task
 
-    rows = check_task(_build(task, settings), problems=problems, hostile=hostile)
+    rows = check_task(_build(task, settings), problems=problems, adversarial=adversarial)
     typer.echo(table(rows, ["split", "problems", "keys", "digest"]))
 
 

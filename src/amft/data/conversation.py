@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..types import Message, Sample
-from .encoding import in_parts, render, token_ids
+from .encoding import in_parts, render_conversation, token_ids
 
 _STAND_INS = ("kavolimu", "seritopa")
 """Answers of the dummy conversations: words that no template and no system prompt holds."""
@@ -57,7 +57,7 @@ class UserTurns:
 
     def _tail(self, dummy: list[Message], answer: str) -> str:
         try:
-            return render(self.tokenizer, dummy, add_generation_prompt=True).partition(answer)[2]
+            return render_conversation(self.tokenizer, dummy, add_generation_prompt=True).partition(answer)[2]
         except DataError:  # a template of text may refuse parts
             return ""
 

@@ -52,7 +52,9 @@ def encode_prompt(tokenizer: Any, prompt: Prompt, pictures: Pictures | None = No
     if isinstance(prompt, str):
         ids = _plain_ids(tokenizer, prompt)
     else:
-        ids = token_ids(tokenizer, render(tokenizer, prompt, add_generation_prompt=True, pictures=pictures))
+        ids = token_ids(
+            tokenizer, render_conversation(tokenizer, prompt, add_generation_prompt=True, pictures=pictures)
+        )
     if not ids:
         raise DataError("prompt has no tokens in this tokenizer; fill it or use another tokenizer")
     return ids
@@ -158,8 +160,8 @@ def encode_demonstrations(
 
 def _seam(tokenizer: Any, prompt: list[Message], completion: Any, pictures: Pictures | None) -> tuple[str, str]:
     """The rendered conversation, and the part of it that follows the rendered prompt."""
-    before = render(tokenizer, prompt, add_generation_prompt=True, pictures=pictures)
-    text = render(tokenizer, [*prompt, *completion], add_generation_prompt=False, pictures=pictures)
+    before = render_conversation(tokenizer, prompt, add_generation_prompt=True, pictures=pictures)
+    text = render_conversation(tokenizer, [*prompt, *completion], add_generation_prompt=False, pictures=pictures)
     fix = "use a template that does not, or plain strings for prompt and completion"
     if not text.startswith(before):
         raise DataError(f"the chat template renders the prompt differently once an answer follows it; {fix}")
@@ -218,7 +220,7 @@ def in_parts(messages: Sequence[Message]) -> list[Message]:
     ]
 
 
-def render(
+def render_conversation(
     tokenizer: Any, messages: list[Message], *, add_generation_prompt: bool, pictures: Pictures | None = None
 ) -> str:
     """A conversation through the chat template; a picture becomes its place-holders.

@@ -107,10 +107,10 @@ def _values(result: Any, who: str, n: int) -> list[float]:
         raise RewardError(f"{who} returned a {type(result).__name__}; return a list of {n} numbers or None")
     if len(values) != n:
         raise RewardError(f"{who} returned {len(values)} values for {n} completions; return one per completion")
-    return [math.nan if value is None else finite(value, who, row) for row, value in enumerate(values, 1)]
+    return [math.nan if value is None else finite_reward(value, who, row) for row, value in enumerate(values, 1)]
 
 
-def finite(value: Any, who: str, row: int) -> float:
+def finite_reward(value: Any, who: str, row: int) -> float:
     """The value as a float.
 
     Raises:

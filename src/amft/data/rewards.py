@@ -18,13 +18,13 @@ from typing import Any, Protocol
 from ..errors import ConfigError, RewardError
 from ..tasks.base import Task, grade_all
 from ..types import ABSTENTIONS, Answer, Grade, RewardFunction, Row
-from .reward_calls import call_functions, finite, one_line
+from .reward_calls import call_functions, finite_reward, one_line
 
 NOT_COLUMNS = {"prompt", "completion", "completion_ids"}
 
 
 @dataclass(frozen=True)
-class Scores:
+class RewardBatch:
     """One entry per completion in every list."""
 
     rewards: list[float]
@@ -43,14 +43,14 @@ class Scores:
         return sum(map(math.isnan, self.rewards))
 
 
-def joined_scores(several: Sequence[Scores]) -> Scores:
+def joined_rewards(several: Sequence[RewardBatch]) -> RewardBatch:
     """All entries of one or more, in order."""
 
     def joined(parts: Sequence[list[Any] | None]) -> Any:
         known = [part for part in parts if part is not None]
         return [value for part in known for value in part] if len(known) == len(parts) else None
 
-    return Scores(
+    return RewardBatch(
         joined([scores.rewards for scores in several]),
         {name: joined([scores.parts[name] for scores in several]) for name in several[0].parts},
         joined([scores.outcomes for scores in several]),
@@ -62,7 +62,9 @@ def joined_scores(several: Sequence[Scores]) -> Scores:
 class Scorer(Protocol):
     """What the trainer asks for rewards."""
 
-    def score(self, rows: Sequence[Row], texts: Sequence[Answer], completion_ids: Sequence[Sequence[int]]) -> Scores:
+    def score(
+        self, rows: Sequence[Row], texts: Sequence[Answer], completion_ids: Sequence[Sequence[int]]
+    ) -> RewardBatch:
         """Score completion i, `texts[i]`, as an answer to `rows[i]`; a row is repeated for each of its completions.
 
         Where the task has several tries, `texts[i]` may be the list of an episode's answers.
@@ -76,7 +78,12 @@ class TaskReward:
     def __init__(self, task: Task):
         self.task = task
 
-    def score(self, rows: Sequence[Row], texts: Sequence[Answer], completion_ids: Sequence[Sequence[int]]) -> Scores:  # noqa: ARG002
+    def score(
+        self,
+        rows: Sequence[Row],
+        texts: Sequence[Answer],
+        completion_ids: Sequence[Sequence[int]],  # noqa: ARG002
+    ) -> RewardBatch:
         """See `Scorer`; an outcome among `types.ABSTENTIONS` has the reward NaN.
 
         Raises:
@@ -86,12 +93,12 @@ class TaskReward:
         rewards = [
             math.nan
             if grade.outcome in ABSTENTIONS
-            else finite(grade.reward, f"the grade of {grade.outcome!r}", number)
+            else finite_reward(grade.reward, f"the grade of {grade.outcome!r}", number)
             for number, grade in enumerate(grades, 1)
         ]
         outcomes = [grade.outcome for grade in grades]
         correct = [grade.correct for grade in grades]
-        return Scores(
+        return RewardBatch(
             rewards, {"task": list(rewards)}, outcomes, correct, metrics=[_metrics(grade) for grade in grades]
         )
 
@@ -115,11 +122,13 @@ class FunctionReward:
         if len(self.weights) != len(self.functions):
             raise ConfigError(f"reward_weights: {len(self.weights)} for {len(functions)} functions; give one each")
 
-    def score(self, rows: Sequence[Row], texts: Sequence[Answer], completion_ids: Sequence[Sequence[int]]) -> Scores:
+    def score(
+        self, rows: Sequence[Row], texts: Sequence[Answer], completion_ids: Sequence[Sequence[int]]
+    ) -> RewardBatch:
         """See `Scorer`; the columns are the rows' own, without prompt and completion, None where a row lacks one."""
         prompts = [row["prompt"] for row in rows]
         names = dict.fromkeys(name for row in rows for name in row if name not in NOT_COLUMNS)
-        return score(
+        return score_completions(
             self.functions,
             self.weights,
             prompts=prompts,
@@ -129,7 +138,7 @@ class FunctionReward:
         )
 
 
-def score(
+def score_completions(
     reward_funcs: Sequence[RewardFunction],
     weights: Sequence[float],
     *,
@@ -137,7 +146,7 @@ def score(
     completions: Sequence[Any],
     completion_ids: Sequence[Sequence[int]],
     columns: Mapping[str, Sequence[Any]],
-) -> Scores:
+) -> RewardBatch:
     """Call every function; reward = sum of weight * value over those that did not abstain, as TRL's `nansum`.
 
     Args:
@@ -156,8 +165,8 @@ def score(
     totals = []
     for number, row in enumerate(zip(*parts.values(), strict=True), 1):
         scored = [weight * value for weight, value in zip(weights, row, strict=True) if not math.isnan(value)]
-        totals.append(finite(sum(scored), "the weighted sum of rewards", number) if scored else math.nan)
-    return Scores(totals, parts)
+        totals.append(finite_reward(sum(scored), "the weighted sum of rewards", number) if scored else math.nan)
+    return RewardBatch(totals, parts)
 
 
 def load_reward(reference: str) -> RewardFunction:

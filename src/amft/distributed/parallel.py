@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 from ..errors import ConfigError
 from ..meta.inplace import placed_like
 from ..settings.config import AMFTConfig
-from .ranks import Ranks, alone, join, local_device
+from .ranks import Ranks, alone, join_ranks, local_device
 
 BUCKET = 2**24
 """Elements of gradient summed over ranks in one message."""
@@ -160,7 +160,7 @@ def build_parallel(config: AMFTConfig) -> Parallel:
         ConfigError: the layout does not fit the number of processes.
         RankError: the other processes cannot be reached.
     """
-    ranks = join(config.rank_timeout)
+    ranks = join_ranks(config.rank_timeout)
     if config.parallel == "single" and ranks.size > 1:
         raise ConfigError(f"parallel: single, but {ranks.size} processes were started; use auto, ddp or fsdp2")
     device = local_device()

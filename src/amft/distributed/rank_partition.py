@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..data.rewards import Scorer, Scores, joined_scores
+from ..data.rewards import RewardBatch, Scorer, joined_rewards
 from ..data.streams import derive_seed
 from ..rollout.base import Sampler
 from ..types import Answer, Row, Sample, Sampling
@@ -76,17 +76,19 @@ class SplitScorer:
         self.scorer, self.ranks = scorer, ranks
         self.task = getattr(scorer, "task", None)
 
-    def score(self, rows: Sequence[Row], texts: Sequence[Answer], completion_ids: Sequence[Sequence[int]]) -> Scores:
+    def score(
+        self, rows: Sequence[Row], texts: Sequence[Answer], completion_ids: Sequence[Sequence[int]]
+    ) -> RewardBatch:
         """See `data.rewards.Scorer`."""
         starts = [i for i, row in enumerate(rows) if i == 0 or row is not rows[i - 1]]
         mine = self.ranks.share(len(starts))
         start, stop = ([*starts, len(rows)][i] for i in (mine.start, mine.stop))
         found = self.scorer.score(rows[start:stop], texts[start:stop], completion_ids[start:stop]) if mine else None
         told = self.ranks.gather(None if found is None else vars(found))
-        parts = [Scores(**part) for part in told if part is not None]
+        parts = [RewardBatch(**part) for part in told if part is not None]
         if not parts:
             return self.scorer.score([], [], [])
-        return joined_scores(parts)
+        return joined_rewards(parts)
 
 
 def micro_batches(batch: Batch, size: int, ranks: Ranks) -> Iterator[tuple[list[int], Batch]]:

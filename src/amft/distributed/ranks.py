@@ -121,7 +121,7 @@ class Ranks:
             ) from None
 
 
-def join(timeout: float) -> Ranks:
+def join_ranks(timeout: float) -> Ranks:
     """The ranks that torchrun started, or this process alone.
 
     Args:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data.rewards import Scorer
 from ..rollout.base import Sampler
-from ..rollout.multi_turn import converse, decode
+from ..rollout.multi_turn import decode, multi_turn_rollouts
 from ..tasks.base import TriesTask
 from ..types import Answer, Row, Sampling
 
@@ -45,7 +45,7 @@ def answer(
     task = getattr(scorer, "task", None)
     texts: list[Answer]
     if isinstance(task, TriesTask) and task.max_attempts > 1:
-        played = converse(
+        played = multi_turn_rollouts(
             sampler, tokenizer, task, rows, prompt_ids, sampling=sampling, generator=generator, pixels=pixels
         )
         texts, completions = [talk.answers for talk in played], [tuple(talk.ids) for talk in played]

@@ -8,10 +8,10 @@ from typing import Any
 from ..stats import Interval, clustered_interval, success_interval
 from ..types import ABSTENTIONS
 
-Rows = Sequence[Mapping[str, Any]]
+ScoreRows = Sequence[Mapping[str, Any]]
 
 
-def success(rows: Rows) -> Interval:
+def success(rows: ScoreRows) -> Interval:
     """Mean score with its 95 % interval, clustered by `key`."""
     values = [float(row["correct"]) for row in rows]
     keys = [row["key"] for row in rows]
@@ -19,7 +19,7 @@ def success(rows: Rows) -> Interval:
     return (success_interval if inside else clustered_interval)(values, keys)
 
 
-def summary(rows: Rows) -> list[dict[str, Any]]:
+def summary(rows: ScoreRows) -> list[dict[str, Any]]:
     """One row per split: `rate`, `low`, `high`, `n` answers, `clusters`, in order of appearance.
 
     What a task measures besides success follows under its own name, and `abstained`, if there are any, counts the
@@ -38,14 +38,14 @@ def summary(rows: Rows) -> list[dict[str, Any]]:
                 "high": _known(found.high),
                 "n": found.n,
                 "clusters": found.clusters,
-                **means(own),
+                **mean_scores(own),
                 **({"abstained": lost} if lost else {}),
             }
         )
     return out
 
 
-def means(rows: Rows) -> dict[str, float]:
+def mean_scores(rows: ScoreRows) -> dict[str, float]:
     """The mean of every metric in the rows' `metrics`, over the rows that have it."""
     measured: dict[str, list[float]] = {}
     for row in rows:
@@ -54,7 +54,7 @@ def means(rows: Rows) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in sorted(measured.items())}
 
 
-def before_after(before: Rows, after: Rows) -> list[dict[str, Any]]:
+def before_after_rows(before: ScoreRows, after: ScoreRows) -> list[dict[str, Any]]:
     """One row per split with both measurements side by side."""
     after_by_split = {row["split"]: row for row in summary(after)}
     return [

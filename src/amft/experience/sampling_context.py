@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 from ..data.encoding import picture_of, pixels_of
-from ..data.rewards import Scorer, Scores
+from ..data.rewards import RewardBatch, Scorer
 from ..data.streams import RowStream
 from ..demo_mixing.base import Request
 from ..demo_mixing.generation import Generation
 from ..models.pictures import Pictures
 from ..rollout.base import Sampler
-from ..rollout.multi_turn import converse, decode
+from ..rollout.multi_turn import decode, multi_turn_rollouts
 from ..settings.config import AMFTConfig
 from ..tasks.base import TriesTask
 from ..types import Answer, Row, Sample, Sampling
 
-SUCCESS = 0.5
+SUCCESS_ABOVE = 0.5
 """A reward above this is a success where the scorer does not say what is correct."""
 
 
@@ -136,7 +136,7 @@ class LiveSamplingContext:
     def _talked(self, requests: Sequence[Request], n: int) -> tuple[list[Sample], list[Answer]]:
         """Whole episodes; what a completion was given begins its first answer."""
         backend = self.backend
-        transcripts = converse(
+        transcripts = multi_turn_rollouts(
             backend.sampler,
             backend.tokenizer,
             backend.task,
@@ -221,13 +221,13 @@ class LiveSamplingContext:
         return Generation(self.chosen, explore, imitate, self.sampled, waits, knows_correct=self.knows_correct)
 
 
-def _marked(sample: Sample, answer: Answer, scores: Scores, i: int) -> Sample:
+def _marked(sample: Sample, answer: Answer, scores: RewardBatch, i: int) -> Sample:
     reward = scores.rewards[i]
     return replace(
         sample,
         text=answer if isinstance(answer, str) else sample.text,
         reward=reward,
-        correct=scores.correct[i] if scores.correct is not None else reward > SUCCESS,
+        correct=scores.correct[i] if scores.correct is not None else reward > SUCCESS_ABOVE,
         outcome=scores.outcomes[i] if scores.outcomes is not None else None,
         reward_parts={name: values[i] for name, values in scores.parts.items()},
         metrics={} if scores.metrics is None else scores.metrics[i],

@@ -19,7 +19,7 @@ from ..errors import OptimizerError
 
 
 @dataclass(frozen=True)
-class Step:
+class OptimizerStep:
     """What one optimizer step did to one parameter. Under sharding every tensor is this rank's shard."""
 
     param: Tensor
@@ -34,7 +34,7 @@ class Step:
     """The optimizer had no state for this parameter before the step."""
 
 
-Push = Callable[[Tensor, Step], None]
+Push = Callable[[Tensor, OptimizerStep], None]
 """In place: `d <- lr * J d`."""
 
 
@@ -47,7 +47,7 @@ class Jacobian:
     """Parameter group -> the name of an option whose Jacobian is unknown, or None."""
 
 
-def push_sgd(d: Tensor, step: Step) -> None:
+def push_sgd(d: Tensor, step: OptimizerStep) -> None:
     """SGD: `J = 1`; with momentum `1 - dampening` (1 on the first step); Nesterov `1 + momentum` times that.
 
     Source: torch.optim.SGD, differentiated. Weight decay does not depend on the gradient.
@@ -61,7 +61,7 @@ def push_sgd(d: Tensor, step: Step) -> None:
     d.mul_(float(group["lr"]) * _sign(group) * slope)
 
 
-def push_adam(d: Tensor, step: Step) -> None:
+def push_adam(d: Tensor, step: OptimizerStep) -> None:
     """Adam and AdamW, exact and diagonal.
 
     `J = [(1-b1)/bc1 - (m_hat/den) (g/sqrt(v_hat)) (1-b2)/bc2] / den`, `den = sqrt(v_hat) + eps`, `m_hat = m/bc1`,
@@ -95,13 +95,13 @@ def push_adam(d: Tensor, step: Step) -> None:
         d.copy_(work)
 
 
-def push_adamw(d: Tensor, step: Step) -> None:
+def push_adamw(d: Tensor, step: OptimizerStep) -> None:
     """AdamW: as `push_adam`; decoupled weight decay has no effect (arXiv 1711.05101, algorithm 2)."""
     group = {**step.group, "weight_decay": 0.0}
-    push_adam(d, Step(step.param, step.grad, step.state, group, step.first))
+    push_adam(d, OptimizerStep(step.param, step.grad, step.state, group, step.first))
 
 
-def push_identity(d: Tensor, step: Step) -> None:
+def push_identity(d: Tensor, step: OptimizerStep) -> None:
     """The paper's eq 5 (arXiv 2508.06944): `J = 1` whatever the optimizer."""
     d.mul_(float(step.group["lr"]) * _sign(step.group))
 

@@ -17,7 +17,7 @@ from ..signals.base import Observation
 from ..types import RL
 from .inner import TensorLists, inner_products, local
 from .inplace import added_in_place, mix_in_place, or_zeros, placed_like, sum_of
-from .jacobians import IDENTITY, Step, jacobian_of
+from .jacobians import IDENTITY, OptimizerStep, jacobian_of
 
 Buffer: TypeAlias = list["Tensor | None"]
 """One entry per parameter; None where nothing reached it."""
@@ -278,7 +278,7 @@ class MixGrad:
                 if param.grad is None:
                     raise RuntimeError("after_step needs the gradients of the step: call it before zero_grad")
                 state = {key: local(v) if torch.is_tensor(v) else v for key, v in self._optimizer.state[param].items()}
-                step = Step(local(param), local(param.grad), state, group, self._unborn[i])
+                step = OptimizerStep(local(param), local(param.grad), state, group, self._unborn[i])
                 self._jacobian.push(local(change), step)
 
 

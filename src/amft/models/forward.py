@@ -21,7 +21,7 @@ Entropy: TypeAlias = Literal["skip", "value", "graph"]
 """`skip`: not computed. `value`: a number to log, without graph. `graph`: to be differentiated."""
 
 
-Scores: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+ScoreFunction: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def token_scores(
 
 
 def _scored(
-    model: nn.Module, batch: Batch, layout: Padded | Packed, score: Scores, hidden: bool
+    model: nn.Module, batch: Batch, layout: Padded | Packed, score: ScoreFunction, hidden: bool
 ) -> tuple[tuple[Tensor, ...], Tensor | None]:
     """`score` of the logits that predict the completion, which exist all at once only for a narrow vocabulary.
 

@@ -149,7 +149,7 @@ def attach(model: PreTrainedModel, directory: Path) -> None:
     model.load_adapter(str(directory), is_trainable=False)
 
 
-def merge(model: PreTrainedModel, directory: Path) -> PreTrainedModel:
+def merge_into_base(model: PreTrainedModel, directory: Path) -> PreTrainedModel:
     """The model with a saved adapter added to its weights, in place: an ordinary model still."""
     adapted = copy.deepcopy(model)
     attach(adapted, directory)

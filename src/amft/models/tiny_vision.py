@@ -24,7 +24,7 @@ from ..errors import ModelError
 
 IMAGE = "<image>"
 
-CHAT_TEMPLATE = (
+VISION_CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' }}"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}{{ '<image>' }}{% else %}{{ part['text'] }}{% endif %}"
@@ -49,7 +49,7 @@ def tiny_vision_processor(tokenizer: Any, *, image_size: int = 112, patch_size: 
         raise ModelError(f"image_size: {image_size} must be a multiple of patch_size = {patch_size}")
     own = copy.deepcopy(tokenizer)
     own.add_tokens([IMAGE], special_tokens=True)
-    own.chat_template = CHAT_TEMPLATE
+    own.chat_template = VISION_CHAT_TEMPLATE
     images = SiglipImageProcessorPil(
         size={"height": image_size, "width": image_size}, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
@@ -59,7 +59,7 @@ def tiny_vision_processor(tokenizer: Any, *, image_size: int = 112, patch_size: 
         patch_size=patch_size,
         vision_feature_select_strategy="full",
         image_token=IMAGE,
-        chat_template=CHAT_TEMPLATE,
+        chat_template=VISION_CHAT_TEMPLATE,
     )
 
 

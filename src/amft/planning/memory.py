@@ -15,7 +15,7 @@ LOGIT_COPIES = 4
 copy, their gradient in slices and in one piece."""
 SLICE = 3 * 2**26
 """Bytes of the slice of log-probabilities that is worked on (`tensors.CHUNK_ELEMENTS`), with its gradient."""
-WIDE, CHUNK = 4096, 2**24
+WIDE_VOCABULARY, LOGITS_AT_ONCE = 4096, 2**24
 """From this vocabulary on, at most this many logits exist at once (`models.head.WIDE`, `tensors.CHUNK_ELEMENTS`)."""
 
 
@@ -201,8 +201,8 @@ def _probabilities(shape: Shape, load: Load) -> float:
 def logits(shape: Shape, load: Load) -> float:
     """Bytes of the [tokens x vocabulary] tensors of one micro-batch, scored on completions only."""
     full = load.scored * shape.vocab
-    if shape.vocab >= WIDE:
-        full = min(full, CHUNK)
+    if shape.vocab >= WIDE_VOCABULARY:
+        full = min(full, LOGITS_AT_ONCE)
     return full * (2.0 if load.half else 4.0) * LOGIT_COPIES + min(SLICE, 3 * 4.0 * full)
 
 

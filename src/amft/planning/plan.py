@@ -19,9 +19,6 @@ from .shape import Shape
 HEADROOM = 0.92
 """Share of a device's memory that can be planned with: allocators leave gaps."""
 
-BYTES = {"float32": 4, "bfloat16": 4, "float64": 8}
-"""Of a master weight."""
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -37,7 +34,7 @@ class Plan:
     """When it does not fit: settings to change, `peak` bytes with each one alone, and with all up to it."""
 
 
-def plan(
+def plan_step(
     config: AMFTConfig, shape: Shape, device: Device, devices: int, mean: tuple[float, float] | None = None
 ) -> Plan:
     """The plan of a recipe.

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ModelError
 
-KINDS = ("clip_vision_model", "siglip_vision_model")
+TOWER_TYPES = ("clip_vision_model", "siglip_vision_model")
 Linears = Mapping[str, tuple[int, int]]
 """(output, input) of linear modules, by the last word of their names."""
 
@@ -129,14 +129,16 @@ def tower_of(config: Mapping[str, Any], outer: int, source: str) -> Tower:
     """
     vision = config.get("vision_config") or {}
     kind = str(vision.get("model_type", ""))
-    if kind not in KINDS:
-        raise ModelError(f"{source}: vision_config.model_type {kind!r} is not one a plan knows: {', '.join(KINDS)}")
+    if kind not in TOWER_TYPES:
+        raise ModelError(
+            f"{source}: vision_config.model_type {kind!r} is not one a plan knows: {', '.join(TOWER_TYPES)}"
+        )
     names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size")
     missing = [name for name in names if not isinstance(vision.get(name), int)]
     if missing:
         raise ModelError(f"{source}: no vision_config.{missing[0]} in it")
     hidden, intermediate, layers, heads, side, patch = (vision[name] for name in names)
-    read, is_clip = config.get("vision_feature_layer", -2), kind == KINDS[0]
+    read, is_clip = config.get("vision_feature_layer", -2), kind == TOWER_TYPES[0]
     chosen = [read] if isinstance(read, int) else read
     return Tower(
         hidden=hidden,

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from functools import cache
 
 from ..tasks.base import Task
-from ..tasks.general_points.prompts import KEYS, question, written
+from ..tasks.general_points.prompts import FORMULA_KEYS, formula_question, written
 from ..tasks.general_points.rules import RANKS, TEN, FaceRule
-from ..tasks.general_points.search import reaches, trail, tries
+from ..tasks.general_points.search import reaches, search_tries, trail
 from ..tasks.general_points.solver import Expr, number, steps
 from ..tasks.general_points.splits import held_out_values
 from ..tasks.registry import build_task
@@ -38,7 +38,7 @@ FACTS, LOOKS = 8, 12
 def conversations(seed: int) -> Iterator[list[Message]]:
     """An endless, seeded stream of question and answer."""
     rng = random.Random(f"nano corpus {seed}")
-    kinds = (arithmetic, reading, looking, countdown, points, streets, words)
+    kinds = (arithmetic, reading_exercise, looking, countdown, points, streets, words)
     while True:
         (kind,) = rng.choices(kinds, weights=(5, 3, 36, 34, 16, 2, 4))
         asked, answer = kind(rng)
@@ -69,7 +69,7 @@ def _fact(rng: random.Random) -> tuple[str, int]:
     return f"{a * b}/{b}", a
 
 
-def reading(rng: random.Random) -> tuple[str, str]:
+def reading_exercise(rng: random.Random) -> tuple[str, str]:
     """Cards to numbers under a face rule."""
     cards, rule = _cards(rng, rng.randint(2, 5))
     asked = f"Read the cards. {rule.sentence} Reply in JSON: cards, number.\nCards: {', '.join(cards)}"
@@ -91,7 +91,7 @@ def _look(rng: random.Random, target: int) -> tuple[str, list[str] | None]:
     """What an operation leaves of four numbers, and the way on; as many hopeless ones as others."""
     wanted = rng.random() < 0.5
     while True:
-        some = rng.choice(tries([number(n) for n in _numbers(rng, 4)]))
+        some = rng.choice(search_tries([number(n) for n in _numbers(rng, 4)]))
         if some.leads_to(target) == wanted:
             left = [int(part.value) for part in some.left]
             found = trail(left, target, rng)
@@ -104,7 +104,7 @@ def countdown(rng: random.Random) -> tuple[str, str]:
     style, way, solution = _solved(rng, numbers, target, searched=0.9)
     asked = (
         f"Make {target} from the numbers, each used once, with + - * / ( ). "
-        f"Reply in JSON: {KEYS[style].removeprefix('cards, ')}.\nNumbers: {', '.join(map(str, numbers))}"
+        f"Reply in JSON: {FORMULA_KEYS[style].removeprefix('cards, ')}.\nNumbers: {', '.join(map(str, numbers))}"
     )
     answer = json.loads(written([], numbers, way, solution))
     del answer["cards"]
@@ -122,7 +122,7 @@ def points(rng: random.Random) -> tuple[str, str]:
     numbers, target = _problem(rng, deal)
     cards, rule = hand[0]
     style, way, solution = _solved(rng, numbers, target, searched=0.1)
-    return question(cards, rule, target, style), written(cards, numbers, way, solution)
+    return formula_question(cards, rule, target, style), written(cards, numbers, way, solution)
 
 
 def streets(rng: random.Random) -> tuple[str, str]:

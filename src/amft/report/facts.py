@@ -7,7 +7,7 @@ from typing import Any
 
 from .load import Run
 
-Pairs = list[tuple[str, str]]
+NamedValues = list[tuple[str, str]]
 _NAMED = ("command", "seed")
 
 
@@ -21,19 +21,19 @@ def subject(run: Run) -> str:
     return f"{model} on {name}" if name else model
 
 
-def facts(run: Run) -> list[tuple[str, Pairs]]:
+def facts(run: Run) -> list[tuple[str, NamedValues]]:
     """Groups of name and value: the run, its balance rule, its machine."""
     groups = [("Run", _run(run)), ("Balance rule", list(_flat(run.balance)))]
     groups.append(("Environment", [pair for pair in _flat(run.env) if pair[0] not in _NAMED]))
     return [(name, pairs) for name, pairs in groups if pairs]
 
 
-def settings(run: Run) -> Pairs:
+def resolved_settings(run: Run) -> NamedValues:
     """The whole resolved config, flat."""
     return list(_flat(run.config))
 
 
-def tiles(run: Run) -> Pairs:
+def tiles(run: Run) -> NamedValues:
     """The few numbers worth a glance."""
     total = f" of {run.max_steps}" if run.max_steps else ""
     shown = [("steps", f"{run.last_step}{total}")]
@@ -65,7 +65,7 @@ def count(number: float) -> str:
     return f"{number:.0f}"
 
 
-def _run(run: Run) -> Pairs:
+def _run(run: Run) -> NamedValues:
     found = {
         "directory": run.path.resolve().name,
         "command": run.env.get("command"),

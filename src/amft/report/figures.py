@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from ..stats import Interval
 from .load import Run
 from .outcomes import SELECTION, SplitOutcome
-from .plot_style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PURPLE, Curve, Panel, draw, step_figure
+from .plot_style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PURPLE, Curve, Panel, draw_figure, step_figure
 from .text import visible
 
 
@@ -31,7 +31,7 @@ def drawings(run: Run) -> list[Drawing]:
     return [drawing for drawing in made if drawing.svg]
 
 
-def before_after(outcomes: Sequence[SplitOutcome]) -> str:
+def before_after_figure(outcomes: Sequence[SplitOutcome]) -> str:
     """Success per split before (open circle) and after (filled), with 95 % intervals; empty when nothing was scored."""
     rows = [outcome for outcome in outcomes if outcome.share and (outcome.before or outcome.after)]
 
@@ -51,7 +51,7 @@ def before_after(outcomes: Sequence[SplitOutcome]) -> str:
 
     label = "Success before and after training"
     left = 0.05 + 0.0185 * max((len(visible(row.split)[:24]) for row in rows), default=0)
-    return draw(label, 1, paint, height=0.9 + 0.5 * len(rows), left=left) if rows else ""
+    return draw_figure(label, 1, paint, height=0.9 + 0.5 * len(rows), left=left) if rows else ""
 
 
 def _bar(ax: Axes, y: float, found: Interval | None, colour: str, *, hollow: bool, label: str | None) -> None:

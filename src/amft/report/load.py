@@ -13,10 +13,10 @@ import numpy.typing as npt
 from ..balance.describe import describe
 from ..errors import RunError
 from ..runs import RunDirectory
+from ..stats.aggregate import Floats as Floats
 
-Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Rows = list[dict[str, Any]]
+JsonRows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +36,9 @@ class Run:
     """(T,) steps of pure imitation before the single stage."""
     seconds: dict[str, Floats]
     """Timing name -> its measured values."""
-    samples: Rows
-    scores: Rows
-    events: Rows
+    samples: JsonRows
+    scores: JsonRows
+    events: JsonRows
     incidents: list[int]
     """Steps for which the guard left a bundle under `incidents/`."""
 
@@ -126,7 +126,7 @@ def _balance(spec: Any) -> dict[str, Any]:
     return {**given, **defaults, **given}
 
 
-def _rows(folder: RunDirectory, stream: str) -> Rows:
+def _rows(folder: RunDirectory, stream: str) -> JsonRows:
     rows = list(folder.rows(stream))
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or not isinstance(row.get("step"), int):
@@ -152,7 +152,7 @@ def _number(value: Any) -> bool:
     return isinstance(value, (int, float))
 
 
-def _warmup(rows: Rows, steps: Ints, config: dict[str, Any]) -> npt.NDArray[np.bool_]:
+def _warmup(rows: JsonRows, steps: Ints, config: dict[str, Any]) -> npt.NDArray[np.bool_]:
     length = config.get("sft_warmup_steps") or 0
     phases = [row.get("phase") for row in rows]
     return np.array(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..stats import Interval, clustered_interval, paired_difference, success_difference, success_interval
-from .load import Rows, Run
+from .load import JsonRows, Run
 
 MIN_CLUSTERS = 10
 """Below this many independent problems no change is called clear: bootstrap intervals are too narrow there."""
@@ -62,21 +62,21 @@ def _outcome(run: Run, split: str) -> SplitOutcome:
     )
 
 
-def _last(rows: Rows, model: str) -> Rows:
+def _last(rows: JsonRows, model: str) -> JsonRows:
     """The rows of a model's latest evaluation."""
     mine = [row for row in rows if row.get("model") == model]
     latest = max((row["step"] for row in mine), default=None)
     return [row for row in mine if row["step"] == latest]
 
 
-def _interval(rows: Rows, share: bool) -> Interval | None:
+def _interval(rows: JsonRows, share: bool) -> Interval | None:
     if not rows:
         return None
     scores, clusters = [float(row["correct"]) for row in rows], [_word(row.get("key")) for row in rows]
     return success_interval(scores, clusters) if share else clustered_interval(scores, clusters)
 
 
-def _difference(before: Rows, after: Rows, share: bool) -> Interval | None:
+def _difference(before: JsonRows, after: JsonRows, share: bool) -> Interval | None:
     old, new = _by_problem(before), _by_problem(after)
     shared = [problem for problem in new if problem in old]
     if not shared:
@@ -86,7 +86,7 @@ def _difference(before: Rows, after: Rows, share: bool) -> Interval | None:
     return measure([old[problem] for problem in shared], [new[problem] for problem in shared], clusters)
 
 
-def _by_problem(rows: Rows) -> dict[tuple[Hashable, Hashable], float]:
+def _by_problem(rows: JsonRows) -> dict[tuple[Hashable, Hashable], float]:
     """(key, problem) -> mean score of its samples."""
     found: dict[tuple[Hashable, Hashable], list[float]] = {}
     for row in rows:

@@ -13,13 +13,13 @@ from markupsafe import Markup
 
 from ..tasks.registry import describe_tasks
 from .doctor import diagnose
-from .facts import facts, settings, subject, tiles
-from .figures import before_after, drawings
+from .facts import facts, resolved_settings, subject, tiles
+from .figures import before_after_figure, drawings
 from .load import Run, load_run
 from .outcomes import SplitOutcome, split_outcomes
 from .samples import pick_samples
 from .text import visible
-from .verdict import CAVEAT, change, change_bounds, headline_split, level, level_bounds, verdict
+from .verdict import CAVEAT, change, change_bounds, headline_split, level, level_bounds, verdict_of_run
 
 MOST_EVENTS = 200
 _WORDS = {
@@ -38,12 +38,12 @@ def write_report(run: Path | str) -> Path:
     loaded = load_run(run)
     target = loaded.path / "report.html"
     aside = loaded.path / ".report.html.aside"
-    aside.write_text(render(loaded), encoding="utf-8")
+    aside.write_text(render_run(loaded), encoding="utf-8")
     os.replace(aside, target)
     return target
 
 
-def render(run: Run) -> str:
+def render_run(run: Run) -> str:
     """The page as text."""
     home = files(__package__)
     environment = Environment(
@@ -60,17 +60,17 @@ def _context(run: Run) -> dict[str, Any]:
         "subject": subject(run),
         "rule": run.balance.get("rule") or "",
         "name": run.path.resolve().name,
-        "verdict": verdict(run, outcomes),
+        "verdict": verdict_of_run(run, outcomes),
         "mood": first.verdict if first is not None else "unmeasured",
         "caveat": CAVEAT if any(outcome.difference for outcome in outcomes) else "",
         "tiles": tiles(run),
         "splits": _table(run, outcomes),
-        "before_after": Markup(before_after(outcomes)),
+        "before_after": Markup(before_after_figure(outcomes)),
         "findings": diagnose(run),
         "figures": [(drawing.title, drawing.caption, Markup(drawing.svg)) for drawing in drawings(run)],
         "samples": pick_samples(run),
         "facts": facts(run),
-        "settings": settings(run),
+        "settings": resolved_settings(run),
         "events": run.events[-MOST_EVENTS:],
         "older_events": max(0, len(run.events) - MOST_EVENTS),
     }

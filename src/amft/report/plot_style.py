@@ -92,10 +92,10 @@ def step_figure(label: str, panels: Sequence[Panel], *, warmup: tuple[int, int] 
             ax.tick_params(labelbottom=ax is axes[len(shown) - 1])
         axes[len(shown) - 1].set_xlabel("step")
 
-    return draw(label, len(shown), paint) if shown else ""
+    return draw_figure(label, len(shown), paint) if shown else ""
 
 
-def draw(
+def draw_figure(
     label: str, panels: int, paint: Callable[[Sequence[Axes]], None], *, height: float = 3.7, left: float = 0.135
 ) -> str:
     """Inline SVG of `panels` stacked axes filled by `paint`; the same input gives the same text.

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .load import Rows, Run
+from .load import JsonRows, Run
 from .text import shorten
 
-PER_STEP, PER_PROMPT, LONGEST = 2, 4, 1500
+PER_STEP, PER_PROMPT, MAX_CHARACTERS = 2, 4, 1500
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Completion:
 
 
 @dataclass(frozen=True)
-class Sample:
+class LoggedSample:
     """One prompt with its demonstration and rollouts."""
 
     prompt: str
@@ -34,7 +34,7 @@ class Sample:
     """Rollouts of the group that are not shown."""
 
 
-def pick_samples(run: Run) -> list[tuple[str, int, list[Sample]]]:
+def pick_samples(run: Run) -> list[tuple[str, int, list[LoggedSample]]]:
     """Up to three steps, the first, the middle and the last with samples: (stage, step, samples)."""
     steps = sorted({row["step"] for row in run.samples})
     if not steps:
@@ -44,12 +44,12 @@ def pick_samples(run: Run) -> list[tuple[str, int, list[Sample]]]:
     return [(stage, step, list(_samples(run.samples, step))) for stage, step in zip(stages, chosen)]
 
 
-def _samples(rows: Rows, step: int) -> Iterator[Sample]:
+def _samples(rows: JsonRows, step: int) -> Iterator[LoggedSample]:
     for row in [row for row in rows if row["step"] == step][:PER_STEP]:
         done = row.get("completions") or []
-        yield Sample(
-            prompt=shorten(_said(row.get("prompt")), LONGEST),
-            demonstration=shorten(_said(row.get("demonstration")), LONGEST),
+        yield LoggedSample(
+            prompt=shorten(_said(row.get("prompt")), MAX_CHARACTERS),
+            demonstration=shorten(_said(row.get("demonstration")), MAX_CHARACTERS),
             completions=[_completion(item) for item in done[:PER_PROMPT]],
             more=max(0, len(done) - PER_PROMPT),
         )
@@ -59,7 +59,7 @@ def _completion(item: dict[str, Any]) -> Completion:
     reward, outcome = item.get("reward"), item.get("outcome")
     right = outcome == "correct" or (outcome is None and reward is not None and reward > 0)
     return Completion(
-        text=shorten(_said(item.get("text")), LONGEST),
+        text=shorten(_said(item.get("text")), MAX_CHARACTERS),
         reward="not scored" if reward is None else f"{reward:g}",
         outcome=str(outcome or "").replace("_", " "),
         tone="none" if reward is None else "good" if right else "poor",

@@ -51,7 +51,7 @@ def headline_split(outcomes: Sequence[SplitOutcome]) -> SplitOutcome | None:
     return next(iter([*fresh, *outcomes]), None)
 
 
-def verdict(run: Run, outcomes: Sequence[SplitOutcome]) -> str:
+def verdict_of_run(run: Run, outcomes: Sequence[SplitOutcome]) -> str:
     """One sentence about the headline split, one more clause for each other split."""
     first = headline_split(outcomes)
     if first is None or first.difference is None:

@@ -15,13 +15,13 @@ from ..types import Row, Sampling
 from .base import Sampler
 
 
-def converse(
+def multi_turn_rollouts(
     sampler: Sampler,
     tokenizer: Any,
     task: TriesTask,
     rows: Sequence[Row],
     prompt_ids: Sequence[Sequence[int]],
-    given: Sequence[Sequence[int]] | None = None,
+    prefixes: Sequence[Sequence[int]] | None = None,
     *,
     sampling: Sampling,
     generator: torch.Generator,
@@ -35,7 +35,7 @@ def converse(
     Args:
         rows: N problems, each `Problem` in the column `problem`.
         prompt_ids: N prompts as token ids.
-        given: N beginnings of the first answer that the model goes on from; they count as its answer. None: empty.
+        prefixes: N beginnings of the first answer that the model goes on from; they count as its answer. None: empty.
         sampling: `n` episodes per prompt; `max_new_tokens` bounds one answer, `max_transcript` a conversation.
         generator: of the draws.
         pixels: [N, 3, H, W] the pictures of the prompts; None: they have none.
@@ -43,30 +43,32 @@ def converse(
     Returns:
         N * n conversations, those of a prompt side by side.
     """
-    given = given or [()] * len(prompt_ids)
+    prefixes = prefixes or [()] * len(prompt_ids)
     owners = [i for i in range(len(prompt_ids)) for _ in range(sampling.n)]
     transcripts = [Transcript(tuple(prompt_ids[i])) for i in owners]
-    begun = [tuple(given[i]) for i in owners]
+    begins_with = [tuple(prefixes[i]) for i in owners]
     turns, still = UserTurns(tokenizer), list(range(len(owners)))
 
     def pictured(numbers: Sequence[int]) -> tuple[Tensor, ...]:
         return () if pixels is None else (pixels[list(numbers)],)
 
-    drawn = sampler.generate(
-        [[*ids, *start] for ids, start in zip(prompt_ids, given)],
+    completions = sampler.generate(
+        [[*ids, *start] for ids, start in zip(prompt_ids, prefixes)],
         sampling,
         generator,
         *pictured(range(len(prompt_ids))),
     )
     while True:
-        answers = [(*begun[i], *found.completion_ids) for i, found in zip(still, drawn, strict=True)]
-        for i, found, ids, text in zip(still, drawn, answers, decode(tokenizer, answers), strict=True):
-            transcripts[i].answer(ids, text, found.finished)
-        begun = [()] * len(owners)
+        answers = [
+            (*begins_with[i], *completion.completion_ids) for i, completion in zip(still, completions, strict=True)
+        ]
+        for i, completion, ids, text in zip(still, completions, answers, decode(tokenizer, answers), strict=True):
+            transcripts[i].answer(ids, text, completion.finished)
+        begins_with = [()] * len(owners)
         still = [i for i in still if _goes_on(transcripts[i], task, rows[owners[i]], turns, sampling)]
         if not still:
             return transcripts
-        drawn = sampler.generate(
+        completions = sampler.generate(
             [transcripts[i].so_far for i in still],
             replace(sampling, n=1),
             generator,

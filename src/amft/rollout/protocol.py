@@ -17,13 +17,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.bfloat16, torch.float16)}
+TENSOR_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.bfloat16, torch.float16)}
 
-LONGEST = 2**30
+MAX_FRAME = 2**30
 """Bytes of a frame; what claims more is not one of ours."""
 
 
-class Wire:
+class Connection:
     """One end of a connection. Every wait ends at `until`.
 
     Raises (all methods):
@@ -44,7 +44,7 @@ class Wire:
         text = json.dumps(message).encode()
         self._write(struct.pack(">Q", len(text)) + text)
 
-    def receive(self, longest: int = LONGEST) -> dict[str, Any]:
+    def receive(self, longest: int = MAX_FRAME) -> dict[str, Any]:
         (length,) = struct.unpack(">Q", self._read(8))
         if length > longest:
             raise ConnectionError("the other end does not speak this protocol")
@@ -68,7 +68,7 @@ class Wire:
     def receive_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Tensors on the CPU as they come; exhaust it before the next message."""
         while head := self.receive():
-            shape, dtype = [int(n) for n in head["shape"]], DTYPES.get(head["dtype"])
+            shape, dtype = [int(n) for n in head["shape"]], TENSOR_DTYPES.get(head["dtype"])
             if dtype is None or any(n < 0 for n in shape):
                 raise ConnectionError("the other end does not speak this protocol")
             flat = torch.empty(math.prod(shape) * dtype.itemsize, dtype=torch.uint8)

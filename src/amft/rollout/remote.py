@@ -10,11 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ConfigError, EngineError, ModelError
-from .protocol import Wire
-from .vllm_engine import Drawn
-from .worker_process import Place
+from .protocol import Connection
+from .vllm_engine import SampledTokens
+from .worker_process import Endpoint
 
-Weights = Callable[[], Iterable[tuple[str, Tensor]]]
+WeightStream = Callable[[], Iterable[tuple[str, Tensor]]]
 """The policy's present weights, from the beginning, as often as they are asked for."""
 
 KEY = "AMFT_ENGINE_KEY"
@@ -33,7 +33,7 @@ class RemoteEngine:
     call returns, or fails for good, within `(patience + 1) * (timeout + start_timeout)` seconds.
 
     Args:
-        place: where it is.
+        endpoint: where it is.
         start: arguments of `VllmEngine`.
         timeout: seconds for weights and completions of one call.
         start_timeout: seconds for a start.
@@ -44,14 +44,16 @@ class RemoteEngine:
         ConfigError, ModelError: it starts, but refuses `start`.
     """
 
-    def __init__(self, place: Place, start: Mapping[str, Any], *, timeout: float, start_timeout: float, patience: int):
-        self.place, self.start = place, start
+    def __init__(
+        self, endpoint: Endpoint, start: Mapping[str, Any], *, timeout: float, start_timeout: float, patience: int
+    ):
+        self.endpoint, self.start = endpoint, start
         self.timeout, self.start_timeout, self.patience = timeout, start_timeout, patience
         self.restarts, self.longest = 0, 0
-        self.wire: Wire | None = None
+        self.connection: Connection | None = None
         self._insist(lambda: None)
 
-    def sample(self, weights: Weights, request: Mapping[str, Any]) -> list[Drawn]:
+    def sample(self, weights: WeightStream, request: Mapping[str, Any]) -> list[SampledTokens]:
         """Push, then complete every row of the request.
 
         Raises:
@@ -63,55 +65,55 @@ class RemoteEngine:
     def close(self) -> None:
         """End a worker, leave a server."""
         self._leave()
-        self.place.close()
+        self.endpoint.close()
 
     def _insist(self, call: Callable[[], Any]) -> Any:
         for failures in range(self.patience + 1):
             if failures:
                 self.restarts += 1
             try:
-                if self.wire is None:
+                if self.connection is None:
                     self._connect()
                 return call()
             except OSError as error:
                 self._leave()
                 said = self._said(error)
                 log.warning("engine vllm: %s; starting it again", said)
-        self.place.close()
+        self.endpoint.close()
         raise EngineError(
             f"engine vllm: it failed {self.patience + 1} times in a row, the last time as {said}; "
             "see engine_options in docs/vllm.md, or use engine decode or hf"
         )
 
     def _connect(self) -> None:
-        self.wire = self.place.reach(self.start_timeout)
-        self.wire.within(self.start_timeout)
-        self.wire.send({"key": os.environ.get(KEY, ""), "start": dict(self.start)})
+        self.connection = self.endpoint.reach(self.start_timeout)
+        self.connection.within(self.start_timeout)
+        self.connection.send({"key": os.environ.get(KEY, ""), "start": dict(self.start)})
         try:
-            self.longest = int(self._answer(self.wire)["longest"])
+            self.longest = int(self._answer(self.connection)["longest"])
         except (ConfigError, ModelError):
             self.close()
             raise
 
-    def _sample(self, weights: Weights, request: Mapping[str, Any]) -> list[Drawn]:
-        assert self.wire is not None
-        self.wire.within(self.timeout)
-        self.wire.send({"request": dict(request)})
-        self.wire.send_tensors(weights())
-        return [(ids, finished, logps) for ids, finished, logps in self._answer(self.wire)["drawn"]]
+    def _sample(self, weights: WeightStream, request: Mapping[str, Any]) -> list[SampledTokens]:
+        assert self.connection is not None
+        self.connection.within(self.timeout)
+        self.connection.send({"request": dict(request)})
+        self.connection.send_tensors(weights())
+        return [(ids, finished, logps) for ids, finished, logps in self._answer(self.connection)["completions"]]
 
-    def _answer(self, wire: Wire) -> dict[str, Any]:
-        answer = wire.receive()
+    def _answer(self, connection: Connection) -> dict[str, Any]:
+        answer = connection.receive()
         if "error" in answer:
             raise ERRORS.get(answer["kind"], ModelError)(answer["error"])
         return answer
 
     def _leave(self) -> None:
-        if self.wire is not None:
-            self.wire.close()
-            self.wire = None
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
 
     def _said(self, error: OSError) -> str:
         what = "no answer in time" if isinstance(error, TimeoutError) else f"the connection is lost ({error})"
-        words = self.place.last_words()
+        words = self.endpoint.last_words()
         return f"{what}; its last words: {words}" if words else what

@@ -15,18 +15,18 @@ from transformers import PreTrainedModel
 from ..errors import ConfigError, ModelError
 from ..models.lora import merged_weights
 from ..types import Sample, Sampling
-from .protocol import DTYPES
-from .remote import RemoteEngine, Weights
+from .protocol import TENSOR_DTYPES
+from .remote import RemoteEngine, WeightStream
 from .token_sampling import check_request
-from .vllm_engine import Drawn, VllmEngine
+from .vllm_engine import SampledTokens, VllmEngine
 from .watchdog import time_limit
-from .worker_process import place_of
+from .worker_process import endpoint_of
 
 RESERVED = {"model", "dtype", "load_format", "skip_tokenizer_init", "generation_config", "logprobs_mode"}
 """Arguments of `vllm.LLM` that are ours to set."""
 
 
-class Home(Protocol):
+class EngineClient(Protocol):
     """An engine, wherever it runs."""
 
     @property
@@ -39,12 +39,12 @@ class Home(Protocol):
         """Times it was started again; None: it cannot be."""
         ...
 
-    def sample(self, weights: Weights, request: Mapping[str, Any]) -> list[Drawn]:
+    def sample(self, weights: WeightStream, request: Mapping[str, Any]) -> list[SampledTokens]:
         """Push, then complete every row of the request."""
         ...
 
 
-class Inside:
+class InProcessEngine:
     """The engine in the trainer's process. Stuck, it ends the process: nothing else can stop it."""
 
     restarts = None
@@ -53,8 +53,8 @@ class Inside:
         self.engine, self.timeout = VllmEngine(**start), timeout
         self.longest = self.engine.longest
 
-    def sample(self, weights: Weights, request: Mapping[str, Any]) -> list[Drawn]:
-        """See `Home`."""
+    def sample(self, weights: WeightStream, request: Mapping[str, Any]) -> list[SampledTokens]:
+        """See `EngineClient`."""
         with time_limit(self.timeout, f"engine vllm: no answer in {self.timeout:g} s (engine_options.timeout)"):
             return self.engine.sample(weights(), request)
 
@@ -96,7 +96,7 @@ class VllmSampler:
             EngineError: the worker or the server cannot be reached.
         """
         self.model, self.eos_ids = model, sorted(eos_ids)
-        self.dtype: torch.dtype = model.dtype if dtype is None else DTYPES[dtype]
+        self.dtype: torch.dtype = model.dtype if dtype is None else TENSOR_DTYPES[dtype]
         _check(where, self.dtype, llm or {})
         _check_model(model)
         start = {
@@ -107,17 +107,17 @@ class VllmSampler:
             "sleep": sleep,
             "llm": dict(llm or {}),
         }
-        self.home: Home
+        self.engine: EngineClient
         if where == "trainer":
-            self.home = Inside(start, timeout)
+            self.engine = InProcessEngine(start, timeout)
         else:
-            place = place_of(where, model.device)
-            self.home = RemoteEngine(place, start, timeout=timeout, start_timeout=start_timeout, patience=restarts)
+            endpoint = endpoint_of(where, model.device)
+            self.engine = RemoteEngine(endpoint, start, timeout=timeout, start_timeout=start_timeout, patience=restarts)
 
     @property
     def restarts(self) -> int | None:
         """Times the engine was started again; None: it is of this process."""
-        return self.home.restarts
+        return self.engine.restarts
 
     def generate(
         self,
@@ -153,7 +153,7 @@ class VllmSampler:
             "stop": self.eos_ids,
             "logps": drawn and sampling.top_p == 1 and sampling.top_k == 0,
         }
-        found = self.home.sample(self.weights, request)
+        found = self.engine.sample(self.weights, request)
         return [
             Sample(tuple(row), tuple(ids), finished, logps=tuple(logps or ()))
             for row, (ids, finished, logps) in zip(rows, found, strict=True)
@@ -168,9 +168,9 @@ class VllmSampler:
 
     def _check_lengths(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
         needed = max(map(len, prompts), default=0) + sampling.max_new_tokens
-        if needed > self.home.longest:
+        if needed > self.engine.longest:
             raise ConfigError(
-                f"max_new_tokens: prompt and completion may take {needed} tokens, the model has {self.home.longest} "
+                f"max_new_tokens: prompt and completion may take {needed} tokens, the model has {self.engine.longest} "
                 "positions; shorten one of them, or use engine decode or hf"
             )
 
@@ -181,7 +181,7 @@ def _check(where: str, dtype: torch.dtype, llm: Mapping[str, Any]) -> None:
         raise ConfigError("engine: vllm is not installed; `pip install 'amft[vllm]'` on Linux, or use decode or hf")
     if where == "trainer" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("engine_options.where: vllm in the trainer's process is for a single one; use worker")
-    if dtype not in DTYPES.values():
+    if dtype not in TENSOR_DTYPES.values():
         raise ConfigError(f"engine: vllm has no {str(dtype).removeprefix('torch.')}; use decode or hf")
     for name in sorted(RESERVED & llm.keys()):
         raise ConfigError(f"engine_options.llm.{name}: is set by amft; leave it out")

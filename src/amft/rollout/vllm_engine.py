@@ -29,7 +29,7 @@ SETTINGS = {
 }
 """Environment in which the engine starts, where the user has not set the name: one process, 1 GiB of cache on a CPU."""
 
-Drawn = tuple[list[int], bool, "list[float] | None"]
+SampledTokens = tuple[list[int], bool, "list[float] | None"]
 """Tokens, whether an end token was reached, and their log-probabilities if they were asked for. JSON."""
 
 
@@ -84,7 +84,7 @@ class VllmEngine:
                 raise ModelError(f"engine vllm: the model cannot be loaded ({first_line(error)})") from None
         self.longest = int(self.llm.model_config.max_model_len)
 
-    def sample(self, weights: Iterable[tuple[str, Tensor]], request: Mapping[str, Any]) -> list[Drawn]:
+    def sample(self, weights: Iterable[tuple[str, Tensor]], request: Mapping[str, Any]) -> list[SampledTokens]:
         """Take these weights, then complete every row of `request` (see `vllm.VllmSampler`).
 
         Raises:
@@ -96,7 +96,7 @@ class VllmEngine:
                 [self._sampling(request, seed) for seed in request["seeds"]],
                 use_tqdm=False,
             )
-        return [_drawn(each.outputs[0]) for each in found]
+        return [_sampled_tokens(each.outputs[0]) for each in found]
 
     @contextmanager
     def _awake(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[None]:
@@ -155,7 +155,7 @@ def _repack_head(model: nn.Module) -> None:
     dispatch_cpu_unquantized_gemm(model.lm_head, remove_weight=False)
 
 
-def _drawn(output: Any) -> Drawn:
+def _sampled_tokens(output: Any) -> SampledTokens:
     ids = list(output.token_ids)
     logps = None
     if output.logprobs is not None:

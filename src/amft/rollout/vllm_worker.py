@@ -18,20 +18,20 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol
 
 from ..errors import ConfigError, ModelError
-from .protocol import Wire
+from .protocol import Connection
 from .remote import KEY
-from .vllm_engine import Drawn, VllmEngine
+from .vllm_engine import SampledTokens, VllmEngine
 
 GREETING = 2**20
 """Bytes that a stranger may send."""
 
 
-class Engine(Protocol):
+class ServedEngine(Protocol):
     """What is served."""
 
     longest: int
 
-    def sample(self, weights: Any, request: Mapping[str, Any]) -> list[Drawn]: ...
+    def sample(self, weights: Any, request: Mapping[str, Any]) -> list[SampledTokens]: ...
 
 
 class Service:
@@ -42,37 +42,37 @@ class Service:
         key: that a trainer must know.
     """
 
-    def __init__(self, build: Callable[..., Engine], key: str):
+    def __init__(self, build: Callable[..., ServedEngine], key: str):
         self.build, self.key = build, key
         self.start: dict[str, Any] | None = None
-        self.engine: Engine | None = None
+        self.engine: ServedEngine | None = None
 
     def serve(self, sock: socket.socket) -> None:
         """Until the trainer leaves."""
-        wire = Wire(sock)
+        connection = Connection(sock)
         try:
-            if self._greet(wire):
+            if self._greet(connection):
                 while True:
-                    self._sample(wire)
+                    self._sample(connection)
         except (ConnectionError, TimeoutError):
             pass  # it left, or said nothing
         finally:
-            wire.close()
+            connection.close()
 
-    def _greet(self, wire: Wire) -> bool:
-        wire.within(60)  # a stranger who says nothing must not block the rest
-        hello = wire.receive(GREETING)
-        wire.within(None)
+    def _greet(self, connection: Connection) -> bool:
+        connection.within(60)  # a stranger who says nothing must not block the rest
+        hello = connection.receive(GREETING)
+        connection.within(None)
         if not hmac.compare_digest(str(hello.get("key", "")).encode(), self.key.encode()):
-            wire.send(_error(ConfigError(f"engine_options.where: the server wants another {KEY}")))
+            connection.send(_error(ConfigError(f"engine_options.where: the server wants another {KEY}")))
             return False
         try:
             self._begin(hello["start"])
         except (ConfigError, ModelError) as error:
-            wire.send(_error(error))
+            connection.send(_error(error))
             return False
         assert self.engine is not None
-        wire.send({"longest": self.engine.longest})
+        connection.send({"longest": self.engine.longest})
         return True
 
     def _begin(self, start: dict[str, Any]) -> None:
@@ -81,16 +81,16 @@ class Service:
         if start != self.start:
             raise ModelError("engine_options.where: the server holds another model; start it again for this one")
 
-    def _sample(self, wire: Wire) -> None:
+    def _sample(self, connection: Connection) -> None:
         assert self.engine is not None
-        request, weights = wire.receive()["request"], wire.receive_tensors()
+        request, weights = connection.receive()["request"], connection.receive_tensors()
         try:
-            answer: dict[str, Any] = {"drawn": self.engine.sample(weights, request)}
+            answer: dict[str, Any] = {"completions": self.engine.sample(weights, request)}
         except ModelError as error:
             answer = _error(error)
         for _ in weights:  # an engine that refused them did not take them all
             pass
-        wire.send(answer)
+        connection.send(answer)
 
 
 def _error(error: Exception) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def listen(service: Service, host: str, port: int) -> NoReturn:
             service.serve(sock)
 
 
-def run(build: Callable[..., Engine]) -> None:
+def run(build: Callable[..., ServedEngine]) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="A rollout engine for trainers in other processes.")
     way = parser.add_mutually_exclusive_group(required=True)

@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 
 from ..errors import ConfigError
-from .protocol import Wire
+from .protocol import Connection
 
 WORKER = ("-m", "amft.rollout.vllm_worker")
 
@@ -35,10 +35,10 @@ OF_RANKS = (
 """What torchrun tells a trainer; an engine that saw it would wait for the other ranks."""
 
 
-class Place(Protocol):
+class Endpoint(Protocol):
     """Somewhere an engine can be reached, again and again."""
 
-    def reach(self, seconds: float) -> Wire:
+    def reach(self, seconds: float) -> Connection:
         """A new connection; what was there before is given up. Raises OSError."""
         ...
 
@@ -66,8 +66,8 @@ class Worker:
         weakref.finalize(self, self.log.close)
         self._end: Callable[[], object] | None = None
 
-    def reach(self, seconds: float) -> Wire:  # noqa: ARG002
-        """See `Place`. The process is started; whether it answers, the caller will see."""
+    def reach(self, seconds: float) -> Connection:  # noqa: ARG002
+        """See `Endpoint`. The process is started; whether it answers, the caller will see."""
         self._stop()
         self.log.seek(0)
         self.log.truncate()
@@ -83,7 +83,7 @@ class Worker:
                 env=self.environment,
             )
         self._end = weakref.finalize(self, _kill, self.process)
-        return Wire(ours)
+        return Connection(ours)
 
     def last_words(self) -> str:
         lines = Path(self.log.name).read_text(encoding="utf-8", errors="replace").split("\n")
@@ -104,12 +104,12 @@ class Server:
     def __init__(self, host: str, port: int):
         self.host, self.port = host, port
 
-    def reach(self, seconds: float) -> Wire:
-        """See `Place`. Tried until the time is up, since a server that died may be coming back."""
+    def reach(self, seconds: float) -> Connection:
+        """See `Endpoint`. Tried until the time is up, since a server that died may be coming back."""
         until = time.monotonic() + seconds
         while True:
             try:
-                return Wire(
+                return Connection(
                     socket.create_connection((self.host, self.port), timeout=max(until - time.monotonic(), 0.1))
                 )
             except OSError:
@@ -124,8 +124,8 @@ class Server:
         """It is not ours to end."""
 
 
-def place_of(where: str, device: torch.device) -> Place:
-    """`worker` or `host:port` as a place.
+def endpoint_of(where: str, device: torch.device) -> Endpoint:
+    """`worker` or `host:port` as an endpoint.
 
     Raises:
         ConfigError: it is neither.

@@ -3,18 +3,18 @@
 from .aggregate import holm, iqm, performance_profile, probability_of_improvement
 from .answers import avg_at_k, pass_at_k
 from .bootstrap import Interval, clustered_interval, paired_difference, success_difference, success_interval
-from .crossed import Estimate, Resampled, Scores, estimate, mean_of_runs, mean_of_strata, resample
+from .crossed import ClusteredScores, Estimate, Resampled, estimate, mean_of_runs, mean_of_strata, resample
 from .curves import Reached, area_under_curve, first_reach, reached, seed_mean
 from .power import Spread, power, seeds_needed, spread
 from .selection import Crossed, cross, worst_crossed
 
 __all__ = [
+    "ClusteredScores",
     "Crossed",
     "Estimate",
     "Interval",
     "Reached",
     "Resampled",
-    "Scores",
     "Spread",
     "area_under_curve",
     "avg_at_k",

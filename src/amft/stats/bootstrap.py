@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from .aggregate import Floats
 
 _CHUNK = 2_000_000
 """Drawn clusters held in memory at once."""

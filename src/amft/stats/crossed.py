@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-Floats = npt.NDArray[np.float64]
+from .aggregate import Floats
+
 Places = npt.NDArray[np.int64]
 Statistic = Callable[[Floats], Floats]
 """Aggregates the scores of runs over the last axis: `mean_of_runs`, `aggregate.iqm`, ..."""
@@ -52,7 +53,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
+class ClusteredScores:
     """Answers of S runs to problems in C clusters: `sums` and `counts`, both (S, C), and what the axes are called."""
 
     sums: Floats
@@ -65,10 +66,10 @@ class Scores:
         if self.sums.shape != shape or self.counts.shape != shape or 0 in shape:
             raise ValueError(f"sums {self.sums.shape} and counts {self.counts.shape} must both be {shape}, not empty")
 
-    def only(self, seeds: Sequence[Hashable]) -> Scores:
+    def only(self, seeds: Sequence[Hashable]) -> ClusteredScores:
         """The runs of these seeds, in this order."""
         rows = [self.seeds.index(seed) for seed in seeds]
-        return Scores(self.sums[rows], self.counts[rows], tuple(seeds), self.clusters)
+        return ClusteredScores(self.sums[rows], self.counts[rows], tuple(seeds), self.clusters)
 
     @property
     def by_run(self) -> Floats:
@@ -104,7 +105,12 @@ def mean_of_runs(scores: Floats) -> Floats:
 
 
 def resample(
-    scores: Scores, statistic: Statistic = mean_of_runs, *, name: str = "", resamples: int = 2000, seed: int = 0
+    scores: ClusteredScores,
+    statistic: Statistic = mean_of_runs,
+    *,
+    name: str = "",
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Resampled:
     """A statistic over the runs' scores, and what it would be for other seeds and problems.
 
@@ -130,7 +136,7 @@ def seed_draws(seed: int, name: str, seeds: tuple[Hashable, ...], resamples: int
     return _rng(seed, "seeds", name, seeds).integers(len(seeds), size=(resamples, len(seeds)))
 
 
-def problem_draws(scores: Scores, resamples: int, seed: int) -> Floats:
+def problem_draws(scores: ClusteredScores, resamples: int, seed: int) -> Floats:
     """(resamples, S) score of each run on each draw of problems."""
     weights = _drawn_counts(seed, scores.clusters, resamples)
     return np.asarray((weights @ scores.sums.T) / np.maximum(weights @ scores.counts.T, 1e-300))

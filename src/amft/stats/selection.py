@@ -24,7 +24,8 @@ from itertools import combinations
 
 import numpy as np
 
-from .crossed import Estimate, Floats, Places, Resampled, Scores, estimate, problem_draws, seed_draws
+from .aggregate import Floats
+from .crossed import ClusteredScores, Estimate, Places, Resampled, estimate, problem_draws, seed_draws
 
 _ALL = 120
 """With more cuts than these a few balanced ones are taken."""
@@ -47,7 +48,7 @@ class Crossed:
         return Crossed(self.kept - other.kept, self.held - other.held, self.resampled - other.resampled)
 
 
-def cross(arms: Sequence[Scores], *, name: str = "", resamples: int = 2000, seed: int = 0) -> Crossed:
+def cross(arms: Sequence[ClusteredScores], *, name: str = "", resamples: int = 2000, seed: int = 0) -> Crossed:
     """Choose among arms on some seeds, score the choice on the others; a single arm is no choice: its plain mean.
 
     Args:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .optimizers import PolicyOptimizer, TensorGroups
+from ..tensors import TensorGroups
+from .optimizers import PolicyOptimizer
 
 
 class FrozenEntries:

@@ -21,10 +21,11 @@ from ..models.forward import TokenScores, token_scores
 from ..models.packed import PACKED
 from ..schedules import lr_factor
 from ..settings.config import AMFTConfig
+from ..tensors import TensorGroups
 from ..types import RL
 from .critic import Critic
 from .objective import Loss
-from .optimizers import PolicyOptimizer, TensorGroups
+from .optimizers import PolicyOptimizer
 
 
 @dataclass

@@ -10,9 +10,7 @@ from torch import Tensor, nn
 
 from ..meta.inplace import placed_like
 from ..settings.config import AMFTConfig
-
-TensorGroups = dict[str, dict[str, Tensor]]
-"""Group -> name -> tensor, as checkpoints keep them."""
+from ..tensors import TensorGroups
 
 
 class PolicyOptimizer(Protocol):

@@ -35,15 +35,15 @@ STOPPED = (130, 143)
 
 
 @dataclass(frozen=True)
-class Place:
+class Slot:
     """Where a run may run."""
 
     cores: frozenset[int] | None
     gpu: str | None = None
 
 
-def places(jobs: int | None, threads: int) -> list[Place]:
-    """One place per run at a time: `threads` cores each, and one of the GPUs of CUDA_VISIBLE_DEVICES where it is set.
+def slots(jobs: int | None, threads: int) -> list[Slot]:
+    """One slot per run at a time: `threads` cores each, and one of the GPUs of CUDA_VISIBLE_DEVICES where it is set.
 
     Args:
         jobs: runs at a time; None takes as many as there are cores for.
@@ -54,7 +54,7 @@ def places(jobs: int | None, threads: int) -> list[Place]:
     pinned = hasattr(os, "sched_setaffinity") and 1 < jobs * threads <= len(cores)
     gpus = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return [
-        Place(
+        Slot(
             frozenset(cores[i * threads : (i + 1) * threads]) if pinned else None, gpus[i % len(gpus)] if gpus else None
         )
         for i in range(jobs)
@@ -75,16 +75,16 @@ def sole_driver(output: Path) -> Iterator[None]:
 
 
 class Driver:
-    """Makes runs, `len(places)` at a time.
+    """Makes runs, `len(slots)` at a time.
 
     Args:
-        places: see `places`.
+        slots: see `slots`.
         tell: called with one line per run that ends.
         checkpoints: what a finished run keeps, see `StudyFile`.
     """
 
-    def __init__(self, places: Sequence[Place], tell: Callable[[str], None], checkpoints: str = "model"):
-        self.places, self.tell, self.checkpoints = places, tell, checkpoints
+    def __init__(self, slots: Sequence[Slot], tell: Callable[[str], None], checkpoints: str = "model"):
+        self.slots, self.tell, self.checkpoints = slots, tell, checkpoints
         self.stop = threading.Event()
         self.running: set[ForkServerProcess] = set()
         self.guard = threading.Lock()
@@ -95,14 +95,14 @@ class Driver:
         Raises:
             KeyboardInterrupt: SIGINT or SIGTERM; the runs in progress were told to save themselves, and have.
         """
-        free: Queue[Place] = Queue()
-        for place in self.places:
-            free.put(place)
+        free: Queue[Slot] = Queue()
+        for slot in self.slots:
+            free.put(slot)
         outcomes: dict[PlannedRun, str] = {}
         if runs:
             forks.serve(_threads(runs[0]))
         previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with ThreadPoolExecutor(len(self.places)) as pool:
+        with ThreadPoolExecutor(len(self.slots)) as pool:
             jobs = {pool.submit(self._make, run, free): run for run in runs}
             try:
                 for job in as_completed(jobs):
@@ -128,21 +128,21 @@ class Driver:
         except CheckpointError as error:
             self.tell(f"{run.name}: its checkpoints stay as they are: {error}")
 
-    def _make(self, run: PlannedRun, free: Queue[Place]) -> str:
+    def _make(self, run: PlannedRun, free: Queue[Slot]) -> str:
         if self.stop.is_set():
             return "stopped"
-        place = free.get()
+        slot = free.get()
         try:
             run.path.parent.mkdir(parents=True, exist_ok=True)
             with open(run.beside("lock"), "a+", encoding="utf-8") as lock:
                 if not self._acquire(lock, run):
                     return "stopped"
-                outcome = run.state if run.state == "finished" else self._train(run, place, lock)
+                outcome = run.state if run.state == "finished" else self._train(run, slot, lock)
                 if outcome == "finished":
                     self.tidy(run)
                 return outcome
         finally:
-            free.put(place)
+            free.put(slot)
 
     def _acquire(self, lock: IO[str], run: PlannedRun) -> bool:
         """Wait until no process of an earlier driver works on the run; False when told to stop meanwhile."""
@@ -154,7 +154,7 @@ class Driver:
                 return True
         return False
 
-    def _train(self, run: PlannedRun, place: Place, lock: IO[str]) -> str:
+    def _train(self, run: PlannedRun, slot: Slot, lock: IO[str]) -> str:
         started = (run.path / "config.json").exists()
         if not started and run.path.exists():
             shutil.rmtree(run.path)  # killed before it had written what it is
@@ -164,8 +164,8 @@ class Driver:
                 return "stopped"
             process = forks.start(
                 command(run, resume=started)[2:],
-                environment=_environment(run, place),
-                cores=place.cores,
+                environment=_environment(run, slot),
+                cores=slot.cores,
                 log=run.beside("log"),
                 kept=lock.fileno(),
             )
@@ -213,8 +213,8 @@ def _threads(run: PlannedRun) -> dict[str, str]:
     return dict.fromkeys(THREAD_VARIABLES, threads)
 
 
-def _environment(run: PlannedRun, place: Place) -> dict[str, str]:
-    gpu = {} if place.gpu is None else {"CUDA_VISIBLE_DEVICES": place.gpu}
+def _environment(run: PlannedRun, slot: Slot) -> dict[str, str]:
+    gpu = {} if slot.gpu is None else {"CUDA_VISIBLE_DEVICES": slot.gpu}
     return {**os.environ, **_threads(run), "TOKENIZERS_PARALLELISM": "false", **gpu}
 
 

@@ -14,8 +14,6 @@ from ..settings.config import dotted
 from ..settings.recipe import Recipe, load_recipe
 from .file import StudyFile
 
-STATES = ("finished", "failed", "started", "missing")
-
 
 @dataclass(frozen=True)
 class PlannedRun:
@@ -40,7 +38,7 @@ class PlannedRun:
 
     @property
     def state(self) -> str:
-        """One of STATES, from what is on disk."""
+        """`finished`, `failed`, `started` or `missing`, from what is on disk."""
         if is_finished(self.path):
             return "finished"
         if self.beside("failed.json").exists():
@@ -77,7 +75,7 @@ def start_run(study: StudyFile, output: Path) -> PlannedRun | None:
     return run
 
 
-def plan(study: StudyFile, output: Path) -> list[PlannedRun]:
+def plan_runs(study: StudyFile, output: Path) -> list[PlannedRun]:
     """Every run of a study, all rules of one regime and seed next to each other; each recipe is checked once.
 
     Raises:

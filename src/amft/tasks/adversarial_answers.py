@@ -70,7 +70,7 @@ MAY_BE_RIGHT = ("hidden", "mutated", "nested", "long")
 """Attacks that keep enough of the expert's answer to be right by chance."""
 
 
-def hostile_answers(n: int, expert: str, command: str, *, seed: int = 0) -> Iterator[tuple[str, str]]:
+def adversarial_answers(n: int, expert: str, command: str, *, seed: int = 0) -> Iterator[tuple[str, str]]:
     """`n` pairs (kind of attack, answer), a function of the arguments."""
     attacker = Attacker(random.Random(f"hostile:{seed}"), expert, command)
     for i in range(n):
@@ -78,8 +78,8 @@ def hostile_answers(n: int, expert: str, command: str, *, seed: int = 0) -> Iter
         yield kind, getattr(attacker, kind)()
 
 
-def check_hostile(task: Task, problems: Sequence[Problem], *, answers: int = 1000, seconds: float = 2.0) -> None:
-    """Grade hostile answers: nothing runs, nothing raises, nothing takes long, later grades stay what they were.
+def check_adversarial(task: Task, problems: Sequence[Problem], *, answers: int = 1000, seconds: float = 2.0) -> None:
+    """Grade adversarial answers: nothing runs, nothing raises, nothing takes long, later grades stay what they were.
 
     Args:
         task: any task.
@@ -97,16 +97,16 @@ def check_hostile(task: Task, problems: Sequence[Problem], *, answers: int = 100
         for i, problem in enumerate(problems):
             expert = task.demonstrate(problem)
             before = task.grade(problem, expert)
-            for kind, answer in hostile_answers(min(share, answers - i * share), expert, command, seed=i):
+            for kind, answer in adversarial_answers(min(share, answers - i * share), expert, command, seed=i):
                 _attack(task, problem, kind, answer, seconds)
             if task.grade(problem, expert) != before:
-                raise TaskError(f"{task.id}, split {problem.split}: hostile answers changed a later grade")
+                raise TaskError(f"{task.id}, split {problem.split}: adversarial answers changed a later grade")
         if mark.exists():
             raise TaskError(f"{task.id}, split {problems[0].split}: an answer was executed")
 
 
 def _attack(task: Task, problem: Problem, kind: str, answer: str, seconds: float) -> None:
-    where = f"{task.id}, split {problem.split}: a hostile answer ({kind})"
+    where = f"{task.id}, split {problem.split}: an adversarial answer ({kind})"
     started = time.perf_counter()
     try:
         grade = task.grade(problem, answer)

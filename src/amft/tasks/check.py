@@ -13,10 +13,10 @@ from typing import Any
 
 from ..errors import TaskError
 from ..types import Grade, Message, Problem
-from .adversarial_answers import check_hostile
+from .adversarial_answers import check_adversarial
 from .base import Reviser, Task, TriesTask, tries
 
-TRAINING = ("train", "meta", "val")
+TRAINING_SPLITS = ("train", "meta", "val")
 """Splits that no test split may share a key with."""
 
 
@@ -25,19 +25,19 @@ SECONDS = 2.0
 
 
 def check_task(
-    task: Task, *, problems: int = 1000, hostile: int = 1000, seconds: float | None = None
+    task: Task, *, problems: int = 1000, adversarial: int = 1000, seconds: float | None = None
 ) -> list[dict[str, Any]]:
     """Try everything that `tasks/base.py` promises.
 
     Problems, prompts (pictures too) and grades are functions of their arguments and survive JSON; the expert is always
     right, an empty, a halved and (where the task has a method `spoil(problem) -> str`) a spoilt demonstration never;
-    splits share no keys; episodes end when they should; hostile answers do nothing and take no time.
+    splits share no keys; episodes end when they should; adversarial answers do nothing and take no time.
 
     Args:
         task: any task.
         problems: drawn from each split.
-        hostile: hostile answers graded in each split.
-        seconds: longest that grading one hostile answer may take; None: the task's `grading_seconds`, or `SECONDS`.
+        adversarial: adversarial answers graded in each split.
+        seconds: longest that grading one adversarial answer may take; None: the task's `grading_seconds`, or `SECONDS`.
 
     Returns:
         One row per split: `split`, `problems` tried, `keys` in the split, `digest` of its prompts and experts.
@@ -58,7 +58,7 @@ def check_task(
             _require(problem.split == split, task, split, "a problem of another split")
             digest.update(_check_problem(task, problem).encode())
         _require(random.getstate() == state, task, split, "the global random numbers were used")
-        check_hostile(task, drawn[: min(20, problems)], answers=hostile, seconds=longest)
+        check_adversarial(task, drawn[: min(20, problems)], answers=adversarial, seconds=longest)
         keys = {problem.key for problem in task.problems(split)}
         rows.append({"split": split, "problems": problems, "keys": len(keys), "digest": digest.hexdigest()[:16]})
     return rows
@@ -74,7 +74,7 @@ def check_splits(task: Task) -> None:
     keys = {split: {problem.key for problem in task.problems(split)} for split in task.splits if split not in seen}
     for one, other in combinations(keys, 2):
         shared = keys[one] & keys[other]
-        if shared and {one, other} & set(TRAINING):
+        if shared and {one, other} & set(TRAINING_SPLITS):
             raise TaskError(f"{task.id}: splits {one} and {other} share the key {min(shared)!r}")
 
 

@@ -9,6 +9,9 @@ from ..types import Grade
 GAMMA = 0.9
 """Weight of each further try in a discounted return (arXiv 2501.17161)."""
 
+FEEDBACK_LEVELS = ("none", "binary", "outcome", "detailed")
+"""How much the user says after a wrong answer; each task's `feedback.py` has the words."""
+
 RETURNS: Mapping[str, Callable[[Sequence[float]], float]] = {
     "final": lambda rewards: rewards[-1],
     "sum": sum,

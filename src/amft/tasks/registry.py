@@ -18,7 +18,7 @@ from .navigation import Navigation, NavigationVL
 from .reasoning_gym import ReasoningGym
 from .word_problems import WordProblems
 
-KINDS: tuple[type[Task], ...] = (
+TASK_CLASSES: tuple[type[Task], ...] = (
     GeneralPoints,
     GeneralPointsVL,
     Navigation,
@@ -27,7 +27,7 @@ KINDS: tuple[type[Task], ...] = (
     WordProblems,
     ReasoningGym,
 )
-TASKS: dict[str, type[Task]] = {kind.id: kind for kind in KINDS}
+TASKS: dict[str, type[Task]] = {kind.id: kind for kind in TASK_CLASSES}
 _METHODS = ("problems", "prompt", "grade", "demonstrate")
 
 

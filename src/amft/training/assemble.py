@@ -45,7 +45,7 @@ from ..step.policy_backend import PolicyBackend
 from ..tasks.base import Task
 from ..types import SFT, RewardFunction
 from ..weighting.base import TokenInput
-from .processing_class import reading
+from .processing_class import load_processing_class
 from .run_logger import RunLogger, SilentRunLogger
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
@@ -105,7 +105,7 @@ def lay_foundation(
     if config.threads:
         torch.set_num_threads(config.threads)
     parallel = build_parallel(config)
-    tokenizer, pictures = reading(model, processing_class)
+    tokenizer, pictures = load_processing_class(model, processing_class)
     loaded = _load(model, config) if isinstance(model, str) else model
     with parallel.ranks.contact():
         reference = _prepare(loaded, config, method, parallel, base)

@@ -11,7 +11,7 @@ from ..models.load import lend_template, load_pictures, load_tokenizer
 from ..models.pictures import Pictures, sees
 
 
-def reading(model: str | PreTrainedModel, given: Any) -> tuple[Any, Pictures | None]:
+def load_processing_class(model: str | PreTrainedModel, given: Any) -> tuple[Any, Pictures | None]:
     """The tokenizer, and what reads pictures if the model does.
 
     Args:

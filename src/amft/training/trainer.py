@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from ..balance.base import Balance
 from ..balance.method import Method
 from ..checkpoints.trainer_state import TrainerState
-from ..evaluation.score import before_after
+from ..evaluation.score import before_after_rows
 from ..settings.config import AMFTConfig
 from ..step.warmup import warmup
 from ..tasks.base import Task
@@ -30,7 +30,7 @@ class TrainResult:
 
     run: Path
     table: list[dict[str, Any]]
-    """Test splits before and after; see `evaluation.score.before_after`."""
+    """Test splits before and after; see `evaluation.score.before_after_rows`."""
     interrupted: str | None = None
     """Name of the signal that stopped the run, or None."""
 
@@ -127,7 +127,7 @@ class AMFTTrainer:
                 return TrainResult(run.path, [], interrupted)
             if self.config.checkpoint.keep_best and self.best is not None and self.best["step"] != self.step:
                 state.load_policy(int(self.best["step"]))
-            return TrainResult(run.path, before_after(before, self._test("policy")))
+            return TrainResult(run.path, before_after_rows(before, self._test("policy")))
 
     def _loop(self, state: TrainerState, guard: NonFiniteGuard, stop: StopSignals) -> str | None:
         started, first = time.perf_counter(), self.step

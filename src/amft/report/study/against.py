@@ -8,7 +8,7 @@ from typing import Any
 
 from ...stats import Estimate, Resampled, estimate, holm, mean_of_strata, probability_of_improvement, resample
 from .load import Study
-from .significance import judge
+from .significance import judge_difference
 
 ALL = "all regimes"
 
@@ -65,6 +65,6 @@ def against(study: Study, split: str) -> Iterator[dict[str, Any]]:
             "baseline": baseline,
             **asdict(gap),
             "holm_p": adjusted[regime, rule],
-            "judged": judge(gap, adjusted[regime, rule]),
+            "judged": judge_difference(gap, adjusted[regime, rule]),
             "improvement": probability_of_improvement([a for a, _ in both], [b for _, b in both]),
         }

@@ -17,9 +17,9 @@ from ...stats import Estimate, holm, seed_mean
 from .against import ALL, differences
 from .curves import drawdown, goal, horizon, soon
 from .load import Study
-from .significance import judge, verdict
+from .significance import judge_difference, verdict_of_claim
 
-Pairs = dict[str, Estimate]
+Leads = dict[str, Estimate]
 """Rival -> how much the subject is ahead of it."""
 
 
@@ -28,7 +28,7 @@ def claims(study: Study) -> list[dict[str, Any]]:
     subject = study.spec["subject"]
     parts = {member for members in study.spec["tuned"].values() for member in members}
     rivals = [rule for rule in study.rules if rule not in (subject, *parts) and not _same_runs(study, rule, subject)]
-    found: list[tuple[str, str, Pairs]] = []
+    found: list[tuple[str, str, Leads]] = []
     if study.splits:
         measure = f"success on {study.splits[0]}, mean over regimes: {subject} minus rival"
         found.append(("performance", measure, _success(study, study.splits[0], rivals, subject)))
@@ -45,17 +45,17 @@ def claims(study: Study) -> list[dict[str, Any]]:
     return [_row(name, measure, pairs) for name, measure, pairs in found]
 
 
-def _row(name: str, measure: str, pairs: Pairs) -> dict[str, Any]:
+def _row(name: str, measure: str, pairs: Leads) -> dict[str, Any]:
     adjusted = holm({rival: gap.p for rival, gap in pairs.items()})
-    judged = {rival: judge(gap, adjusted[rival]) for rival, gap in pairs.items()}
+    judged = {rival: judge_difference(gap, adjusted[rival]) for rival, gap in pairs.items()}
     rivals = [
         {"rival": rival, **asdict(gap), "holm_p": adjusted[rival], "judged": judged[rival]}
         for rival, gap in pairs.items()
     ]
-    return {"claim": name, "measure": measure, "verdict": verdict(list(judged.values())), "rivals": rivals}
+    return {"claim": name, "measure": measure, "verdict": verdict_of_claim(list(judged.values())), "rivals": rivals}
 
 
-def _success(study: Study, split: str, rivals: list[str], subject: str) -> Pairs:
+def _success(study: Study, split: str, rivals: list[str], subject: str) -> Leads:
     gaps = differences(study, split, rivals, subject)
     return {rule: _turned(gap) for regime, rule, gap in gaps if regime == ALL}
 
@@ -66,7 +66,7 @@ def _turned(gap: Estimate) -> Estimate:
 
 def _by_seed(
     study: Study, rivals: list[str], subject: str, measure: Callable[[Study, str, str], dict[int, float]]
-) -> Pairs:
+) -> Leads:
     """Rival minus subject, seed by seed, each the mean over the regimes in which both have that seed."""
     pairs = {}
     for rival in rivals:

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ...stats import performance_profile
-from ..plot_style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PURPLE, draw
+from ..plot_style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PURPLE, draw_figure
 from .against import everyone
 from .load import Study, StudyRun
 
@@ -53,7 +53,7 @@ def _regret(study: Study, summary: Mapping[str, Any]) -> Iterator[StudyFigure]:
         axes[0].set_xlabel("crossed regret, points of success")
 
     left = 0.06 + 0.0185 * max(len(row["rule"]) for row in rows)
-    svg = draw("Crossed regret of every rule", 1, paint, height=0.9 + 0.3 * len(rows), left=min(left, 0.45))
+    svg = draw_figure("Crossed regret of every rule", 1, paint, height=0.9 + 0.3 * len(rows), left=min(left, 0.45))
     ends = [(kind, end) for kind in ("mean", "worst") for end in ("value", "low", "high")]
     data = [[row["rule"], *(row[kind][end] for kind, end in ends), row["worst_regime"], row["seeds"]] for row in rows]
     head = ["rule", "mean", "mean_low", "mean_high", "worst", "worst_low", "worst_high", "worst_regime", "seeds"]
@@ -86,7 +86,7 @@ def _profiles(study: Study) -> Iterator[StudyFigure]:
     ]
     caption = "Share of runs, over all regimes and seeds, that score more than the value below. Higher is good."
     yield StudyFigure(
-        "profiles", "Performance profiles", caption, draw("Performance profiles", 1, paint),
+        "profiles", "Performance profiles", caption, draw_figure("Performance profiles", 1, paint),
         _csv(["rule", "success", "share_above"], data),
     )  # fmt: skip
 
@@ -124,7 +124,7 @@ def _scatter(study: Study) -> Iterator[StudyFigure]:
     caption = (
         f"Up: success on {ood}, %. One point per rule and regime, mean over seeds; on the dashed line both are equal."
     )
-    svg = draw("Success in and out of distribution", 1, paint)
+    svg = draw_figure("Success in and out of distribution", 1, paint)
     data = _csv(["regime", "rule", study.splits[0], ood], points)
     yield StudyFigure("ood", "In and out of distribution", caption, svg, data)
 
@@ -148,7 +148,7 @@ def _learning(study: Study, summary: Mapping[str, Any], regime: str) -> Iterator
     data = [[rule, *row] for rule, (steps, values) in shown.items() for row in zip(steps, values, strict=True)]
     yield StudyFigure(
         f"learning-{regime}", f"{regime}: learning curves", "Validation success, %, mean over seeds.",
-        draw(f"Learning curves, {regime}", 1, paint), _csv(["rule", "step", "validation"], data),
+        draw_figure(f"Learning curves, {regime}", 1, paint), _csv(["rule", "step", "validation"], data),
     )  # fmt: skip
 
 
@@ -181,7 +181,7 @@ def _paths(study: Study, summary: Mapping[str, Any], regime: str) -> Iterator[St
     data += [[f"fixed score {mu:g}", "", score] for mu, score in grid.items()]
     caption = f"Green: each fixed μ, as thick as its success on {split} is high. Blue: the learned path, warm-up first."
     yield StudyFigure(
-        f"mu-{regime}", f"{regime}: path of μ over the grid", caption, draw(f"Path of mu, {regime}", 1, paint),
+        f"mu-{regime}", f"{regime}: path of μ over the grid", caption, draw_figure(f"Path of mu, {regime}", 1, paint),
         _csv(["seed", "step", "mu"], data),
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import RunError
 from ...runs import read_json
-from ...stats import Scores, pass_at_k
+from ...stats import ClusteredScores, pass_at_k
 from ..load import Floats, Run, load_run
 from ..outcomes import SELECTION
 
@@ -72,7 +72,7 @@ class Study:
     """`regime/rule seed n` of the runs that are not there."""
     chosen: dict[tuple[str, str], str]
     """(regime, tuned name) -> the rule that validation picked."""
-    tables: dict[tuple[str, str, str, int | None, str | None], Scores | None] = field(default_factory=dict)
+    tables: dict[tuple[str, str, str, int | None, str | None], ClusteredScores | None] = field(default_factory=dict)
     """What `scores` has already made."""
 
     @property
@@ -110,7 +110,7 @@ class Study:
 
     def scores(
         self, regime: str, rule: str, split: str, *, pass_at: int | None = None, outcome: str | None = None
-    ) -> Scores | None:
+    ) -> ClusteredScores | None:
         """Runs by clusters of problems; None when no run is finished.
 
         Args:
@@ -263,7 +263,7 @@ def _tune(spec: Mapping[str, Any], runs: dict[tuple[str, str, int], StudyRun]) -
     return chosen
 
 
-def _table(found: Sequence[tuple[int, Answers]], value: Callable[[list[float]], float]) -> Scores | None:
+def _table(found: Sequence[tuple[int, Answers]], value: Callable[[list[float]], float]) -> ClusteredScores | None:
     if not found:
         return None
     clusters = sorted({key for _, answers in found for key, _ in answers})
@@ -273,10 +273,10 @@ def _table(found: Sequence[tuple[int, Answers]], value: Callable[[list[float]], 
         for (key, _), scores in answers.items():
             sums[row, place[key]] += value(scores)
             counts[row, place[key]] += 1
-    return Scores(sums, counts, tuple(seed for seed, _ in found), tuple(clusters))
+    return ClusteredScores(sums, counts, tuple(seed for seed, _ in found), tuple(clusters))
 
 
-def _is_share(table: Scores) -> bool:
+def _is_share(table: ClusteredScores) -> bool:
     return bool((table.sums >= 0).all() and (table.sums <= table.counts).all())
 
 

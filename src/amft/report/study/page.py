@@ -23,7 +23,6 @@ from .summary import summarize
 from .table import budget_words, write_table
 
 NO_GAP = {"value": "–", "bounds": "", "words": "", "judged": "unclear"}
-_SETTINGS = ("recipe", "budget", "settings", "cases", "arms", "tuned")
 
 
 def write_study_report(path: str | Path) -> Path:
@@ -37,12 +36,12 @@ def write_study_report(path: str | Path) -> Path:
     write_table(study, summary)
     target = study.path / "report.html"
     aside = study.path / ".report.html.aside"
-    aside.write_text(render(study, summary), encoding="utf-8")
+    aside.write_text(render_study(study, summary), encoding="utf-8")
     os.replace(aside, target)
     return target
 
 
-def render(study: Study, summary: Mapping[str, Any]) -> str:
+def render_study(study: Study, summary: Mapping[str, Any]) -> str:
     """The page as text."""
     home = files(__package__)
     css = files(__package__.rpartition(".")[0]).joinpath("page.css").read_text(encoding="utf-8")

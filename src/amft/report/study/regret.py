@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ...stats import Crossed, Resampled, Scores, cross, estimate, mean_of_strata, worst_crossed
+from ...stats import ClusteredScores, Crossed, Resampled, cross, estimate, mean_of_strata, worst_crossed
 from .load import Study
 
 LEAST_SEEDS = 2
@@ -62,7 +62,7 @@ class Bench:
         means = {rule: float(t.by_run.mean()) for rule, t in tables.items() if t is not None and len(t.seeds) == full}
         return max(means, key=lambda rule: means[rule]) if means else None
 
-    def _scores(self, regime: str, rule: str) -> Scores | None:
+    def _scores(self, regime: str, rule: str) -> ClusteredScores | None:
         return self.study.scores(regime, rule, self.split, outcome=self.outcome)
 
     def _gap(self, regime: str, rule: str, seeds: tuple[int, ...]) -> Crossed | None:
@@ -73,7 +73,7 @@ class Bench:
         theirs = self._constants(regime, ours)
         return None if theirs is None else theirs - cross([ours], name=regime)
 
-    def _constants(self, regime: str, ours: Scores) -> Crossed | None:
+    def _constants(self, regime: str, ours: ClusteredScores) -> Crossed | None:
         """The constants that answered the same problems on all these seeds, crossed."""
         key = regime, ours.seeds, ours.clusters
         if key not in self.made:

@@ -20,7 +20,7 @@ TARGET_WORDS = {
 }
 
 
-def judge(difference: Estimate, adjusted_p: float, *, more_is_good: bool = True) -> str:
+def judge_difference(difference: Estimate, adjusted_p: float, *, more_is_good: bool = True) -> str:
     """A key of WORDS: `up` or `down` only with enough seeds, an interval without zero, and a corrected p below ALPHA.
 
     Args:
@@ -35,7 +35,7 @@ def judge(difference: Estimate, adjusted_p: float, *, more_is_good: bool = True)
     return "up" if (difference.value > 0) == more_is_good else "down"
 
 
-def verdict(judgements: list[str]) -> str:
+def verdict_of_claim(judgements: list[str]) -> str:
     """`holds` when every rival is clearly behind, `fails` when one is clearly ahead, else `undecided`."""
     if not judgements or any(found == "few" for found in judgements):
         return "undecided"

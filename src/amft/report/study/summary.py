@@ -25,7 +25,6 @@ from .load import Study
 from .regret import regrets
 from .seeds import needed, targets
 
-Rows = list[dict[str, Any]]
 SHARE = (0.0, 1.0)
 
 

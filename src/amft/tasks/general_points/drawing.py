@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from .glyphs import STROKES, SUITS, Line, arc, pips
+from .glyphs import STROKES, SUIT_STROKES, Line, arc, pips
 from .rules import PIPS
 
 Colour = tuple[int, int, int]
@@ -44,7 +44,7 @@ class Style:
 
 INKS: Mapping[str, Colour] = {"S": (16, 16, 20), "C": (16, 16, 20), "H": (200, 16, 32), "D": (200, 16, 32)}
 
-STYLES: Mapping[str, Style] = {
+CARD_STYLES: Mapping[str, Style] = {
     "row": Style(),
     "grid": Style(columns=2),
     "tilted": Style(table=(52, 60, 96), tilt=7.0),
@@ -95,9 +95,9 @@ def draw_hand(cards: Sequence[str], suits: Sequence[str], *, size: int = 336, st
         cards: ranks, `A 2 ... 10 J Q K` or a number from 14 to 19.
         suits: `S`, `H`, `C` or `D` for each card.
         size: edge in pixels.
-        style: a name in `STYLES`.
+        style: a name in `CARD_STYLES`.
     """
-    look = STYLES[style]
+    look = CARD_STYLES[style]
     finer = 4 if size <= 160 else 2 if size <= 480 else 1
     edge = size * finer
     image = Image.new("RGB", (edge, edge), look.table)
@@ -140,5 +140,5 @@ def _rank(pen: Pen, rank: str, box: tuple[float, float, float, float], thick: fl
 
 
 def _suit(pen: Pen, suit: str, box: tuple[float, float, float, float], ink: Colour) -> None:
-    for line in SUITS[suit]:
+    for line in SUIT_STROKES[suit]:
         pen.fill(line, box, ink)

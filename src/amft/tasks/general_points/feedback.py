@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-LEVELS = ("none", "binary", "outcome", "detailed")
-
-REASONS: Mapping[str, str] = {
+FORMULA_REASONS: Mapping[str, str] = {
     "parse_error": "there is no JSON object with a formula in it",
     "wrong_cards": "these are not the cards in the picture",
     "illegal_syntax": "the formula is not well formed",
@@ -17,18 +15,18 @@ REASONS: Mapping[str, str] = {
 }
 
 
-def feedback_text(level: str, outcome: str, info: Mapping[str, Any], numbers: Sequence[int], target: int) -> str:
+def formula_feedback(level: str, outcome: str, info: Mapping[str, Any], numbers: Sequence[int], target: int) -> str:
     """The next user message.
 
     Args:
         level: `none` asks again; `binary` says the answer is wrong; `outcome` says which check failed; `detailed`
             adds the numbers that do not belong or are left out, the value reached, the fault in the formula.
         outcome: of the last answer, not `correct`.
-        info: its details, from `verifier.judge`.
+        info: its details, from `verifier.judge_formula`.
         numbers: what the cards count.
         target: the value to reach.
     """
-    reason = REASONS[outcome].format(target=target)
+    reason = FORMULA_REASONS[outcome].format(target=target)
     details = _details(outcome, info, numbers, target)
     said = {
         "none": "Answer",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TypeAlias
 
-Point: TypeAlias = tuple[float, float]
-Line: TypeAlias = tuple[Point, ...]
+Coordinates: TypeAlias = tuple[float, float]
+Line: TypeAlias = tuple[Coordinates, ...]
 
 
 def arc(x: float, y: float, rx: float, ry: float, start: float = 0.0, stop: float = 360.0) -> Line:
@@ -37,7 +37,7 @@ STROKES: dict[str, tuple[Line, ...]] = {
 _HEART = (*arc(0.26, 0.28, 0.26, 0.28, 150, 360), *arc(0.74, 0.28, 0.26, 0.28, 180, 390), (0.5, 1.0))
 _STEM = ((0.5, 0.6), (0.68, 1.0), (0.32, 1.0))
 
-SUITS: dict[str, tuple[Line, ...]] = {
+SUIT_STROKES: dict[str, tuple[Line, ...]] = {
     "S": (tuple((x, 0.86 * (1 - y)) for x, y in _HEART), _STEM),
     "H": (_HEART,),
     "C": (arc(0.5, 0.24, 0.24, 0.24), arc(0.25, 0.58, 0.25, 0.24), arc(0.75, 0.58, 0.25, 0.24), _STEM),
@@ -54,6 +54,6 @@ _PIP_ROWS: dict[int, tuple[tuple[float, ...], ...]] = {
 }  # fmt: skip
 
 
-def pips(count: int) -> list[Point]:
+def pips(count: int) -> list[Coordinates]:
     """Centres of the signs on a number card, in a box one wide and one high."""
     return [(x, y) for x, rows in zip(_COLUMNS, _PIP_ROWS[count], strict=True) for y in rows]

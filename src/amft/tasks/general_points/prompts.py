@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from .rules import FaceRule
 from .solver import Expr, steps
 
-KEYS = {
+FORMULA_KEYS = {
     "answer": "cards, number, formula",
     "worked": "cards, number, steps, formula",
     "search": "cards, number, steps, formula",
@@ -16,11 +16,11 @@ KEYS = {
 """Demonstration style -> keys of the JSON answer. `worked` and `search` are two ways to answer one prompt."""
 
 
-def question(cards: Sequence[str], rule: FaceRule, target: int, style: str) -> str:
+def formula_question(cards: Sequence[str], rule: FaceRule, target: int, style: str) -> str:
     """The user's message."""
     return (
         f"Make {target} from the cards, each used once, with + - * / ( ). {rule.sentence} "
-        f"Reply in JSON: {KEYS[style]}.\nCards: {', '.join(cards)}"
+        f"Reply in JSON: {FORMULA_KEYS[style]}.\nCards: {', '.join(cards)}"
     )
 
 
@@ -28,11 +28,11 @@ def picture_question(count: int, rule: FaceRule, target: int, style: str) -> str
     """The text after the picture."""
     return (
         f"The picture shows {count} cards. Make {target} from them, each used once, with + - * / ( ). {rule.sentence} "
-        f"Reply in JSON: {KEYS[style]}."
+        f"Reply in JSON: {FORMULA_KEYS[style]}."
     )
 
 
-def expert_answer(cards: Sequence[str], numbers: Sequence[int], solution: Expr, style: str) -> str:
+def expert_formula(cards: Sequence[str], numbers: Sequence[int], solution: Expr, style: str) -> str:
     """The demonstration: one JSON object.
 
     `answer` is the original's form (cards, number, formula). `worked` puts the binary steps before the formula.

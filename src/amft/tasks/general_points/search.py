@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 
-from .solver import Expr, join, number
+from .solver import Expr, combine, number
 
 MAX_WRONG = 6
 """Attempts that fail before the one that does not."""
@@ -20,7 +20,7 @@ MAX_WRONG = 6
 SEEN, OVERSIGHT = 0.7, 0.2
 """How often a hopeless operation is seen to be so at once, and how often one that leads to the target is missed."""
 
-MAX_VALUE = 999
+MAX_RESULT = 999
 """The largest value of a failed attempt."""
 
 SIGHT = 3
@@ -43,7 +43,7 @@ class Try:
         return reaches(tuple(sorted(int(part.value) for part in self.left)), target)
 
 
-def tries(hand: Sequence[Expr]) -> list[Try]:
+def search_tries(hand: Sequence[Expr]) -> list[Try]:
     """Every operation on two numbers of a hand that gives a whole number, each once."""
     found: dict[str, Try] = {}
     for i, j in combinations(range(len(hand)), 2):
@@ -51,7 +51,7 @@ def tries(hand: Sequence[Expr]) -> list[Try]:
         others = tuple(hand[k] for k in range(len(hand)) if k not in (i, j))
         for sign, value in _whole(int(big.value), int(small.value)):
             step = f"{big.value}{sign}{small.value}={value}"
-            result = join("+" if sign in "+-" else "*", big, small, sign in "-/")
+            result = combine("+" if sign in "+-" else "*", big, small, sign in "-/")
             found.setdefault(step, Try(step, (result, *others)))
     return list(found.values())
 
@@ -85,7 +85,7 @@ def trail(numbers: Sequence[int], target: int, rng: random.Random) -> tuple[list
 def _trail(hand: tuple[Expr, ...], target: int, rng: random.Random) -> tuple[list[str], Expr] | None:
     if len(hand) == 1:
         return ([], hand[0]) if hand[0].value == target else None
-    options = tries(hand)
+    options = search_tries(hand)
     right = [option for option in options if option.leads_to(target)]
     if not right:
         return None
@@ -115,7 +115,7 @@ def _miss(option: Try, target: int, rng: random.Random) -> list[str]:
     while True:
         steps, left = [str(option)], option.left
         while len(left) > 1:
-            chosen = rng.choice([option for option in tries(left) if option.left[0].value <= MAX_VALUE])
+            chosen = rng.choice([option for option in search_tries(left) if option.left[0].value <= MAX_RESULT])
             steps.append(chosen.step)
             left = chosen.left
         if left[0].value != target:

@@ -58,7 +58,7 @@ def number(value: int) -> Expr:
     return Expr("n", Fraction(value))
 
 
-def join(kind: str, a: Expr, b: Expr, invert: bool) -> Expr:
+def combine(kind: str, a: Expr, b: Expr, invert: bool) -> Expr:
     """`a (kind) b`, or with `invert` `a - b` / `a / b`, flattened into normal form."""
     plus, minus = (a.plus, a.minus) if a.kind == kind else ((a,), ())
     b_plus, b_minus = (b.plus, b.minus) if b.kind == kind else ((b,), ())
@@ -149,11 +149,11 @@ def expressions(numbers: Numbers) -> dict[Fraction, frozenset[Expr]]:
 
 def _combine(a: Expr, b: Expr) -> list[Expr]:
     big, small = (a, b) if a.value >= b.value else (b, a)
-    out = [join("+", a, b, False), join("+", big, small, True), join("*", a, b, False)]
+    out = [combine("+", a, b, False), combine("+", big, small, True), combine("*", a, b, False)]
     if b.value:
-        out.append(join("*", a, b, True))
+        out.append(combine("*", a, b, True))
     if a.value:
-        out.append(join("*", b, a, True))
+        out.append(combine("*", b, a, True))
     return out
 
 

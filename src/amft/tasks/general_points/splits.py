@@ -14,15 +14,15 @@ from functools import lru_cache
 from .rules import LARGE, ORDINAL, TEN, FaceRule, hands, has_face
 from .solver import solvable
 
-SHARES = (("test", 20), ("val", 8), ("meta", 7), ("train", 65))
+_SHARES = (("test", 20), ("val", 8), ("meta", 7), ("train", 65))
 """Percent of the hash space for each side."""
 
 
-def side_of(values: Sequence[int]) -> str:
+def side_of_numbers(values: Sequence[int]) -> str:
     """The side of a multiset of values, by a stable hash."""
     text = ",".join(map(str, sorted(values)))
     place = int.from_bytes(hashlib.sha256(f"general_points:{text}".encode()).digest()[:8], "big") % 100
-    for side, share in SHARES:
+    for side, share in _SHARES:
         if place < share:
             return side
         place -= share
@@ -31,11 +31,11 @@ def side_of(values: Sequence[int]) -> str:
 
 def side(cards: Sequence[str], rule: FaceRule = TEN) -> str | None:
     """The side of a hand under a rule; None when its pips and its values fall on different sides."""
-    pips = side_of(TEN.values(cards))
+    pips = side_of_numbers(TEN.values(cards))
     values = rule.values(cards)
     if max(values) > 10:
         return pips
-    return pips if side_of(values) == pips else None
+    return pips if side_of_numbers(values) == pips else None
 
 
 @lru_cache(maxsize=256)

@@ -11,15 +11,15 @@ from typing import ClassVar
 
 from ...errors import TaskError
 from ...types import Grade, Message, Problem
-from ..episode import RETURNS, episode_grade
-from .feedback import LEVELS, feedback_text
+from ..episode import FEEDBACK_LEVELS, RETURNS, episode_grade
+from .feedback import formula_feedback
 from .mistakes import wrong_value
-from .prompts import KEYS, expert_answer, question, written
+from .prompts import FORMULA_KEYS, expert_formula, formula_question, written
 from .rules import BASES, OTHER_FACES, VARIED, FaceRule
 from .search import trail
 from .solver import solutions, solvable
 from .splits import hands_of, key, large_hands_of
-from .verifier import REWARDS, grade
+from .verifier import FORMULA_REWARDS, grade_formula
 
 TRAIN_RULES: Mapping[str, tuple[FaceRule, ...]] = {"ten": (), "varied": VARIED}
 """Rules of the training prompts besides the task's own, which takes as many prompts as all of them together."""
@@ -123,11 +123,11 @@ class GeneralPoints:
     def prompt(self, problem: Problem) -> list[Message]:
         cards, rule = self._read(problem)
         target = problem.params["target"]
-        return [{"role": "user", "content": question(cards, rule, target, self.demonstrations)}]
+        return [{"role": "user", "content": formula_question(cards, rule, target, self.demonstrations)}]
 
     def grade(self, problem: Problem, answer: str) -> Grade:
         cards, rule = self._read(problem)
-        return grade(answer, cards, rule.values(cards), problem.params["target"], self.reward)
+        return grade_formula(answer, cards, rule.values(cards), problem.params["target"], self.reward)
 
     def demonstrate(self, problem: Problem) -> str:
         """The simplest solution, the same one for every order of a hand; or a search, drawn for each order."""
@@ -137,7 +137,7 @@ class GeneralPoints:
             found = trail(numbers, target, random.Random(f"search:{cards}:{numbers}:{target}"))
             if found:
                 return written(cards, numbers, *found)
-        return expert_answer(cards, numbers, solutions(numbers, target)[0], self.demonstrations)
+        return expert_formula(cards, numbers, solutions(numbers, target)[0], self.demonstrations)
 
     def spoil(self, problem: Problem) -> str:
         """The expert's answer with a legal formula of the right numbers that makes another value."""
@@ -155,7 +155,7 @@ class GeneralPoints:
             return None
         cards, rule = self._read(problem)
         numbers, target = rule.values(cards), problem.params["target"]
-        return feedback_text(self.feedback_level, last.outcome, last.info, numbers, target)
+        return formula_feedback(self.feedback_level, last.outcome, last.info, numbers, target)
 
     def mistakes(self, problem: Problem) -> list[str]:
         """A share `revisions` of the problems has one wrong answer that a demonstration then revises."""
@@ -172,8 +172,8 @@ class GeneralPoints:
 
     def _choices(self) -> dict[str, Sequence[str]]:
         return {
-            "demonstrations": list(KEYS), "reward": list(REWARDS), "train_rules": list(TRAIN_RULES),
-            "train_targets": ["one", "varied"], "face_rule": list(BASES), "feedback_level": LEVELS,
+            "demonstrations": list(FORMULA_KEYS), "reward": list(FORMULA_REWARDS), "train_rules": list(TRAIN_RULES),
+            "train_targets": ["one", "varied"], "face_rule": list(BASES), "feedback_level": FEEDBACK_LEVELS,
             "returns": list(RETURNS),
         }  # fmt: skip
 

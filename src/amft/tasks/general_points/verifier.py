@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from ...types import Grade
 from ..answer_object import last_object
 
-OUTCOME_REWARD: Mapping[str, float] = {
+FORMULA_OUTCOME_REWARD: Mapping[str, float] = {
     "parse_error": -3.0,
     "wrong_cards": -1.5,
     "illegal_syntax": -3.0,
@@ -29,10 +29,10 @@ OUTCOME_REWARD: Mapping[str, float] = {
 }
 """Rewards of arXiv 2501.17161, one per outcome; penalties never add up. Only pictures give `wrong_cards`."""
 
-BINARY_REWARD: Mapping[str, float] = {name: float(name == "correct") for name in OUTCOME_REWARD}
+FORMULA_BINARY_REWARD: Mapping[str, float] = {name: float(name == "correct") for name in FORMULA_OUTCOME_REWARD}
 """0/1 reward, for group-normalised methods."""
 
-REWARDS = {"outcome": OUTCOME_REWARD, "binary": BINARY_REWARD}
+FORMULA_REWARDS = {"outcome": FORMULA_OUTCOME_REWARD, "binary": FORMULA_BINARY_REWARD}
 
 MAX_FORMULA = 64
 MAX_DEPTH = 16
@@ -115,7 +115,7 @@ class _Parser:
         return int(token)
 
 
-def evaluate(tokens: Sequence[str]) -> Number | None:
+def formula_value(tokens: Sequence[str]) -> Number | None:
     """The exact value of a tokenised formula; None where it divides by zero.
 
     Raises:
@@ -128,7 +128,7 @@ def evaluate(tokens: Sequence[str]) -> Number | None:
     return value
 
 
-def judge(answer: str, cards: Sequence[str], numbers: Sequence[int], target: int) -> tuple[str, dict[str, Any]]:
+def judge_formula(answer: str, cards: Sequence[str], numbers: Sequence[int], target: int) -> tuple[str, dict[str, Any]]:
     """Outcome and details of one answer.
 
     Args:
@@ -147,7 +147,7 @@ def judge(answer: str, cards: Sequence[str], numbers: Sequence[int], target: int
     left, *right = parsed["formula"][: MAX_FORMULA + 1].split("=")
     try:
         tokens = tokenize(left)
-        value = evaluate(tokens)
+        value = formula_value(tokens)
     except FormulaError as error:
         return "illegal_syntax", {**info, "why": str(error)}
     if len(right) > 1 or len(parsed["formula"]) > MAX_FORMULA:
@@ -173,12 +173,14 @@ def _as_text(value: Any) -> list[str] | None:
     return sorted(str(item) for item in value if isinstance(item, (str, int)))
 
 
-def judge_seen(answer: str, cards: Sequence[str], numbers: Sequence[int], target: int) -> tuple[str, dict[str, Any]]:
-    """`judge` where the cards had to be read from a picture: if they are not right, nothing else is looked at.
+def judge_seen_formula(
+    answer: str, cards: Sequence[str], numbers: Sequence[int], target: int
+) -> tuple[str, dict[str, Any]]:
+    """`judge_formula` where the cards had to be read from a picture: if they are not right, nothing else is looked at.
 
     The recognition metric counts every answer; one that cannot be parsed has recognised nothing.
     """
-    outcome, info = judge(answer, cards, numbers, target)
+    outcome, info = judge_formula(answer, cards, numbers, target)
     recognised = bool(info.get("cards_right"))
     info["metrics"] = {"recognition": float(recognised)}
     return outcome if outcome == "parse_error" or recognised else "wrong_cards", info
@@ -186,14 +188,14 @@ def judge_seen(answer: str, cards: Sequence[str], numbers: Sequence[int], target
 
 def priced(outcome: str, info: Mapping[str, Any], reward: str) -> Grade:
     """A verdict with its reward from the table `outcome` or `binary`."""
-    return Grade(outcome=outcome, reward=REWARDS[reward][outcome], correct=outcome == "correct", info=info)
+    return Grade(outcome=outcome, reward=FORMULA_REWARDS[reward][outcome], correct=outcome == "correct", info=info)
 
 
-def grade(answer: str, cards: Sequence[str], numbers: Sequence[int], target: int, reward: str) -> Grade:
-    """`judge` with a reward."""
-    return priced(*judge(answer, cards, numbers, target), reward)
+def grade_formula(answer: str, cards: Sequence[str], numbers: Sequence[int], target: int, reward: str) -> Grade:
+    """`judge_formula` with a reward."""
+    return priced(*judge_formula(answer, cards, numbers, target), reward)
 
 
-def grade_seen(answer: str, cards: Sequence[str], numbers: Sequence[int], target: int, reward: str) -> Grade:
-    """`judge_seen` with a reward."""
-    return priced(*judge_seen(answer, cards, numbers, target), reward)
+def grade_seen_formula(answer: str, cards: Sequence[str], numbers: Sequence[int], target: int, reward: str) -> Grade:
+    """`judge_seen_formula` with a reward."""
+    return priced(*judge_seen_formula(answer, cards, numbers, target), reward)

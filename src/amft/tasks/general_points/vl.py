@@ -12,11 +12,11 @@ from ...types import Grade, Message, Problem
 from .prompts import picture_question
 from .rules import FaceRule
 from .task import GeneralPoints
-from .verifier import grade_seen
+from .verifier import grade_seen_formula
 
-SUITS: Mapping[str, str] = {"black": "SC", "red": "HD", "mixed": "SCHD"}
+SUIT_LETTERS: Mapping[str, str] = {"black": "SC", "red": "HD", "mixed": "SCHD"}
 OTHER_COLOUR = {"black": "red", "red": "black", "mixed": "mixed"}
-STYLES = ("row", "grid", "tilted", "pips", "four-colour")
+STYLE_NAMES = ("row", "grid", "tilted", "pips", "four-colour")
 
 
 @dataclass(frozen=True)
@@ -65,20 +65,20 @@ class GeneralPointsVL(GeneralPoints):
 
     def grade(self, problem: Problem, answer: str) -> Grade:
         cards, rule = self._read(problem)
-        return grade_seen(answer, cards, rule.values(cards), problem.params["target"], self.reward)
+        return grade_seen_formula(answer, cards, rule.values(cards), problem.params["target"], self.reward)
 
     def _choices(self) -> dict[str, Sequence[str]]:
-        return super()._choices() | {"colour": list(SUITS), "style": STYLES}
+        return super()._choices() | {"colour": list(SUIT_LETTERS), "style": STYLE_NAMES}
 
     def _ranges(self) -> dict[str, tuple[int, int]]:
         return super()._ranges() | {"size": (112, 1200)}
 
     def _problem(self, split: str, rule: FaceRule, hand: tuple[str, ...], rng: random.Random) -> Problem:
         dealt = super()._problem(split, rule, hand, rng)
-        suits = SUITS[OTHER_COLOUR[self.colour] if split == "visual" else self.colour]
+        suits = SUIT_LETTERS[OTHER_COLOUR[self.colour] if split == "visual" else self.colour]
         style = self.style
         if split == "style":
-            style = rng.choice([other for other in STYLES if other != style])
+            style = rng.choice([other for other in STYLE_NAMES if other != style])
         elif split == "visual" and self.colour == "mixed":
             style = "row" if style == "four-colour" else "four-colour"
         drawn = {"suits": [rng.choice(suits) for _ in hand], "style": style}

@@ -61,7 +61,7 @@ def _verl(source: str, demonstration: str = "") -> Layout:
     return Layout("prompt", "reward_model.ground_truth", demonstration, source=("data_source", source))
 
 
-TRAINING: Mapping[str, KnownSet] = {
+TRAINING_SETS: Mapping[str, KnownSet] = {
     "openr1_math": KnownSet(
         (Layout("prompt", "reward_model.ground_truth", "target"),),
         ("Elliott/Openr1-Math-46k-8192", None, "train"),
@@ -113,4 +113,4 @@ EVALUATION: Mapping[str, KnownSet] = {
 }
 """Held-out sets of arXiv 2508.06944: five of mathematics, then three out of domain."""
 
-SETS: Mapping[str, KnownSet] = {**TRAINING, **EVALUATION}
+SETS: Mapping[str, KnownSet] = {**TRAINING_SETS, **EVALUATION}

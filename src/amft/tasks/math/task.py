@@ -17,9 +17,9 @@ from .answers import MAX_BOXED, boxed, chosen_letter, same_text, whole_number
 from .form import NO_RIGHT_ANSWER, pairs
 from .load import LoadedSet, download_set, read_set
 from .rows import Item
-from .sets import EVALUATION, TRAINING
+from .sets import EVALUATION, TRAINING_SETS
 
-SHARES = {"id": range(5), "val": range(5, 7), "meta": range(7, 10), "train": range(10, 100)}
+_SHARES = {"id": range(5), "val": range(5, 7), "meta": range(7, 10), "train": range(10, 100)}
 """Split -> which hundredths of the training set's questions, by their hash."""
 
 HUB = "hub"
@@ -90,7 +90,7 @@ class MathProblems:
     """Address space of a grading process, in MiB."""
 
     def __post_init__(self) -> None:
-        _check(self.dataset in TRAINING, f"dataset: {self.dataset!r} is not one of {', '.join(TRAINING)}")
+        _check(self.dataset in TRAINING_SETS, f"dataset: {self.dataset!r} is not one of {', '.join(TRAINING_SETS)}")
         _check(type(self.max_bad_rows) is int and self.max_bad_rows >= 0, "max_bad_rows: give a whole number from 0")
         most = self.max_abstained
         _check(type(most) is int and most >= 0, "max_abstained: give a whole number from 0")
@@ -106,7 +106,7 @@ class MathProblems:
         for library in ("pebble", "math_verify"):
             _check(importlib.util.find_spec(library) is not None, "math-v1: grading needs `pip install 'amft[math]'`")
         _ = self._limits
-        there = [*(SHARES if self.path else ()), *tests]
+        there = [*(_SHARES if self.path else ()), *tests]
         object.__setattr__(self, "splits", {name: text for name, text in type(self).splits.items() if name in there})
         object.__setattr__(self, "test_splits", tuple(name for name in type(self).test_splits if name in there))
 
@@ -175,7 +175,7 @@ class MathProblems:
     def _shares(self) -> dict[str, list[Item]]:
         held_out = {item.key for loaded in self._tests.values() for item in loaded.items}
         items = [item for item in self._training.items if item.key not in held_out]
-        return {name: [item for item in items if int(item.key, 16) % 100 in share] for name, share in SHARES.items()}
+        return {name: [item for item in items if int(item.key, 16) % 100 in share] for name, share in _SHARES.items()}
 
     def _items(self, split: str) -> list[Item]:
         _check(split in self.splits, f"split {split!r} is not one of {', '.join(self.splits)}")

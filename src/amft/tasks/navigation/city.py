@@ -73,7 +73,7 @@ AWAY = (
 
 
 @dataclass(frozen=True)
-class Plan:
+class CityPlan:
     """What a city is made from."""
 
     layout: str
@@ -84,11 +84,11 @@ class Plan:
     origin: Point
 
 
-PLANS: dict[str, Plan] = {
-    "A": Plan("grid", (6, 6), HOME, Point(40.7, -73.9)),
-    "R": Plan("radial", (3, 7), HOME, Point(48.8, 2.3)),
+PLANS: dict[str, CityPlan] = {
+    "A": CityPlan("grid", (6, 6), HOME, Point(40.7, -73.9)),
+    "R": CityPlan("radial", (3, 7), HOME, Point(48.8, 2.3)),
     **{
-        name: Plan("grid", (5, 5), look, Point(lat, lng))
+        name: CityPlan("grid", (5, 5), look, Point(lat, lng))
         for name, look, lat, lng in zip(
             "BCDEFGHI", AWAY,
             (45.4, 28.6, -34.6, 51.5, 22.3, -37.8, 6.5, 37.7), (9.1, 77.2, -58.3, -0.1, 114.1, 144.9, 3.3, -122.4),

@@ -14,7 +14,7 @@ from .schema import NO_LANDMARK, SEEN_AT
 
 LABELABLE = (23.0, 157.0)
 """Degrees of a turn that has a clear word."""
-CLEAR = 10.0
+BORDER_DEGREES = 10.0
 """Degrees that a landmark stays away from the border between two relations."""
 FIRST_LEG = 35.0
 """Metres from the start to the first turn at least."""
@@ -128,7 +128,7 @@ def _seen(city: City, here: Metres, heading: int, place: Place | None) -> dict[s
     if place is None:
         return None
     toward = bearing(city.geocode(here), city.geocode(place.at))
-    if abs((toward - heading) % 45 - 22.5) < CLEAR:
+    if abs((toward - heading) % 45 - 22.5) < BORDER_DEGREES:
         return None
     relation = relation_word(heading, toward)
     return {

@@ -13,18 +13,18 @@ from typing import Any
 from ...types import Grade, Message, Problem
 from ..base import Task, TriesTask
 
-Answer = Callable[[list[Message]], str]
+Policy = Callable[[list[Message]], str]
 """A model: a conversation in, its next message out."""
 
-KINDS = ("turn", "forward", "stop")
+ACTION_KINDS = ("turn", "forward", "stop")
 
 
-def walk(task: Task, rail: Sequence[Problem], answer: Answer) -> list[list[Grade]]:
+def walk(task: Task, rail: Sequence[Problem], answer: Policy) -> list[list[Grade]]:
     """Every point of a route, answered until it is right or the tries are used up: the grades of its answers."""
     return [_solve(task, problem, answer) for problem in rail]
 
 
-def _solve(task: Task, problem: Problem, answer: Answer) -> list[Grade]:
+def _solve(task: Task, problem: Problem, answer: Policy) -> list[Grade]:
     messages, answers = list(task.prompt(problem)), [""]
     answers[0] = answer(messages)
     while isinstance(task, TriesTask) and (said := task.feedback(problem, answers)) is not None:
@@ -65,12 +65,12 @@ def route_figures(
     tried = sum(count for _, count in reached)
     kinds = [_kind(problem) for rail in rails for problem in rail]
     flat = [hit for row in solved for hit in row]
-    hits = {kind: [hit for k, hit in zip(kinds, flat, strict=True) if k == kind] for kind in KINDS}
+    hits = {kind: [hit for k, hit in zip(kinds, flat, strict=True) if k == kind] for kind in ACTION_KINDS}
     return {
         "route_success": _mean([all(row) for row in solved]),
         "rolled": sum(hit for hit, _ in reached) / tried if tried else float("nan"),
         "teacher_forced": _mean(flat),
-        **{f"teacher_forced_{kind}": _mean(hits[kind]) for kind in KINDS},
+        **{f"teacher_forced_{kind}": _mean(hits[kind]) for kind in ACTION_KINDS},
     }
 
 

@@ -18,14 +18,14 @@ from .journeys import city_routes
 from .panoramas import Panoramas
 from .schema import Route, parse_routes
 
-SHARES = (("test", 20), ("val", 8), ("meta", 7), ("train", 65))
+DESTINATION_SHARES = (("test", 20), ("val", 8), ("meta", 7), ("train", 65))
 """Percent of the hash space for each side."""
 
 AWAY_CITIES = tuple("BCDEFGHI")
 
 
 @dataclass(frozen=True)
-class Pool:
+class JourneyPool:
     """Routes of some cities to the destinations of one side (None: all)."""
 
     cities: tuple[str, ...]
@@ -34,11 +34,11 @@ class Pool:
     """Routes to each destination."""
 
 
-POOLS: dict[str, Pool] = {
-    **{side: Pool(("A",), side, 12) for side, _ in SHARES},
-    "long": Pool(("A",), "test", 12),
-    "other streets": Pool(("R",), None, 3),
-    "other cities": Pool(AWAY_CITIES, None, 1),
+JOURNEY_POOLS: dict[str, JourneyPool] = {
+    **{side: JourneyPool(("A",), side, 12) for side, _ in DESTINATION_SHARES},
+    "long": JourneyPool(("A",), "test", 12),
+    "other streets": JourneyPool(("R",), None, 3),
+    "other cities": JourneyPool(AWAY_CITIES, None, 1),
 }
 
 
@@ -80,11 +80,11 @@ class World:
     panoramas: Panoramas
 
 
-def side_of(destination: str) -> str:
+def side_of_destination(destination: str) -> str:
     """The side of a destination."""
     digest = hashlib.sha256(f"navigation:{destination}".encode()).digest()
     place = int.from_bytes(digest[:8], "big") % 100
-    for side, share in SHARES:
+    for side, share in DESTINATION_SHARES:
         if place < share:
             return side
         place -= share
@@ -98,12 +98,15 @@ MOST_TURNS = 3
 @lru_cache(maxsize=16)
 def city_worlds(pool: str, most: int = MOST_TURNS) -> tuple[World, ...]:
     """The synthetic cities of a pool, whose routes turn at most at so many crossings."""
-    plan = POOLS[pool]
+    plan = JOURNEY_POOLS[pool]
     turns = (most + 1, most + 3) if pool == "long" else (1, most)
     worlds = []
     for name in plan.cities:
         made = city_routes(
-            city(name), turns=turns, each=plan.each, wanted=lambda place: plan.side in (None, side_of(place))
+            city(name),
+            turns=turns,
+            each=plan.each,
+            wanted=lambda place: plan.side in (None, side_of_destination(place)),
         )
         worlds.append(World(name, parse_routes(made, f"city {name}"), city(name).panoramas))
     return tuple(worlds)
@@ -115,8 +118,8 @@ def folder_world(folder: RouteFolder, pool: str, name: str) -> World:
     Raises:
         TaskError: none of its routes ends at a destination of this side.
     """
-    side = POOLS[pool].side
-    routes = [route for route in folder.routes if side in (None, side_of(route.destination))]
+    side = JOURNEY_POOLS[pool].side
+    routes = [route for route in folder.routes if side in (None, side_of_destination(route.destination))]
     if not routes:
         raise TaskError(f"{folder.path}: no destination falls on the side {side!r}; give more routes")
     return World(name, tuple(routes), folder.panoramas)

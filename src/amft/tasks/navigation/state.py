@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from .geometry import TURNS, turn_word
 from .rail import Rail
 
-RULES = ("absolute", "relative")
+ACTION_RULES = ("absolute", "relative")
 """How a turn is written: as the compass word of the new heading, or as a turn of the walker."""
 
 
@@ -35,14 +35,14 @@ class Seen(NamedTuple):
 
 
 @dataclass(frozen=True)
-class State:
+class WalkState:
     """A walker at a point of a rail."""
 
     legs: tuple[LegWords, ...]
     path: tuple[str, ...]
     """Kinds of the points so far (`rail.Node.kind`); the last one is where the walker stands."""
     actions: str
-    """One of RULES."""
+    """One of ACTION_RULES."""
     wording: int
     """Which words the instructions use (`prompts.WORDINGS`)."""
 
@@ -90,10 +90,10 @@ class State:
         }
 
 
-def read_state(params: Mapping[str, Any]) -> State:
+def read_state(params: Mapping[str, Any]) -> WalkState:
     """The inverse of `State.params`."""
     legs = tuple(LegWords(*leg) for leg in params["legs"])
-    return State(legs, tuple(params["path"]), params["actions"], params["wording"])
+    return WalkState(legs, tuple(params["path"]), params["actions"], params["wording"])
 
 
 def leg_words(rail: Rail) -> tuple[LegWords, ...]:

@@ -9,16 +9,16 @@ from typing import Any, ClassVar
 
 from ...errors import TaskError
 from ...types import Grade, Message, Problem
-from ..episode import RETURNS, episode_grade
-from .feedback import LEVELS, feedback_text
+from ..episode import FEEDBACK_LEVELS, RETURNS, episode_grade
+from .feedback import action_feedback
 from .folder import load_folder
 from .metrics import route_figures, whole_routes
-from .prompts import expert_answer, question
+from .prompts import action_question, expert_action
 from .rail import Rail, build_rail
 from .scene import scene_of
-from .splits import MOST_TURNS, POOLS, SPLITS, World, city_worlds, find_split, folder_world
-from .state import RULES, State, leg_words, read_state
-from .verifier import REWARDS, grade
+from .splits import JOURNEY_POOLS, MOST_TURNS, SPLITS, World, city_worlds, find_split, folder_world
+from .state import ACTION_RULES, WalkState, leg_words, read_state
+from .verifier import ACTION_REWARDS, grade_action
 
 MOST_ATTEMPTS = 10
 
@@ -72,7 +72,7 @@ class Navigation:
 
     def __post_init__(self) -> None:
         choices: dict[str, Iterable[Any]] = {
-            "actions": RULES, "reward": REWARDS, "feedback_level": LEVELS, "returns": RETURNS,
+            "actions": ACTION_RULES, "reward": ACTION_REWARDS, "feedback_level": FEEDBACK_LEVELS, "returns": RETURNS,
             "read_pickle": (False, True), "max_attempts": range(1, MOST_ATTEMPTS + 1),
             "turns": range(1, MOST_TURNS + 1),
         }  # fmt: skip
@@ -103,23 +103,23 @@ class Navigation:
         return out
 
     def prompt(self, problem: Problem) -> list[Message]:
-        return [{"role": "user", "content": question(read_state(problem.params), picture=False)}]
+        return [{"role": "user", "content": action_question(read_state(problem.params), picture=False)}]
 
     def grade(self, problem: Problem, answer: str) -> Grade:
-        return grade(answer, read_state(problem.params), self.reward)
+        return grade_action(answer, read_state(problem.params), self.reward)
 
     def feedback(self, problem: Problem, answers: Sequence[str]) -> str | None:
         last = self.grade(problem, answers[-1])
         if last.correct or len(answers) >= self.max_attempts:
             return None
-        return feedback_text(self.feedback_level, last.outcome, last.info["metrics"])
+        return action_feedback(self.feedback_level, last.outcome, last.info["metrics"])
 
     def grade_episode(self, problem: Problem, answers: Sequence[str]) -> Grade:
         return episode_grade([self.grade(problem, answer) for answer in answers], self.returns)
 
     def demonstrate(self, problem: Problem) -> str:
         """What there is, the instruction, the action."""
-        return expert_answer(read_state(problem.params))
+        return expert_action(read_state(problem.params))
 
     def spoil(self, problem: Problem) -> str:
         """The expert's answer with another action."""
@@ -142,7 +142,7 @@ class Navigation:
         rng = random.Random(f"navigation:{plan.pool}:{seed}")
         words = random.Random(f"navigation wording:{plan.pool}:{seed}")
         pairs = [(world, route) for world in self._worlds(plan.pool) for route in world.routes]
-        rule = RULES[(RULES.index(self.actions) + plan.other_rule) % len(RULES)]
+        rule = ACTION_RULES[(ACTION_RULES.index(self.actions) + plan.other_rule) % len(ACTION_RULES)]
         while True:
             for world, route in rng.sample(pairs, len(pairs)):
                 rail = build_rail(route, rng, world.panoramas)
@@ -154,7 +154,7 @@ class Navigation:
         legs, kinds = leg_words(rail), tuple(node.kind for node in rail.nodes)
         out = []
         for place, node in enumerate(rail.nodes):
-            params = State(legs, kinds[: place + 1], rule, wording).params()
+            params = WalkState(legs, kinds[: place + 1], rule, wording).params()
             params["scene"] = scene_of(world, rail, node)
             out.append(Problem(self.id, split, rail.route.key, params))
         return out
@@ -163,7 +163,7 @@ class Navigation:
         """Published files have one set of streets and no length of their own."""
         if self.routes is None:
             return tuple(SPLITS)
-        pools = [side for side, pool in POOLS.items() if pool.cities == ("A",) and side != "long"]
+        pools = [side for side, pool in JOURNEY_POOLS.items() if pool.cities == ("A",) and side != "long"]
         pools += ["other cities"] if self.other_routes else []
         return tuple(name for name, split in SPLITS.items() if split.pool in pools)
 

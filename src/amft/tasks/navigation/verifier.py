@@ -14,9 +14,9 @@ from typing import Any
 from ...types import Grade
 from ..answer_object import last_object
 from .prompts import instructions
-from .state import State
+from .state import WalkState
 
-OUTCOME_REWARD: Mapping[str, float] = {
+ACTION_OUTCOME_REWARD: Mapping[str, float] = {
     "parse_error": -1.0,
     "wrong_landmark": -1.5,
     "wrong_crossing": -1.5,
@@ -25,17 +25,17 @@ OUTCOME_REWARD: Mapping[str, float] = {
 }
 """Rewards of arXiv 2501.17161, one per outcome."""
 
-BINARY_REWARD: Mapping[str, float] = {name: float(name == "correct") for name in OUTCOME_REWARD}
+ACTION_BINARY_REWARD: Mapping[str, float] = {name: float(name == "correct") for name in ACTION_OUTCOME_REWARD}
 
-REWARDS = {"outcome": OUTCOME_REWARD, "binary": BINARY_REWARD}
+ACTION_REWARDS = {"outcome": ACTION_OUTCOME_REWARD, "binary": ACTION_BINARY_REWARD}
 
-NOTHING = {"landmark": 0.0, "crossing": 0.0, "relation": 0.0, "instruction": 0.0}
+NO_METRICS = {"landmark": 0.0, "crossing": 0.0, "relation": 0.0, "instruction": 0.0}
 
 _WORDS = re.compile(r"\w+")
 _NUMBER = re.compile(r"^\s*\d+\.\s*")
 
 
-def judge(answer: str, state: State) -> tuple[str, dict[str, float]]:
+def judge_action(answer: str, state: WalkState) -> tuple[str, dict[str, float]]:
     """Outcome of an answer, and what else of it is right (1) or wrong (0).
 
     The landmark is right if the observation names it and no other one of the route; where there is none, if nothing
@@ -43,7 +43,7 @@ def judge(answer: str, state: State) -> tuple[str, dict[str, float]]:
     """
     parsed = last_object(answer, "action")
     if parsed is None:
-        return "parse_error", dict(NOTHING)
+        return "parse_error", dict(NO_METRICS)
     observation, instruction = (_words(parsed.get(key)) for key in ("observation", "instruction"))
     gold = state.seen(state.now)
     named = {name for name in state.names if _holds(observation, _words(name))}
@@ -85,7 +85,7 @@ def _relation(words: list[str]) -> list[str]:
     return after[: after.index("crossing")] if "crossing" in after else after
 
 
-def grade(answer: str, state: State, reward: str) -> Grade:
-    """`judge` with a reward from the table `outcome` or `binary`."""
-    outcome, metrics = judge(answer, state)
-    return Grade(outcome, REWARDS[reward][outcome], outcome == "correct", {"metrics": metrics})
+def grade_action(answer: str, state: WalkState, reward: str) -> Grade:
+    """`judge_action` with a reward from the table `outcome` or `binary`."""
+    outcome, metrics = judge_action(answer, state)
+    return Grade(outcome, ACTION_REWARDS[reward][outcome], outcome == "correct", {"metrics": metrics})

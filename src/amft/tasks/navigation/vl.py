@@ -12,7 +12,7 @@ from ...types import Message, Problem
 from .folder import check_pictures, load_folder
 from .geometry import Point
 from .panorama import panorama_view
-from .prompts import question
+from .prompts import action_question
 from .splits import World
 from .state import read_state
 from .task import Navigation
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SIZES = (56, 1200)
 """Least and most pixels of a view's side."""
-TURNS = (0, 90, 180, 270)
+VIEW_HEADINGS = (0, 90, 180, 270)
 """Headings of the four views, from the walker's own: front, right, back, left."""
 
 
@@ -57,7 +57,7 @@ class NavigationVL(Navigation):
             raise TaskError(f"task.view_size: {self.view_size!r} is not a whole number from {SIZES[0]} to {SIZES[1]}")
 
     def prompt(self, problem: Problem) -> list[Message]:
-        text = question(read_state(problem.params), picture=True)
+        text = action_question(read_state(problem.params), picture=True)
         parts = [{"type": "image", "image": self.picture(problem)}, {"type": "text", "text": text}]
         return [{"role": "user", "content": parts}]
 
@@ -83,7 +83,7 @@ def _picture(
 ) -> Image.Image:
     if folder is None:
         return four_views(draw_views(world, Point(*at), heading, signs, size))
-    return four_views([panorama_view(Path(folder), pano, heading=heading + turn, size=size) for turn in TURNS])
+    return four_views([panorama_view(Path(folder), pano, heading=heading + turn, size=size) for turn in VIEW_HEADINGS])
 
 
 def four_views(views: list[Image.Image]) -> Image.Image:

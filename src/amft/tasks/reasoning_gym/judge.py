@@ -43,7 +43,7 @@ def make(dataset: str, options: str, seed: int, start: int, stop: int) -> list[d
     return rows
 
 
-def score(dataset: str, options: str, seed: int, index: int, answer: str) -> float:
+def score_answer(dataset: str, options: str, seed: int, index: int, answer: str) -> float:
     """The dataset's own score of an answer, from 0 to 1."""
     made = _dataset(dataset, options, seed)
     return min(1.0, max(0.0, float(made.score_answer(answer, _entry(dataset, options, seed, index)))))

@@ -16,15 +16,15 @@ from ...errors import TaskError
 from ...types import Grade, Message, Problem, abstain
 from ..grading import Failure, GradingPool, Limits
 
-SHARES = {"id": range(10), "val": range(10, 15), "meta": range(15, 20), "train": range(20, 100)}
+_SHARES = {"id": range(10), "val": range(10, 15), "meta": range(15, 20), "train": range(20, 100)}
 """Split -> which hundredths of the questions, by their hash."""
 
-MAX_TEXT = 16_384
+_MAX_TEXT = 16_384
 """Characters at the end of an answer that are read."""
 
-ASK = "Give the final answer between <answer> and </answer>."
+_ASK = "Give the final answer between <answer> and </answer>."
 
-CHUNK = 25
+_CHUNK = 25
 """Problems made in one call of a process."""
 
 _JUDGE = f"{__package__}.judge"
@@ -110,7 +110,7 @@ class ReasoningGym:
         return out
 
     def prompt(self, problem: Problem) -> list[Message]:
-        return [{"role": "user", "content": f"{problem.params['question']}\n\n{ASK}"}]
+        return [{"role": "user", "content": f"{problem.params['question']}\n\n{_ASK}"}]
 
     def grade(self, problem: Problem, answer: str) -> Grade:
         return self.grade_many([problem], [answer])[0]
@@ -143,7 +143,7 @@ class ReasoningGym:
         found = self._make(self.options or {}, 0)
         pools = {
             split: [self._problem(split, key, row) for key, row in found.items() if int(key, 16) % 100 in share]
-            for split, share in SHARES.items()
+            for split, share in _SHARES.items()
         }
         if self.harder is not None:
             extra = self._make({**(self.options or {}), **self.harder}, 1)
@@ -157,8 +157,8 @@ class ReasoningGym:
             f"dataset: {self.dataset!r} is not one of reasoning-gym's ({', '.join(known if known else [])})",
         )
         text = json.dumps(dict(options), sort_keys=True)
-        starts = range(0, self.size, CHUNK)
-        calls = [(self.dataset, text, seed, start, min(start + CHUNK, self.size)) for start in starts]
+        starts = range(0, self.size, _CHUNK)
+        calls = [(self.dataset, text, seed, start, min(start + _CHUNK, self.size)) for start in starts]
         out: dict[str, dict[str, Any]] = {}
         for rows in self._pool.run(f"{_JUDGE}:make", calls):
             if isinstance(rows, Failure):
@@ -174,10 +174,10 @@ class ReasoningGym:
 
 def tagged(text: str) -> str | None:
     """What stands in the last `<answer>` tag, or None."""
-    opened = [found.end() for found in re.finditer("<answer>", text[-MAX_TEXT:])]
+    opened = [found.end() for found in re.finditer("<answer>", text[-_MAX_TEXT:])]
     if not opened:
         return None
-    body, closed, _ = text[-MAX_TEXT:][opened[-1] :].partition("</answer>")
+    body, closed, _ = text[-_MAX_TEXT:][opened[-1] :].partition("</answer>")
     return body.strip() if closed else None
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-KINDS = ("chain", "groups", "compare", "share", "equation")
+PROGRAM_KINDS = ("chain", "groups", "compare", "share", "equation")
 LONG_KINDS = ("chain", "groups")
 
 MOST = 999
@@ -40,7 +40,7 @@ class Program:
     numbers: tuple[int, ...]
 
     @property
-    def steps(self) -> list[Step]:
+    def steps(self) -> list[Operation]:
         """The operations in order; the last result is the answer."""
         return list(_STEPS[self.kind](*self.numbers))
 
@@ -56,7 +56,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Step:
+class Operation:
     """One operation on two numbers."""
 
     left: Fraction
@@ -73,11 +73,11 @@ class Step:
         return f"{self.left}{self.sign}{self.right}={self.result}"
 
 
-def _change(value: Fraction, by: int) -> Step:
-    return Step(value, "+" if by > 0 else "-", abs(by))
+def _change(value: Fraction, by: int) -> Operation:
+    return Operation(value, "+" if by > 0 else "-", abs(by))
 
 
-def _chain(start: int, *changes: int) -> Iterator[Step]:
+def _chain(start: int, *changes: int) -> Iterator[Operation]:
     value = Fraction(start)
     for by in changes:
         step = _change(value, by)
@@ -85,37 +85,37 @@ def _chain(start: int, *changes: int) -> Iterator[Step]:
         value = step.result
 
 
-def _groups(n: int, m: int, *changes: int) -> Iterator[Step]:
-    yield Step(Fraction(n), "*", m)
+def _groups(n: int, m: int, *changes: int) -> Iterator[Operation]:
+    yield Operation(Fraction(n), "*", m)
     yield from _chain(n * m, *changes)
 
 
-def _compare(one: int, more: int) -> Iterator[Step]:
+def _compare(one: int, more: int) -> Iterator[Operation]:
     yield _change(Fraction(one), more)
     yield _change(Fraction(one + more), one)
 
 
-def _share(total: int, n: int) -> Iterator[Step]:
-    yield Step(Fraction(total), "/", n)
+def _share(total: int, n: int) -> Iterator[Operation]:
+    yield Operation(Fraction(total), "/", n)
 
 
-def _equation(a: int, b: int, c: int) -> Iterator[Step]:
+def _equation(a: int, b: int, c: int) -> Iterator[Operation]:
     first = _change(Fraction(c), -b)
     yield first
-    yield Step(first.result, "/", a)
+    yield Operation(first.result, "/", a)
 
 
-_STEPS: Mapping[str, Callable[..., Iterator[Step]]] = {
+_STEPS: Mapping[str, Callable[..., Iterator[Operation]]] = {
     "chain": _chain, "groups": _groups, "compare": _compare, "share": _share, "equation": _equation,
 }  # fmt: skip
 
 
-def draw(rng: random.Random, kind: str, numbers: range, lengths: range) -> Program:
+def draw_program(rng: random.Random, kind: str, numbers: range, lengths: range) -> Program:
     """One problem.
 
     Args:
         rng: of all draws.
-        kind: one of `KINDS`.
+        kind: one of `PROGRAM_KINDS`.
         numbers: the numbers a story starts from and changes by; all results stay within `MOST`.
         lengths: how many steps a chain may have, and a problem of groups.
     """

@@ -11,11 +11,11 @@ from typing import ClassVar
 
 from ...errors import TaskError
 from ...types import Grade, Message, Problem
-from .programs import KINDS, LONG, LONG_KINDS, SHORT, Program, draw
-from .verifier import judge
-from .wording import ASK, PARAPHRASED, TRAINED, Wording, question
+from .programs import LONG, LONG_KINDS, PROGRAM_KINDS, SHORT, Program, draw_program
+from .verifier import judge_number
+from .wording import ASK, PARAPHRASED, TRAINED, ProblemWording, word_question
 
-SMALL, LARGE = range(2, 21), range(100, 500)
+SMALL_NUMBERS, LARGE_NUMBERS = range(2, 21), range(100, 500)
 """Numbers of the ordinary problems, and of `large_number`."""
 
 SIDES = {"test": range(20), "val": range(20, 25), "meta": range(25, 30), "train": range(30, 100)}
@@ -23,25 +23,25 @@ SIDES = {"test": range(20), "val": range(20, 25), "meta": range(25, 30), "train"
 
 
 @dataclass(frozen=True)
-class Pool:
+class ProgramPool:
     """Where a split's programs come from."""
 
     side: str
     size: int
-    numbers: range = SMALL
+    numbers: range = SMALL_NUMBERS
     lengths: range = SHORT
-    kinds: tuple[str, ...] = KINDS
-    wording: Wording = TRAINED
+    kinds: tuple[str, ...] = PROGRAM_KINDS
+    wording: ProblemWording = TRAINED
 
 
-POOLS: Mapping[str, Pool] = {
-    "train": Pool("train", 4000),
-    "meta": Pool("meta", 200),
-    "val": Pool("val", 200),
-    "id": Pool("test", 400),
-    "length": Pool("test", 400, lengths=LONG, kinds=LONG_KINDS),
-    "large_number": Pool("test", 400, numbers=LARGE),
-    "wording": Pool("test", 400, wording=PARAPHRASED),
+PROGRAM_POOLS: Mapping[str, ProgramPool] = {
+    "train": ProgramPool("train", 4000),
+    "meta": ProgramPool("meta", 200),
+    "val": ProgramPool("val", 200),
+    "id": ProgramPool("test", 400),
+    "length": ProgramPool("test", 400, lengths=LONG, kinds=LONG_KINDS),
+    "large_number": ProgramPool("test", 400, numbers=LARGE_NUMBERS),
+    "wording": ProgramPool("test", 400, wording=PARAPHRASED),
 }
 
 
@@ -85,7 +85,7 @@ class WordProblems:
 
     def problems(self, split: str, *, seed: int = 0, n: int | None = None) -> list[Problem]:
         """`n` problems (None: every program once), shuffled and used evenly; words are drawn."""
-        if split not in POOLS:
+        if split not in PROGRAM_POOLS:
             raise TaskError(f"split {split!r} is not one of {', '.join(self.splits)}")
         programs = programs_of(split)
         rng = random.Random(f"word_problems:{split}:{seed}")
@@ -97,7 +97,7 @@ class WordProblems:
             params = {
                 "kind": program.kind,
                 "numbers": list(program.numbers),
-                "question": question(program, POOLS[split].wording, rng),
+                "question": word_question(program, PROGRAM_POOLS[split].wording, rng),
             }
             out.append(Problem(task=self.id, split=split, key=program.key, params=params))
         return out
@@ -106,7 +106,7 @@ class WordProblems:
         return [{"role": "user", "content": f"{problem.params['question']}\n{ASK[self.demonstrations]}"}]
 
     def grade(self, problem: Problem, answer: str) -> Grade:
-        outcome = judge(answer, _program(problem).answer)
+        outcome = judge_number(answer, _program(problem).answer)
         return Grade(outcome, float(outcome == "correct"), outcome == "correct")
 
     def demonstrate(self, problem: Problem) -> str:
@@ -123,17 +123,17 @@ class WordProblems:
 @lru_cache(maxsize=16)
 def programs_of(split: str) -> list[Program]:
     """All programs of a split, distinct by key, the same in every run."""
-    pool = POOLS[split]
+    pool = PROGRAM_POOLS[split]
     rng = random.Random(f"word_problems pool {split}")
     found: dict[str, Program] = {}
     while len(found) < pool.size:
-        program = draw(rng, rng.choice(pool.kinds), pool.numbers, pool.lengths)
-        if side_of(program) == pool.side:
+        program = draw_program(rng, rng.choice(pool.kinds), pool.numbers, pool.lengths)
+        if side_of_program(program) == pool.side:
             found.setdefault(program.key, program)
     return list(found.values())
 
 
-def side_of(program: Program) -> str:
+def side_of_program(program: Program) -> str:
     """The side of the data a program belongs to, whoever draws it."""
     place = int(hashlib.sha256(f"word_problems {program.key}".encode()).hexdigest()[:8], 16) % 100
     return next(side for side, share in SIDES.items() if place in share)

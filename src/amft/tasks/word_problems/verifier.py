@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-MAX_ANSWER = 4096
+MAX_READ = 4096
 """Characters at the end of an answer that are read."""
 
-MAX_NUMBER = 48
+MAX_NUMBER_LENGTH = 48
 """Characters of an answer, its unit included."""
 
 _SAID = re.compile(r"answer:[ \t]{0,8}", re.IGNORECASE | re.ASCII)
@@ -17,16 +17,16 @@ _NUMBER = re.compile(
 )
 
 
-def judge(answer: str, right: Fraction) -> str:
+def judge_number(answer: str, right: Fraction) -> str:
     """`correct`, `wrong_answer`, `unreadable` (no whole number, fraction or decimal), or `no_answer`.
 
-    >>> judge("7*2=14 Answer: 14", Fraction(14)), judge("Answer: 7/2", Fraction(7, 2)), judge("14", Fraction(14))
-    ('correct', 'correct', 'no_answer')
+    >>> [judge_number(said, Fraction(14)) for said in ("7*2=14 Answer: 14", "Answer: 28/2", "14")]
+    ['correct', 'correct', 'no_answer']
     """
-    said = [found.end() for found in _SAID.finditer(answer, max(0, len(answer) - MAX_ANSWER))]
+    said = [found.end() for found in _SAID.finditer(answer, max(0, len(answer) - MAX_READ))]
     if not said:
         return "no_answer"
-    value = read_number(answer[said[-1] : said[-1] + MAX_NUMBER].split("\n", 1)[0])
+    value = read_number(answer[said[-1] : said[-1] + MAX_NUMBER_LENGTH].split("\n", 1)[0])
     if value is None:
         return "unreadable"
     return "correct" if value == right else "wrong_answer"

@@ -13,7 +13,7 @@ ASK = {"worked": "Write the steps, then Answer: n", "answer": "Write Answer: n"}
 
 
 @dataclass(frozen=True)
-class Wording:
+class ProblemWording:
     """Sentences and words to fill them."""
 
     names: Sequence[str]
@@ -28,7 +28,7 @@ class Wording:
     """Whether the constant is positive -> sentences, `{0}` and `{2}` as given, `{1}` without its sign."""
 
 
-TRAINED = Wording(
+TRAINED = ProblemWording(
     names=("Tom", "Ann", "Ben", "Eva", "Max", "Ida"),
     things=("pens", "eggs", "cups", "nuts", "keys", "caps"),
     gains=("buys {}", "gets {}", "finds {}"),
@@ -43,7 +43,7 @@ TRAINED = Wording(
     equation={True: ("{0}x+{1}={2}. Find x.",), False: ("{0}x-{1}={2}. Find x.",)},
 )
 
-PARAPHRASED = Wording(
+PARAPHRASED = ProblemWording(
     names=("Zoe", "Leo", "Mia", "Sam"),
     things=("coins", "books", "stamps", "shells"),
     gains=("{} are added", "{} come in", "{} more arrive"),
@@ -65,7 +65,7 @@ PARAPHRASED = Wording(
 )
 
 
-def question(program: Program, wording: Wording, rng: random.Random) -> str:
+def word_question(program: Program, wording: ProblemWording, rng: random.Random) -> str:
     """The program in words, drawn with `rng`."""
     numbers = program.numbers
     if program.kind == "equation":
