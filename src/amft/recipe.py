@@ -48,7 +48,7 @@ class DataSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    train: str = Field(min_length=1, description="JSONL or parquet with a column `prompt`")
+    train: str = Field(min_length=1, description="JSONL, JSON, Parquet or CSV with a column `prompt`, or a hub name")
     demonstrations: str | None = Field(None, description="rows with `prompt` and `completion`; null: those of train")
     rewards: list[str] = Field(default_factory=list, description='each "path/to/file.py:function"')
     test: str | None = Field(None, description="rows scored before and after")
@@ -59,7 +59,9 @@ class Recipe(AMFTConfig):
     """`AMFTConfig` with the model and exactly one of `task` and `data`."""
 
     model: str = Field("nano", min_length=1, description="the shipped base, or a model directory")
-    allow_download: bool = Field(False, description="let `model` be a name on the Hugging Face hub")
+    allow_download: bool = Field(
+        False, description="let `model` and the files of `data` be names on the Hugging Face hub"
+    )
     task: TaskSpec | None = None
     data: DataSpec | None = None
 
@@ -110,7 +112,7 @@ def build_trainer(recipe: Recipe) -> AMFTTrainer:
 
         return AMFTTrainer(model, config, task=task, recipe=described)
     assert recipe.data is not None
-    data = _load_data(recipe.data)
+    data = _load_data(recipe.data, recipe.allow_download)
     from .training.trainer import AMFTTrainer
 
     return AMFTTrainer(model, config, recipe=described, **data)
@@ -247,12 +249,12 @@ def _trained_model(path: Path) -> str | None:
     return str(final_checkpoint(RunDirectory.open(path)) / "model")
 
 
-def _load_data(data: DataSpec) -> dict[str, Any]:
+def _load_data(data: DataSpec, allow_download: bool) -> dict[str, Any]:
     from .data.dataset import load_rows
     from .data.rewards import load_reward
 
     def rows(path: str | None) -> list[dict[str, Any]] | None:
-        return None if path is None else [_renamed(row, data.columns, path) for row in load_rows(path)]
+        return None if path is None else [_renamed(row, data.columns, path) for row in load_rows(path, allow_download)]
 
     return {
         "train_dataset": rows(data.train),
