@@ -1,9 +1,10 @@
 """Files of rows, and sets of the Hugging Face hub: the one reader of data and tasks. No torch.
 
 Rows come out as they stand in the file: a missing key stays missing, whole numbers stay whole, text stays text.
-Parquet and the hub are read by `datasets`. JSON and CSV are not, because `datasets` keeps columns of one type: it fills
-missing keys with None, turns text like 2020-01-01 into dates, refuses a type or key that is new after 10 MB, and names no
-line of a broken file; and its CSV reader (pandas) drops the first column of rows that are too long and fills short ones.
+Parquet and the hub are read by `datasets`. JSON and CSV are not, because `datasets` keeps columns of one type: it
+fills missing keys with None, turns text like 2020-01-01 into dates, refuses a type or key that is new after 10 MB, and
+names no line of a broken file; its CSV reader (pandas) drops the first column of rows that are too long and fills short
+ones.
 """
 
 from __future__ import annotations

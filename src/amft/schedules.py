@@ -1,10 +1,10 @@
-"""Schedules: pure functions from a step to a number."""
+"""Schedules: from a step to a number."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .errors import ConfigError
 
@@ -21,31 +21,89 @@ def cosine_decay(step: float, steps: float, start: float, stop: float) -> float:
     return left * start + (1.0 - left) * stop
 
 
-LR_SCHEDULES: dict[str, Callable[..., float]] = {
-    "constant": partial(linear_ramp, start=1.0, stop=1.0),
-    "linear": partial(linear_ramp, start=1.0, stop=0.0),
-    "cosine": partial(cosine_decay, start=1.0, stop=0.0),
-}
-"""What follows the warm-up: (steps since its end, steps from its end to the run's) -> factor."""
+class LRSchedule:
+    """Factor of the learning rate at each step, by the scheduler of this name in `transformers.get_scheduler`.
 
-
-def lr_factor(name: str, step: int, total_steps: int, warmup_steps: int) -> float:
-    """Factor of the learning rate at a step, in [0, 1]; the numbers of transformers' schedulers of the same name.
+    `constant` and `linear` warm up too. Two names have no plan but follow a metric: `reduce_lr_on_plateau` and `greedy`
+    read what `observe` is told, and take more as better unless `mode: min` is among the options.
 
     Args:
-        name: `constant`, `linear` or `cosine`.
-        step: optimizer steps done, 0 at the first. A warm-up starts at factor 0, so its first step moves nothing.
+        name: as in `transformers.SchedulerType`.
+        options: what only this scheduler takes, for example `min_lr`.
+        learning_rate: what the factor multiplies; options such as `min_lr` are rates, not factors.
         total_steps: optimizer steps of the run.
         warmup_steps: steps of the straight line from 0 to 1 that comes first.
 
     Raises:
-        ConfigError: unknown name.
+        ConfigError: unknown name, an option is missing, unknown or out of range, or a warm-up has no effect.
     """
-    if name not in LR_SCHEDULES:
-        raise ConfigError(f"lr_scheduler_type '{name}' does not exist; use one of {', '.join(LR_SCHEDULES)}")
-    if step < warmup_steps:
-        return linear_ramp(step, warmup_steps, 0.0, 1.0)
-    return LR_SCHEDULES[name](step - warmup_steps, total_steps - warmup_steps)
+
+    def __init__(
+        self, name: str, options: Mapping[str, Any], learning_rate: float, total_steps: int, warmup_steps: int
+    ):
+        self.follows_metric = name in FOLLOW_METRIC
+        self._learning_rate, self._observed = learning_rate, list[float]()
+        if self.follows_metric and warmup_steps:
+            raise ConfigError(f"lr_warmup_steps: {name} has no warm-up; leave it at 0")
+        if name in NO_OPTIONS and options:
+            raise ConfigError(f"lr_scheduler_kwargs: {name} takes none, not {', '.join(options)}; leave them out")
+        try:
+            self._scheduler = _scheduler(name, dict(options), learning_rate, total_steps, warmup_steps)
+            tried = [self.factor(step) for step in {0, min(warmup_steps, total_steps - 1), total_steps - 1}]
+            if not all(math.isfinite(factor) and factor >= 0 for factor in tried):
+                raise ValueError(f"gives the learning rate the factors {tried}")
+        except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"lr_scheduler_type {name} with lr_scheduler_kwargs {dict(options)}: {' '.join(str(error).split())}"
+            ) from None
+
+    def factor(self, step: int) -> float:
+        """What to multiply the learning rate with at a step.
+
+        Args:
+            step: optimizer steps done, 0 at the first. A warm-up starts at factor 0, so its first step moves nothing.
+        """
+        if self.follows_metric:
+            return float(self._scheduler.optimizer.param_groups[0]["lr"]) / self._learning_rate
+        return float(self._scheduler.lr_lambdas[0](step))
+
+    def observe(self, metric: float) -> None:
+        """Tell a scheduler that follows a metric its next value; others do not listen."""
+        if self.follows_metric:
+            self._observed.append(metric)
+            self._scheduler.step(metric)
+
+    def state_dict(self) -> list[float]:
+        """What was observed so far; all else follows from it."""
+        return list(self._observed)
+
+    def load_state_dict(self, observed: Sequence[float]) -> None:
+        """Make a new schedule what another was: `observed` is its state."""
+        for metric in observed:
+            self.observe(metric)
+
+
+FOLLOW_METRIC = ("reduce_lr_on_plateau", "greedy")
+NO_OPTIONS = ("constant", "constant_with_warmup", "linear")
+
+
+def _scheduler(name: str, options: dict[str, Any], learning_rate: float, total_steps: int, warmup_steps: int) -> Any:
+    """The scheduler of an optimizer that trains nothing."""
+    import torch
+    from transformers import get_scheduler
+
+    total: int | None = total_steps
+    if name == "constant":
+        name = "constant_with_warmup"
+    elif name == "linear":
+        # The same line, rounded as everywhere in amft: 1 - done, where their `linear` has left / all.
+        name, options, learning_rate = "polynomial", {"lr_end": 0.0, "power": 1.0}, 1.0
+    elif name in FOLLOW_METRIC:
+        options = {"mode": "max"} | options
+    elif "num_stable_steps" in options:
+        total = None  # it would be ignored, with a warning
+    nothing = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=learning_rate)
+    return get_scheduler(name, nothing, warmup_steps, total, scheduler_specific_kwargs=options)
 
 
 def _progress(step: float, steps: float) -> float:

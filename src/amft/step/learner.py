@@ -21,7 +21,7 @@ from ..meta.mixgrad import Mixed
 from ..models.attention import attention
 from ..models.forward import TokenScores, token_scores
 from ..models.packed import PACKED
-from ..schedules import lr_factor
+from ..schedules import LRSchedule
 from ..settings.config import AMFTConfig
 from .critic import Critic
 from .frozen_entries import FrozenEntries
@@ -60,6 +60,11 @@ class Learner:
     """Makes the steps that only imitate, with moments of its own; None: one optimizer makes all."""
     changes: FrozenEntries | None = None
     """Which entries a step of imitation leaves alone; None: it may change all."""
+
+    def __post_init__(self) -> None:
+        config = self.config
+        plan = config.max_steps, config.lr_warmup_steps
+        self.schedule = LRSchedule(config.lr_scheduler_type, config.lr_scheduler_kwargs, config.learning_rate, *plan)
 
     def gradient(self, loss: Loss, batch: Batch, count: float, scale: float = 1.0) -> tuple[float, MetricSums]:
         """Add the gradient of `scale * loss` to `p.grad`, micro-batch by micro-batch, summed over ranks.
@@ -172,7 +177,7 @@ class Learner:
         Returns:
             The gradient norm before clipping.
         """
-        factor = lr_factor(self.config.lr_scheduler_type, step, self.config.max_steps, self.config.lr_warmup_steps)
+        factor = self.schedule.factor(step)
         optimizer = self.imitator if self.imitator is not None and imitates else self.optimizer
         for group in [*self.optimizer.param_groups, *optimizer.param_groups]:
             group["lr"] = self.config.learning_rate * factor

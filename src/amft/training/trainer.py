@@ -308,6 +308,7 @@ class AMFTTrainer:
         found = success(self._answers(self.sources.val, "val", self.step))
         if self.best is None or found.mean > self.best["score"]:
             self.best = {"step": self.step, "score": found.mean}
+        self.learner.schedule.observe(found.mean)
         return {"eval/val/success": found.mean}
 
     def _test(self, model: str) -> list[dict[str, Any]]:
@@ -357,6 +358,9 @@ class AMFTTrainer:
             raise ConfigError(f"demonstrations: balance rule {rule} imitates, but there are none; give some")
         if sources.scorer is None and (needs & (GRADIENTS | ROLLOUTS) or weights.rl):
             raise ConfigError(f"reward_funcs: balance rule {rule} explores, but there is none; give at least one")
+        if self.learner.schedule.follows_metric and (sources.val is None or not self.config.eval_steps):
+            name = self.config.lr_scheduler_type
+            raise ConfigError(f"lr_scheduler_type: {name} follows validation; set eval_steps and give problems for it")
         if "answers" in needs and not any(sources.prompts.answers or () if sources.prompts else ()):
             raise ConfigError(f"demonstrations: balance rule {rule} needs them for the prompts of train_dataset")
         if POLICY_LOSSES[self.config.loss_type].credit == "token" and self.method.demo_mixer.pool not in ("all",):

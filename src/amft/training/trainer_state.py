@@ -44,6 +44,7 @@ class TrainerState:
             "step": trainer.step,
             **trainer.mixing.state_dict(),
             "best": trainer.best,
+            "lr_schedule": trainer.learner.schedule.state_dict(),
             "guard": self.guard.state_dict(),
             "streams": {name: stream.state_dict() for name, stream in self._streams().items()},
             **window,
@@ -89,6 +90,7 @@ class TrainerState:
         trainer.step = trainer.run_logger.at = state["step"]
         trainer.mixing.load_state_dict(state)
         trainer.best = state["best"]
+        trainer.learner.schedule.load_state_dict(state["lr_schedule"])
         self.guard.load_state_dict(state["guard"])
         for name, stream in self._streams().items():
             stream.load_state_dict(state["streams"][name])
