@@ -194,7 +194,9 @@ class AMFTConfig(BaseModel):
     save_total_limit: int = Field(3, ge=1, description="checkpoints kept, the best one apart")
     save_only_model: bool = Field(False, description="leave out what only --resume needs, such as the optimizer")
     max_bad_steps: int = Field(5, ge=1, description="stop after this many non-finite steps in a row")
-    report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(default_factory=list)
+    report_to: list[
+        Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
+    ] = Field(default_factory=list, description="trackers besides the run directory; each has an extra of its name")
     threads: int | None = Field(None, ge=1, description="CPU threads; null leaves torch's own")
 
     # several processes (torchrun)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from ..experience.sampling_context import Prompts
 from ..experience.sources import Sources
 from ..runs import RunDirectory
 from ..settings.config import AMFTConfig
-from .tracking import trackers
+from .tracking import Trackers
 
 SHOWN_PROMPTS = 2
 """Prompts written to samples.jsonl each time."""
@@ -49,11 +50,21 @@ class RunLogger:
         """The last rollouts, for the bundle of a non-finite step."""
         self.at = 0
         """Step that is being made; samples carry it."""
-        self.trackers = trackers(config)
+        self.trackers = Trackers(config)
 
-    def bar(self, step: int) -> Any:
-        """The progress bar of a run that is at this step."""
-        return tqdm(total=self.config.max_steps, initial=step, unit="step", disable=None, dynamic_ncols=True)
+    def open(self) -> None:
+        """Start the trackers of `report_to`; the run directory must be there."""
+        self.trackers.open()
+
+    @contextmanager
+    def bar(self, step: int) -> Iterator[Any]:
+        """The progress bar of a run that is at this step; the trackers are finished after it."""
+        with tqdm(total=self.config.max_steps, initial=step, unit="step", disable=None, dynamic_ncols=True) as bar:
+            try:
+                yield bar
+            finally:
+                for failure in self.trackers.close():
+                    self.event(self.at, "tracker", failure)
 
     def step(self, step: int, row: Mapping[str, Any], timings: dict[str, float], bar: Any) -> None:
         """One line of metrics, one of timings, one move of the bar."""
@@ -62,8 +73,8 @@ class RunLogger:
         finite = {name: value for name, value in row.items() if not isinstance(value, float) or value - value == 0}
         self.run.append("metrics", {"step": step, **finite})
         self.run.append("timings", {"step": step, **timings})
-        for tracker in self.trackers:
-            tracker.log(step, {**finite, **timings})
+        for failure in self.trackers.log(step, {**finite, **timings}):
+            self.event(step, "tracker", failure)
         shown = {name: row.get(key) for name, key in (("mu", "mix/mu"), ("reward", "reward"), ("H", "entropy"))}
         shown = {name: f"{value:.2f}" for name, value in shown.items() if value is not None}
         bar.set_postfix({**shown, "tok/s": f"{timings['tokens_per_second']:.0f}"}, refresh=False)
@@ -132,8 +143,10 @@ class SilentRunLogger(RunLogger):
     def __init__(self, run: RunDirectory, tokenizer: Any, config: AMFTConfig, sources: Sources):
         super().__init__(run, tokenizer, config.model_copy(update={"report_to": []}), sources)
 
-    def bar(self, step: int) -> Any:
-        return tqdm(total=self.config.max_steps, initial=step, disable=True)
+    @contextmanager
+    def bar(self, step: int) -> Iterator[Any]:
+        with tqdm(total=self.config.max_steps, initial=step, disable=True) as bar:
+            yield bar
 
     def step(self, step: int, row: Mapping[str, Any], timings: dict[str, float], bar: Any) -> None:  # noqa: ARG002
         self.at = step

@@ -238,6 +238,7 @@ class AMFTTrainer:
         with self.ranks.contact(), StopSignals() as stop:
             run = RunDirectory(self.config.output_dir)
             resume = self.ranks.from_main(lambda: self._open(run, resume or restarted()))
+            self.ranks.from_main(self.run_logger.open)
             guard = NonFiniteGuard(self.config.max_bad_steps, run.path if self.ranks.is_main else None)
             self.trainer_state = TrainerState(self, run, guard)
             if resume:
