@@ -1,6 +1,8 @@
 """Rows in TRL's formats: every way in, and every row that is refused by number, column and fix."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -82,7 +84,15 @@ def test_a_byte_order_mark_is_no_part_of_the_data(tmp_path: Path) -> None:
         ("a.json", b'{"prompt": "a"}', "holds one dict; make it a list"),
         ("a.json", b'{"prompt": "a"}\n{"prompt": "b"}', r"name it \.jsonl"),
         ("a.parquet", b"not parquet", r"cannot be read as \.parquet"),
-        ("a.csv", b"a,b\n1\n", r"cannot be read as \.csv"),
+        ("empty.parquet", b"", r"cannot be read as \.parquet"),
+        ("a.csv", b"a,b\n1,2\n\n3\n", "row 2: has 1 values for 2 columns"),
+        ("a.csv", b"a,b\n1,2,3\n", "row 1: has 3 values for 2 columns; quote commas"),
+        ("a.csv", b'a,b\n1,"2\n', r"line 2: cannot be read as \.csv \(unexpected end of data\)"),
+        ("a.csv", b"a,a\n1,2\n", r"two columns have one name \(a, a\)"),
+        ("a.csv", b"a,b\n", "no rows"),
+        ("a.csv", b"", "no rows"),
+        ("a.csv", b"a,b\n\xff,1\n", "cannot be read"),
+        ("a.json", b"[" * 100_000, "cannot be read|not JSON"),
         ("a.txt", b"hello", "unknown kind of file; convert it to"),
         ("a.pkl", b"hello", "unknown kind of file"),
     ],
@@ -96,28 +106,104 @@ def test_a_bad_file_is_named(tmp_path: Path, name: str, text: bytes | None, said
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_pyarrow_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(tmp_path / "a.parquet", FLAT)
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(DataError, match=r"needs pyarrow; pip install pyarrow, or use \.jsonl"):
-        load_rows(path)
+def test_rows_come_out_as_they_stand_in_the_file(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": "2020-01-01", "answer": 1, "big": 2**70, "mixed": [1, "x", None, {"a": 1}]},
+        {"prompt": [{"role": "user", "content": "?", "name": "A"}], "answer": "two", "when": "2020-01-01T00:00:00"},
+        {"prompt": [{"role": "user", "content": "?"}], "answer": 2.0, "type": "user", "message": {"role": None}},
+        {"prompt": "a", "answer": None, "x" * 20: {"b": [[], [{}]]}},
+    ]
+    for suffix in ("jsonl", "json"):
+        found = load_rows(write(tmp_path / f"a.{suffix}", rows))
+        assert json.dumps(found) == json.dumps(rows)  # types and the order of keys too
+    late = [{"prompt": "x" * 1000, "answer": 1}] * 12_000 + [{"prompt": "b", "answer": "two", "new": 1}]
+    assert load_rows(write(tmp_path / "late.jsonl", late)) == late
 
 
-def test_jsonl_needs_no_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert load_rows(write(tmp_path / "a.jsonl", FLAT)) == FLAT
+def test_a_csv_column_is_numbers_only_if_all_of_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        "prompt,whole,number,code,na,day,empty\n7,1,1,007,NA,2020-01-01,\n8,,2.50,1,2,2021-01-01,\n"
+    )
+    assert json.dumps(load_rows(tmp_path / "a.csv")) == json.dumps(
+        [
+            {"prompt": "7", "whole": 1, "number": 1.0, "code": "007", "na": "NA", "day": "2020-01-01", "empty": ""},
+            {"prompt": "8", "whole": None, "number": 2.5, "code": "1", "na": "2", "day": "2021-01-01", "empty": ""},
+        ]
+    )
+
+
+NOWHERE = """
+import os, socket, sys, pathlib
+def refuse(*a, **k):
+    print("NETWORK", a)
+    os._exit(3)
+socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
+from amft.data.dataset import load_rows
+print(len(load_rows(sys.argv[1])), [str(p) for p in pathlib.Path.home().rglob("*")], "torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_a_file_is_read_without_network_or_a_cache_at_home(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"a.{suffix}", FLAT)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "tmp").mkdir()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    done = subprocess.run(
+        [sys.executable, "-c", NOWHERE, str(path)],
+        env=kept | {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr, done.returncode) == ("2 [] False\n", "", 0)
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "parquet"])
+def test_a_changed_file_is_read_anew(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"a [1]*.{suffix}", [{"prompt": "a"}])
+    before = path.stat()
+    assert load_rows(path) == [{"prompt": "a"}]
+    write(path, [{"prompt": "b"}])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert load_rows(path) == [{"prompt": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("named", "asked"),
+    [
+        ("open-r1/Set_1.0:train", ("open-r1/Set_1.0", None, "train")),
+        ("open-r1/Set_1.0:main:train[:10%]", ("open-r1/Set_1.0", "main", "train[:10%]")),
+    ],
+)
+def test_sets_of_the_hub(named: str, asked: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(name: str, configuration: str | None, *, split: str) -> datasets.Dataset:
+        assert (name, configuration, split) == asked
+        return datasets.Dataset.from_list(FLAT)
+
+    monkeypatch.setattr(datasets, "load_dataset", fetch)
+    assert load_rows(named, allow_download=True) == FLAT
+    with pytest.raises(DataError, match="no such file, and sets of the hub are fetched only for a recipe with allow_d"):
+        load_rows(named)
+    with pytest.raises(DataError, match=r"open-r1/x: which split\? write open-r1/x:train, or open-r1/x:conf"):
+        load_rows("open-r1/x", allow_download=True)
+    with pytest.raises(DataError, match=r"^data/x.jsonl: no such file; give the path"):
+        load_rows("data/x.jsonl", allow_download=True)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: 1 / 0)
+    with pytest.raises(DataError, match=r"^cannot fetch open-r1/Set_1.0 \(division by zero\)$"):
+        load_rows(named, allow_download=True)
 
 
 @pytest.mark.parametrize(
     ("source", "said"),
     [
         (datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS)}), "keys: train.*give one split"),
+        (datasets.Dataset.from_list(ROWS).to_iterable_dataset(), r"IterableDataset streams, but rows are.*take\(n\)"),
         ([], "no rows"),
         (["a"], "row 1: is a str"),
         (3, "must be a path, a datasets.Dataset or a list of dicts, not int"),
         (iter(ROWS), "must be a path"),
     ],
-    ids=["dict", "empty", "strings", "number", "iterator"],
+    ids=["dict", "stream", "empty", "strings", "number", "iterator"],
 )
 def test_a_bad_object_is_named(source: Any, said: str) -> None:
     with pytest.raises(DataError, match=said):

@@ -131,7 +131,7 @@ WRONG_VALUES = [
     ("output_dir: 2024-01-02", ["output_dir", "2024", "text"]),
     ("output_dir: ''", ["output_dir", "''", "non-empty text"]),
     ("optim: lion", ["optim", "'lion'", "one of adamw, adam, sgd"]),
-    ("report_to: [tensorbored]", ["report_to.0", "'tensorbored'", "tensorboard, wandb, trackio"]),
+    ("report_to: [tensorbored]", ["report_to.0", "'tensorbored'", "tensorboard, trackio, wandb"]),
     ("report_to: wandb", ["report_to", "'wandb'", "a list"]),
     ("reward_weights: [1, x]", ["reward_weights.1", "'x'", "number"]),
     ("balance: [amft]", ["balance", "'amft'", "a mapping"]),

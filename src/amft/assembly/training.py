@@ -24,18 +24,18 @@ def build_trainer(recipe: Recipe) -> AMFTTrainer:
 
         return AMFTTrainer(model, config, task=task, recipe=described)
     assert recipe.data is not None
-    data = _load_data(recipe.data)
+    data = _load_data(recipe.data, recipe.allow_download)
     from ..training.trainer import AMFTTrainer
 
     return AMFTTrainer(model, config, recipe=described, **data)
 
 
-def _load_data(data: DataSpec) -> dict[str, Any]:
+def _load_data(data: DataSpec, allow_download: bool) -> dict[str, Any]:
     from ..data.dataset import load_rows
     from ..data.rewards import load_reward
 
     def rows(path: str | None) -> list[dict[str, Any]] | None:
-        return None if path is None else [_renamed(row, data.columns, path) for row in load_rows(path)]
+        return None if path is None else [_renamed(row, data.columns, path) for row in load_rows(path, allow_download)]
 
     return {
         "train_dataset": rows(data.train),

@@ -105,6 +105,7 @@ class TrainerState:
     collector: WindowState
     balancer: JsonState
     guard: JsonState
+    lr_schedule: JsonState
     streams: Mapping[str, RowStream]
     """By name: the orders in which rows are drawn."""
     progress: Progress
@@ -120,6 +121,7 @@ class TrainerState:
             **self.balancer.state_dict(),
             "best": best,
             "guard": self.guard.state_dict(),
+            "lr_schedule": self.lr_schedule.state_dict(),
             "streams": {name: stream.state_dict() for name, stream in self.streams.items()},
             **window,
         }
@@ -163,6 +165,7 @@ class TrainerState:
         self.collector.load_state_dict(tensors["rollouts"], state)
         self.balancer.load_state_dict(state)
         self.guard.load_state_dict(state["guard"])
+        self.lr_schedule.load_state_dict(state["lr_schedule"])
         for name, stream in self.streams.items():
             stream.load_state_dict(state["streams"][name])
         self.progress.step, self.progress.best, self.last = state["step"], state["best"], state["step"]

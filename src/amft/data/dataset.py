@@ -9,28 +9,29 @@ one assistant message. All other columns go to the reward functions. Rows are nu
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..row_files import hub_name, read_hub, read_rows
 from ..types import Row
 
-READERS = ".jsonl, .json, .parquet or .csv"
 
-
-def load_rows(source: str | Path | Iterable[Mapping[str, Any]]) -> list[Row]:
-    """All rows of a file, of a `datasets.Dataset` or of a list of dicts.
+def load_rows(source: str | Path | Iterable[Mapping[str, Any]], allow_download: bool = False) -> list[Row]:
+    """All rows of a file, of a set on the hub, of a `datasets.Dataset` or of a list of dicts.
 
     Args:
-        source: path of a JSONL, JSON (a list), Parquet or CSV file (the last two need pyarrow), or the rows.
+        source: path of a JSONL, JSON (a list), Parquet or CSV file, or the rows; where downloads are allowed also
+            `owner/name:split` or `owner/name:configuration:split` on the Hugging Face hub.
+        allow_download: a name on the hub may be fetched.
 
     Raises:
         DataError: the file is missing, malformed or of another kind, or there are no rows.
     """
     if isinstance(source, str | Path):
-        name, rows = str(source), _read_file(Path(source))
+        name, rows = str(source), _read_named(str(source), allow_download)
     else:
         name, rows = f"the {type(source).__name__}", _read_object(source)
     if not rows:
@@ -104,7 +105,27 @@ def _shown(value: Any) -> str:
     return f"{type(value).__name__} {str(value)[:40]!r}"
 
 
+def _read_named(source: str, allow_download: bool) -> list[Any]:
+    named = None if Path(source).exists() else hub_name(source)
+    if named is None:
+        return read_rows(Path(source))
+    name, configuration, split = named
+    if not allow_download:
+        raise DataError(
+            f"{source}: no such file, and sets of the hub are fetched only for a recipe with allow_download: true"
+        )
+    if split is None:
+        raise DataError(f"{source}: which split? write {source}:train, or {source}:configuration:train")
+    return read_hub(name, configuration, split)
+
+
 def _read_object(source: Any) -> list[Any]:
+    datasets = sys.modules.get("datasets")  # nobody has a dataset of it who has not imported it
+    if datasets is not None and isinstance(source, datasets.IterableDataset | datasets.IterableDatasetDict):
+        raise DataError(
+            f"the {type(source).__name__} streams, but rows are counted, checked and drawn many times in an order of "
+            "the seed; give list(dataset.take(n)), or load it without streaming"
+        )
     if isinstance(source, Mapping):
         keys = ", ".join(map(str, source))
         raise DataError(f"the {type(source).__name__} (keys: {keys}) is not rows; give one split, or a list of dicts")
@@ -113,57 +134,3 @@ def _read_object(source: Any) -> list[Any]:
     if isinstance(source, list | tuple):
         return list(source)
     raise DataError(f"a dataset must be a path, a datasets.Dataset or a list of dicts, not {type(source).__name__}")
-
-
-def _read_file(path: Path) -> list[Any]:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; give the path of a {READERS} file")
-    try:
-        match path.suffix.lower():
-            case ".jsonl":
-                return _read_jsonl(path)
-            case ".json":
-                return _read_json(path)
-            case ".parquet" | ".csv":
-                return _read_table(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
-    raise DataError(f"{path}: unknown kind of file; convert it to {READERS}")
-
-
-def _read_jsonl(path: Path) -> list[Any]:
-    rows = []
-    with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    rows.append(json.loads(line))
-                except ValueError as error:
-                    raise DataError(f"{path} line {number}: not JSON ({error}); each line must be one object") from None
-    return rows
-
-
-def _read_json(path: Path) -> list[Any]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: not JSON ({error}); name it .jsonl if each line is one object") from None
-    if not isinstance(rows, list):
-        raise DataError(f"{path}: holds one {type(rows).__name__}; make it a list of objects")
-    return rows
-
-
-def _read_table(path: Path) -> list[Any]:
-    try:
-        import pyarrow
-        from pyarrow import csv, parquet
-    except ImportError:
-        raise DataError(f"{path}: reading {path.suffix} needs pyarrow; pip install pyarrow, or use .jsonl") from None
-    text = {"prompt": pyarrow.string(), "completion": pyarrow.string()}  # a column of answers like 42 is text too
-    try:
-        if path.suffix.lower() == ".parquet":
-            return parquet.read_table(path).to_pylist()
-        lines = csv.ParseOptions(newlines_in_values=True)
-        return csv.read_csv(path, None, lines, csv.ConvertOptions(column_types=text)).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{path}: cannot be read as {path.suffix} ({str(error).splitlines()[0]})") from None

@@ -111,7 +111,23 @@ class AMFTConfig(StrictModel):
     sgd_momentum: float = Field(0.0, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float | None = Field(1.0, gt=0, description="null does not clip")
-    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
+    lr_scheduler_type: Literal[
+        "constant",
+        "linear",
+        "cosine",
+        "cosine_with_restarts",
+        "polynomial",
+        "constant_with_warmup",
+        "inverse_sqrt",
+        "reduce_lr_on_plateau",
+        "cosine_with_min_lr",
+        "cosine_warmup_with_min_lr",
+        "warmup_stable_decay",
+        "greedy",
+    ] = Field("constant", description="those of transformers; the two that follow a metric follow validation success")
+    lr_scheduler_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="what only this scheduler takes, as in transformers: min_lr, power, ..."
+    )
     lr_warmup_steps: int = Field(0, ge=0)
     dtype: Literal["float32", "bfloat16", "float64", "auto"] = Field(
         "float32", description="bfloat16 keeps float32 masters; auto: bfloat16 where the hardware has units for it"
@@ -124,7 +140,9 @@ class AMFTConfig(StrictModel):
     checkpoint: CheckpointSettings = Field(CheckpointSettings(), description="when, what and which are kept")
     sample_steps: int = Field(10, ge=0, description="write sample rollouts every n steps; 0 never")
     max_bad_steps: int = Field(5, ge=1, description="stop after this many non-finite steps in a row")
-    report_to: list[Literal["tensorboard", "wandb", "trackio"]] = Field(default_factory=list)
+    report_to: list[
+        Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
+    ] = Field(default_factory=list, description="trackers besides the run directory; each has an extra of its name")
     threads: int | None = Field(None, ge=1, description="CPU threads; null leaves torch's own")
 
     # several processes (torchrun)

@@ -43,7 +43,7 @@ class TaskSpec(StrictModel):
 class DataSpec(StrictModel):
     """The user's own prompts, demonstrations and reward functions. Paths are relative to the current directory."""
 
-    train: str = Field(min_length=1, description="JSONL or parquet with a column `prompt`")
+    train: str = Field(min_length=1, description="JSONL, JSON, Parquet or CSV with a column `prompt`, or a hub name")
     demonstrations: str | None = Field(None, description="rows with `prompt` and `completion`; null: those of train")
     rewards: list[str] = Field(default_factory=list, description='each "path/to/file.py:function"')
     test: str | None = Field(None, description="rows scored before and after")
@@ -54,7 +54,9 @@ class Recipe(AMFTConfig):
     """`AMFTConfig` with the model and exactly one of `task` and `data`."""
 
     model: str = Field("nano", min_length=1, description="the shipped base, or a model directory")
-    allow_download: bool = Field(False, description="let `model` be a name on the Hugging Face hub")
+    allow_download: bool = Field(
+        False, description="let `model` and the files of `data` be names on the Hugging Face hub"
+    )
     task: TaskSpec | None = None
     data: DataSpec | None = None
 

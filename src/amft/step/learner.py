@@ -19,11 +19,11 @@ from ..meta import MixGrad
 from ..models.attention import attention
 from ..models.forward import TokenScores, token_scores
 from ..models.packed import PACKED
-from ..schedules import lr_factor
 from ..settings.config import AMFTConfig
 from ..tensors import TensorGroups
 from ..types import RL
 from .critic import Critic
+from .lr_schedule import LRSchedule
 from .objective import Loss
 from .optimizers import PolicyOptimizer
 
@@ -42,6 +42,11 @@ class Learner:
     """The value head of PPO; None for losses without one."""
     learning_rate: float = 0.0
     """Of the last step."""
+
+    def __post_init__(self) -> None:
+        config = self.config
+        plan = config.max_steps, config.lr_warmup_steps
+        self.schedule = LRSchedule(config.lr_scheduler_type, config.lr_scheduler_kwargs, config.learning_rate, *plan)
 
     def gradient(self, loss: Loss, batch: Batch, count: float, scale: float = 1.0) -> tuple[float, MetricSums]:
         """Add the gradient of `scale * loss` to `p.grad`, micro-batch by micro-batch, summed over ranks.
@@ -150,9 +155,8 @@ class Learner:
         Returns:
             The gradient norm before clipping.
         """
-        config = self.config
-        factor = lr_factor(config.lr_scheduler_type, step, config.max_steps, config.lr_warmup_steps)
-        self.learning_rate = config.learning_rate * factor
+        factor = self.schedule.factor(step)
+        self.learning_rate = self.config.learning_rate * factor
         self.optimizer.set_learning_rate(self.learning_rate)
         if self.critic is not None and self.mix is not None:
             self.critic.rescale(weights[RL])

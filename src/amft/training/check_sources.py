@@ -8,10 +8,13 @@ from ..experience.sources import Sources
 from ..losses.choices import POLICY_LOSSES
 from ..settings.config import AMFTConfig
 from ..step.balancer import Balancer
+from ..step.lr_schedule import LRSchedule
 from ..types import SFT
 
 
-def check_sources(config: AMFTConfig, method: Method, sources: Sources, balancer: Balancer, warmup_steps: int) -> None:
+def check_sources(
+    config: AMFTConfig, method: Method, sources: Sources, balancer: Balancer, schedule: LRSchedule, warmup_steps: int
+) -> None:
     """Refuse a run whose data lacks what its method reads.
 
     Raises:
@@ -33,6 +36,9 @@ def check_sources(config: AMFTConfig, method: Method, sources: Sources, balancer
         )
     if meta is not None and meta.utility == "likelihood" and sources.meta_demonstrations is None:
         raise ConfigError("balance.utility: likelihood needs 10 or more rows with a completion in train_dataset")
+    if schedule.follows_metric and (sources.val is None or not config.eval.steps):
+        name = config.lr_scheduler_type
+        raise ConfigError(f"lr_scheduler_type: {name} follows validation; set eval.steps and give problems for it")
     if balancer.branches != (SFT,) and method.demo_mixer.imitates != "stream":
         raise ConfigError(
             f"balance: demo_mixer chooses what is imitated, so its rows cannot be split into {len(balancer.branches)} "

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from ..experience.sampling_context import Prompts
 from ..experience.sources import Sources
 from ..runs import RunDirectory
 from ..settings.config import AMFTConfig
-from .tracking import trackers
+from .tracking import Trackers
 
 SHOWN_PROMPTS = 2
 """Prompts written to samples.jsonl each time."""
@@ -51,7 +52,7 @@ class RunLogger:
         """The last rollouts, for the bundle of a non-finite step."""
         self.at = 0
         """Step that is being made; samples carry it."""
-        self.trackers = trackers(config)
+        self.trackers = Trackers(config)
 
     def open(self, recipe: Mapping[str, Any], model: PreTrainedModel, resume: bool) -> bool:
         """Open or make the run directory; whether there is something to resume.
@@ -66,16 +67,24 @@ class RunLogger:
         """
         if (resume and not restarted()) or (restarted() and (self.run.path / "config.json").is_file()):
             RunDirectory.open(self.run.path)
+            self.trackers.open()
             return True
         RunDirectory.create(self.run.path)
         self.run.write("config", dict(recipe))
         parameters = sum(parameter.numel() for parameter in model.parameters())
         self.run.write("env", environment(self.config.seed) | {"parameters": parameters})
+        self.trackers.open()
         return False
 
-    def bar(self, step: int) -> Any:
-        """The progress bar of a run that is at this step."""
-        return tqdm(total=self.config.max_steps, initial=step, unit="step", disable=None, dynamic_ncols=True)
+    @contextmanager
+    def bar(self, step: int) -> Iterator[Any]:
+        """The progress bar of a run that is at this step; the trackers are finished after it."""
+        with tqdm(total=self.config.max_steps, initial=step, unit="step", disable=None, dynamic_ncols=True) as bar:
+            try:
+                yield bar
+            finally:
+                for failure in self.trackers.close():
+                    self.event(self.at, "tracker", failure)
 
     def step(self, step: int, row: Mapping[str, Any], timings: dict[str, float], bar: Any) -> None:
         """One line of metrics, one of timings, one move of the bar."""
@@ -84,14 +93,15 @@ class RunLogger:
         finite = {name: value for name, value in row.items() if not isinstance(value, float) or value - value == 0}
         self.run.append("metrics", {"step": step, **finite})
         self.run.append("timings", {"step": step, **timings})
-        for tracker in self.trackers:
-            tracker.log(step, {**finite, **timings})
+        for failure in self.trackers.log(step, {**finite, **timings}):
+            self.event(step, "tracker", failure)
         shown = {name: row.get(key) for name, key in (("mu", "mix/mu"), ("reward", "reward"), ("H", "entropy"))}
         shown = {name: f"{value:.2f}" for name, value in shown.items() if value is not None}
         bar.set_postfix({**shown, "tok/s": f"{timings['tokens_per_second']:.0f}"}, refresh=False)
         bar.update()
         if "eval/val/success" in row:
-            tqdm.write(f"step {step}: validation success {row['eval/val/success']:.1%}, mu {row['mix/mu']:.2f}")
+            mu = f", mu {row['mix/mu']:.2f}" if "mix/mu" in row else ""
+            tqdm.write(f"step {step}: validation success {row['eval/val/success']:.1%}{mu}")
         self.at = step
 
     def remember(self, batch: Batch) -> None:
@@ -154,8 +164,10 @@ class SilentRunLogger(RunLogger):
     def __init__(self, run: RunDirectory, tokenizer: Any, config: AMFTConfig, sources: Sources):
         super().__init__(run, tokenizer, config.model_copy(update={"report_to": []}), sources)
 
-    def bar(self, step: int) -> Any:
-        return tqdm(total=self.config.max_steps, initial=step, disable=True)
+    @contextmanager
+    def bar(self, step: int) -> Iterator[Any]:
+        with tqdm(total=self.config.max_steps, initial=step, disable=True) as bar:
+            yield bar
 
     def step(self, step: int, row: Mapping[str, Any], timings: dict[str, float], bar: Any) -> None:  # noqa: ARG002
         self.at = step

@@ -1,62 +1,126 @@
-"""Trackers besides the JSON lines: TensorBoard, W&B, trackio; each only when asked for and installed."""
+"""Trackers besides the JSON lines, by the integrations of `accelerate`; each only when asked for and installed."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+
+import torch
 
 from ..errors import ConfigError
 from ..settings.config import AMFTConfig
 
+PROJECT = "amft"
 
-class Tracker(Protocol):
-    def log(self, step: int, values: Mapping[str, Any]) -> None: ...
-
-
-class TensorBoard:
-    """Event files under the run directory."""
-
-    def __init__(self, config: AMFTConfig):
-        self.directory = Path(config.output_dir) / "tensorboard"
-        self.writer: Any = None
-        self.module = _import("torch.utils.tensorboard", "tensorboard")
-
-    def log(self, step: int, values: Mapping[str, Any]) -> None:
-        if self.writer is None:  # opened late: the run directory must be new when the run begins
-            self.writer = self.module.SummaryWriter(str(self.directory))
-        for name, value in values.items():
-            if isinstance(value, float | int):
-                self.writer.add_scalar(name, value, step)
-        self.writer.flush()
+ARGUMENTS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "aim": lambda run: {"run_name": run.name, "logging_dir": run.parent},
+    "clearml": lambda run: {"run_name": PROJECT, "task_name": run.name},
+    "comet_ml": lambda run: {"run_name": PROJECT},  # noqa: ARG005
+    "dvclive": lambda run: {"dir": str(run / "dvclive")},
+    "mlflow": lambda run: {"experiment_name": PROJECT, "run_name": run.name},
+    "swanlab": lambda run: {"run_name": PROJECT, "experiment_name": run.name},
+    "tensorboard": lambda run: {"run_name": "tensorboard", "logging_dir": run},
+    "trackio": lambda run: {"run_name": PROJECT, "name": run.name},
+    "wandb": lambda run: {"run_name": PROJECT, "name": run.name},
+}
+"""Tracker -> what its class in `accelerate.tracking` is given for a run directory. `run_name` can mean a project."""
 
 
-class Hosted:
-    """W&B, and trackio, which has the same calls."""
+class Trackers:
+    """What a run reports to: its settings once, its numbers at every step.
 
-    def __init__(self, package: str, config: AMFTConfig):
-        self.module, self.config, self.open = _import(package, package), config, False
+    A tracker that fails later on is left out from then on; training goes on.
 
-    def log(self, step: int, values: Mapping[str, Any]) -> None:
-        if not self.open:
-            name = Path(self.config.output_dir).name
-            self.module.init(project="amft", name=name, config=self.config.model_dump())
-            self.open = True
-        self.module.log(dict(values), step=step)
-
-
-def trackers(config: AMFTConfig) -> list[Tracker]:
-    """The trackers of `report_to`.
+    Args:
+        config: settings; `report_to` names the trackers.
 
     Raises:
         ConfigError: one is not installed.
     """
-    return [TensorBoard(config) if name == "tensorboard" else Hosted(name, config) for name in config.report_to]
+
+    def __init__(self, config: AMFTConfig):
+        self.config = config
+        self.open_ones: dict[str, Any] = {}
+        for name in config.report_to:
+            _require(name)
+
+    def open(self) -> None:
+        """Start them; the run directory must be there.
+
+        Raises:
+            ConfigError: one does not start, for example because nobody is logged in.
+        """
+        run = Path(self.config.output_dir).absolute()
+        for name in self.config.report_to:
+            try:
+                tracker = _classes()[name](**ARGUMENTS[name](run))
+                tracker.start()
+                tracker.store_init_configuration(dict(flat(self.config.model_dump())))
+            except Exception as error:  # of the tracker's own kind
+                raise ConfigError(
+                    f"report_to: {name} does not start ({_line(error)}); mend it or leave it out, then go on: --resume"
+                ) from error
+            self.open_ones[name] = tracker
+
+    def log(self, step: int, values: Mapping[str, Any]) -> list[str]:
+        """Send the numbers among the values; one line for each tracker that failed and is left out from now on.
+
+        Args:
+            step: optimizer steps done.
+            values: by name; text, such as the phase, is in metrics.jsonl alone.
+        """
+        numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+        return self._each(lambda tracker: tracker.log(numbers, step=step))
+
+    def close(self) -> list[str]:
+        """Finish them; one line for each that failed."""
+        failed = self._each(lambda tracker: tracker.finish())
+        self.open_ones = {}
+        return failed
+
+    def _each(self, call: Callable[[Any], None]) -> list[str]:
+        failed = {}
+        for name, tracker in self.open_ones.items():
+            try:
+                call(tracker)
+            except Exception as error:
+                failed[name] = f"{name} failed and gets nothing more ({_line(error)})"
+        self.open_ones = {name: tracker for name, tracker in self.open_ones.items() if name not in failed}
+        return list(failed.values())
 
 
-def _import(module: str, package: str) -> Any:
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str | int | float]]:
+    """Nested settings as `outer.inner` with values that every tracker takes: numbers, and text for all else."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value if isinstance(value, str | int | float) else json.dumps(value)
+
+
+def _require(name: str) -> None:
     try:
-        return importlib.import_module(module)
+        from accelerate.tracking import get_available_trackers
+
+        if name in map(str, get_available_trackers()):
+            return
     except ImportError:
-        raise ConfigError(f"report_to: {package} is not installed; pip install amft[{package}]") from None
+        pass
+    raise ConfigError(f"report_to: {name} or accelerate is not installed; pip install 'amft[{name}]'")
+
+
+def _classes() -> dict[str, Any]:
+    """The classes of `accelerate.tracking`, whose own messages need the state of its processes."""
+    from accelerate import PartialState
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    threads = torch.get_num_threads()
+    PartialState()
+    torch.set_num_threads(threads)  # on several CPU ranks it chooses a number of its own
+    return dict(LOGGER_TYPE_TO_CLASS)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

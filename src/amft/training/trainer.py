@@ -110,7 +110,8 @@ class AMFTTrainer:
             CheckpointError: no checkpoint can be read, or it is of another recipe.
             NonFiniteError: too many non-finite steps in a row.
         """
-        check_sources(self.config, self.foundation.method, self.sources, self.organs.balancer, self.warmup_steps)
+        balancer, schedule = self.organs.balancer, self.learner.schedule
+        check_sources(self.config, self.foundation.method, self.sources, balancer, schedule, self.warmup_steps)
         run = self.run_logger.run
         with self.ranks.contact(), StopSignals() as stop:
             is_there = self.ranks.from_main(lambda: self.run_logger.open(self.recipe, self.model, resume))
@@ -189,6 +190,7 @@ class AMFTTrainer:
             return {}
         if self.best is None or score > self.best["score"]:
             self.best = {"step": self.step, "score": score}
+        self.learner.schedule.observe(score)
         return {"eval/val/success": score}
 
     def event(self, step: int, kind: str, message: str) -> None:
@@ -208,6 +210,7 @@ class AMFTTrainer:
             organs.collector,
             organs.balancer,
             guard,
+            organs.learner.schedule,
             self.sources.streams,
             progress=self,
         )

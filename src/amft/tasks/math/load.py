@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
+from ...row_files import read_hub, read_rows
 from .rows import Item, RowError, has_columns, of_source, read_row
 from .sets import SETS, KnownSet, Layout
-
-SUFFIXES = (".jsonl", ".json", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -59,33 +56,25 @@ def read_set(name: str, path: str | Path) -> LoadedSet:
 
     Args:
         name: a set in `sets.SETS`; says which columns hold what.
-        path: a .jsonl, .json (a list) or .parquet file; parquet needs pyarrow.
+        path: a .jsonl, .json (a list), .parquet or .csv file.
 
     Raises:
         DataError: the file cannot be read, or has none of the set's known columns.
     """
     file = Path(path)
-    return check_rows(name, _rows(file), str(file))
+    return check_rows(name, read_rows(file), str(file))
 
 
 def download_set(name: str) -> LoadedSet:
-    """The same from the Hugging Face hub (needs `datasets`). Nothing else here reaches the network.
+    """The same from the Hugging Face hub.
 
     Raises:
-        DataError: `datasets` is missing, or the set cannot be fetched.
+        DataError: the set cannot be fetched.
     """
     hub, configuration, split = SETS[name].hub
     if not hub:
         raise DataError(f"{name}: is not a published set; give its file")
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise DataError(f"{name}: fetching {hub} needs `pip install datasets`") from None
-    try:
-        rows = load_dataset(hub, configuration, split=split).to_list()
-    except Exception as error:  # the library raises errors of many kinds for one cause: it is not to be had
-        raise DataError(f"{name}: cannot fetch {hub} ({' '.join(str(error).split())[:200]})") from error
-    return check_rows(name, rows, hub)
+    return check_rows(name, read_hub(hub, configuration, split), hub)
 
 
 def check_rows(name: str, rows: list[Any], source: str) -> LoadedSet:
@@ -134,48 +123,3 @@ def _layout(known: KnownSet, rows: list[Any], source: str) -> Layout:
     there = ", ".join(rows[0]) if isinstance(rows[0], dict) else f"no columns but a {type(rows[0]).__name__}"
     wanted = " or ".join(f"({', '.join(layout.columns)})" for layout in known.layouts)
     raise DataError(f"{source}: needs the columns {wanted}; it has {there}")
-
-
-def _rows(file: Path) -> list[Any]:
-    if not file.is_file():
-        raise DataError(f"{file}: no such file")
-    readers = {".jsonl": _jsonl, ".json": _json, ".parquet": _parquet}
-    reader = readers.get(file.suffix.lower())
-    if reader is None:
-        raise DataError(f"{file}: unknown kind of file; convert it to {', '.join(SUFFIXES)}")
-    try:
-        return list(reader(file))
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"{file}: cannot be read ({' '.join(str(error).split())[:200]})") from None
-
-
-def _jsonl(file: Path) -> Iterator[Any]:
-    with open(file, encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise DataError(f"{file} line {number}: not JSON ({error})") from None
-
-
-def _json(file: Path) -> list[Any]:
-    try:
-        rows = json.loads(file.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{file}: not JSON ({error}); name it .jsonl if each line is one object") from None
-    if not isinstance(rows, list):
-        raise DataError(f"{file}: holds one {type(rows).__name__}; make it a list of objects")
-    return rows
-
-
-def _parquet(file: Path) -> list[Any]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise DataError(f"{file}: reading parquet needs `pip install pyarrow`; or convert it to .jsonl") from None
-    try:
-        return parquet.read_table(file).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{file}: cannot be read as parquet ({str(error).splitlines()[0]})") from None
