@@ -14,7 +14,7 @@ FLOORS = dict(line.split("==") for line in floors((ROOT / "pyproject.toml").read
 
 def test_a_floor_is_read_from_every_range_but_those_of_the_tools() -> None:
     text = '\ndependencies = [\n "torch>=2.9",\n]\nlora = ["peft>=0.21"]\nvllm = ["vllm==0.32.*"]\n'
-    text += "trl = [\"trl>=1.16,<1.17; python_version >= '3.11'\"]\ndev = [\n \"pytest>=8\",\n]\n"
+    text += 'trl = ["trl>=1.16,<1.17; python_version >= \'3.11\'"]\ndev = [\n "pytest>=8",\n]\n'
     assert floors(text) == ["peft==0.21", "torch==2.9", "trl==1.16"]
 
 
