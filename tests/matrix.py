@@ -92,7 +92,8 @@ def install(cell: Cell, folder: Path, log: Path) -> str:
     if call([interpreter(cell.python), "-m", "venv", "--clear", str(venv)], log):
         raise CellError("no virtual environment could be made")
     python = str(venv / "bin" / "python")
-    if call([python, "-m", "pip", "install", *constraints(cell.versions, folder), "--editable", ".[dev]"], log):
+    pip = [python, "-m", "pip", "install", "--no-compile"]
+    if call([*pip, *constraints(cell.versions, folder), "--editable", ".[dev]"], log):
         raise CellError("pip could not install it")
     if call([python, "-m", "pip", "check"], log):
         raise CellError("pip check found a conflict")
