@@ -10,7 +10,7 @@ from amft.tasks.general_points import verifier as cards
 from amft.tasks.math import MathProblems
 from amft.tasks.math import task as math_task
 from amft.tasks.navigation import Navigation
-from amft.tasks.word_problems.verifier import judge as judge_words
+from amft.tasks.word_problems.verifier import judge_number as judge_words
 from amft.types import Problem
 
 PAGE = Path(__file__).parents[2] / "docs" / "verdicts.md"
@@ -43,7 +43,7 @@ def math(right: str | None, letters: str) -> Problem:
 @pytest.mark.parametrize(("right", "answer", "outcome"), examples("GeneralPoints"))
 def test_general_points(right: str | None, answer: str, outcome: str) -> None:
     assert right is None
-    assert cards.judge(answer, ["8", "3", "J", "10"], [8, 3, 10, 10], 24)[0] == outcome
+    assert cards.judge_formula(answer, ["8", "3", "J", "10"], [8, 3, 10, 10], 24)[0] == outcome
 
 
 @pytest.mark.parametrize(("right", "answer", "outcome"), examples("Navigation"))
@@ -71,7 +71,7 @@ def test_mathematics(heading: str, letters: str, task: MathProblems) -> None:
 def test_the_page_has_a_section_for_every_task_and_a_row_for_every_outcome_that_is_no_abstention() -> None:
     text = PAGE.read_text(encoding="utf-8")
     told = {outcome for heading in ("GeneralPoints", "Mathematics") for _, _, outcome in examples(heading)}
-    assert told >= {*cards.OUTCOME_REWARD} - {"wrong_cards"}
+    assert told >= {*cards.FORMULA_OUTCOME_REWARD} - {"wrong_cards"}
     assert {"wrong_form", "wrong_answer", "unreadable", "no_answer"} <= told
     assert all(f"`{word}`" in text for word in ("unjudged", "grader_timeout", "grader_crash", "wrong_cards"))
     assert "verdicts.md" in (PAGE.parent / "tasks.md").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from amft.losses.choices import POLICY_LOSSES
 from amft.report.advice import OF_ROLLOUTS, useful
 from amft.report.checks_rollout import UNGROUPED
 from amft.report.doctor import diagnose
-from amft.report.finding import Try
+from amft.report.finding import SettingChange
 from amft.report.load import load_run
 from amft.runs import RunDirectory
 from amft.settings.config import AMFTConfig
@@ -380,17 +380,17 @@ def test_ok_is_said_only_when_nothing_else_is(tmp_path):
 )
 def test_a_setting_that_is_not_there_or_cannot_move_is_not_named(tmp_path, changes, missing):
     run = load_run(write_run(tmp_path / "r", config_changes=changes))
-    assert not any(useful(run, Try(way, missing)) for way in ("lower", "set"))
-    assert missing == "entropy_coef" or not useful(run, Try("raise", missing))
+    assert not any(useful(run, SettingChange(way, missing)) for way in ("lower", "set"))
+    assert missing == "entropy_coef" or not useful(run, SettingChange("raise", missing))
     good = load_run(write_run(tmp_path / "good"))
-    assert any(useful(good, Try(way, missing)) for way in ("raise", "lower", "set"))
+    assert any(useful(good, SettingChange(way, missing)) for way in ("raise", "lower", "set"))
 
 
 def test_settings_of_rollouts_are_not_named_where_there_are_none(tmp_path):
     rows = [{k: v for k, v in row.items() if k != "tokens/rollout"} for row in metric_rows()]
     run = load_run(write_run(tmp_path / "r", metrics=rows))
-    assert not any(useful(run, Try("raise", name)) for name in OF_ROLLOUTS)
-    assert useful(run, Try("raise", "num_demos"))
+    assert not any(useful(run, SettingChange("raise", name)) for name in OF_ROLLOUTS)
+    assert useful(run, SettingChange("raise", "num_demos"))
 
 
 def test_the_example_of_the_readme_raises_no_alarm(tmp_path):

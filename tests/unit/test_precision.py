@@ -13,7 +13,7 @@ from amft.planning.devices import find_device
 from amft.planning.plan import load_of
 from amft.settings import precision
 from amft.settings.config import AMFTConfig
-from amft.settings.precision import native_dtype, settled
+from amft.settings.precision import native_dtype, settled_dtype
 from amft.study.plan import plan_runs
 from amft.training.trainer import AMFTTrainer
 
@@ -37,7 +37,7 @@ def units(monkeypatch, **found):
 def test_a_cpu_needs_units_of_its_own(found, expected, monkeypatch):
     units(monkeypatch, **found)
     assert native_dtype(CPU) == expected
-    assert settled(AMFTConfig(dtype="auto"), CPU).dtype == expected
+    assert settled_dtype(AMFTConfig(dtype="auto"), CPU).dtype == expected
 
 
 def test_a_torch_that_cannot_say_counts_as_without(monkeypatch):
@@ -48,7 +48,7 @@ def test_a_torch_that_cannot_say_counts_as_without(monkeypatch):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
 def test_a_named_type_stays(dtype, monkeypatch):
     units(monkeypatch, avx512_bf16=dtype != "bfloat16")
-    assert settled(AMFTConfig(dtype=dtype), CPU).dtype == dtype
+    assert settled_dtype(AMFTConfig(dtype=dtype), CPU).dtype == dtype
 
 
 def run(base, directory, dtype, steps=1, resume=False):

@@ -112,7 +112,7 @@ def test_torchrun_is_recognised(monkeypatch):
 
 
 def test_a_layout_that_does_not_fit_is_refused(monkeypatch):
-    monkeypatch.setattr("amft.distributed.parallel.join", lambda timeout: Placed(0, 4))
+    monkeypatch.setattr("amft.distributed.parallel.join_ranks", lambda timeout: Placed(0, 4))
     with pytest.raises(ConfigError, match="parallel: single, but 4 processes"):
         build_parallel(AMFTConfig(parallel="single"))
     with pytest.raises(ConfigError, match="cpu_offload needs parallel: fsdp2"):

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..runs import RunDirectory
-from ..settings.recipe import TaskSpec, check_splits
+from ..settings.recipe import TaskSpec, check_known_splits
 from .models import model_directory, trained_model
 
 
@@ -42,7 +42,7 @@ def build_evaluation(
     name, chosen_options = asked_task(model, task, options or {})
     built = build_task(name, **chosen_options)
     chosen = list(splits) or list(built.test_splits)
-    check_splits(built, chosen)
+    check_known_splits(built, chosen)
     path = trained_model(Path(model)) or model_directory(model)
     from ..evaluation import evaluate_model
     from ..evaluation.groups import group_figures

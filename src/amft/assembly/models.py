@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import ModelError, RunError
 from ..runs import RunDirectory
 
-NANO = Path(__file__).parents[1] / "models" / "nano_base"
+_NANO = Path(__file__).parents[1] / "models" / "nano_base"
 
 
 def model_directory(model: str, allow_download: bool = False) -> str:
@@ -16,14 +16,14 @@ def model_directory(model: str, allow_download: bool = False) -> str:
     Raises:
         ModelError: it is not a directory with a `config.json`, and may not be fetched.
     """
-    path = NANO if model == "nano" else Path(model)
+    path = _NANO if model == "nano" else Path(model)
     trained = trained_model(path)
     if trained is not None:
         return trained
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
         return str(path)
     if model == "nano":
-        raise ModelError(f"model: the shipped nano base is missing from this installation ({NANO})")
+        raise ModelError(f"model: the shipped nano base is missing from this installation ({_NANO})")
     if path.exists():
         raise ModelError(f"model: {model} is not a model directory (no config.json in it)")
     if allow_download:

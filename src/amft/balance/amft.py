@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from ..signals.base import Signals
 from ..signals.demo_gain import DEMO_GAIN
 from ..signals.entropy import ENTROPY
-from .amft_steps import LAMBDA, STEPS, finite_or_none, gap_between, moments, moments_start, noise_ratio
+from .amft_steps import LAMBDA, STEPS, finite, gap_between, moments, moments_start, noise_ratio
 from .base import State, Update
 from .checks import require_choice, require_number
 from .requirements import JacobianKind, MetaGradient, Requirements, Utility
@@ -117,9 +117,9 @@ class AMFT:
         entropy = None if self.entropy == "none" else signals[ENTROPY]
         gap = gap_between(signals.entropy_target, entropy)
         measured = self._measured(signals, gap)
-        gradient, cosine = finite_or_none(signals.meta_grad), finite_or_none(signals.meta_cos)
+        gradient, cosine = finite(signals.meta_grad), finite(signals.meta_cos)
         state, metrics, meta_push = dict(state), {}, 0.0
-        gain = finite_or_none(signals[DEMO_GAIN]) if self.prior == "graded" and signals.step == 0 else None
+        gain = finite(signals[DEMO_GAIN]) if self.prior == "graded" and signals.step == 0 else None
         if gain is not None:
             metrics["mix/demo_gain"] = gain
             state["mu"] = max(self.mu_init, gain)
@@ -150,5 +150,5 @@ class AMFT:
         return default if self.eta_h is None else self.eta_h
 
     def _measured(self, signals: Signals, gap: float) -> float:
-        slope = finite_or_none(signals.entropy_grad) if self.entropy == "measured" else None
-        return 0.0 if slope is None else finite_or_none(self._eta_h * gap * slope) or 0.0
+        slope = finite(signals.entropy_grad) if self.entropy == "measured" else None
+        return 0.0 if slope is None else finite(self._eta_h * gap * slope) or 0.0

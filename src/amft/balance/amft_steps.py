@@ -18,14 +18,14 @@ ABSURD = 1e100
 """A signal beyond this counts as not finite: its square would overflow."""
 
 
-def finite_or_none(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
     """The value, or None when it is absent, not finite or absurd."""
     return float(value) if value is not None and abs(value) < ABSURD else None
 
 
 def gap_between(target: float | None, found: float | None) -> float:
     """`target - found`; 0 where either is absent."""
-    wanted, measured = finite_or_none(target), finite_or_none(found)
+    wanted, measured = finite(target), finite(found)
     return 0.0 if wanted is None or measured is None else wanted - measured
 
 

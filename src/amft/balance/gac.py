@@ -9,7 +9,7 @@ from ..signals.advantage_variance import ADVANTAGE_VARIANCE
 from ..signals.base import Signals
 from ..signals.coefficient_gap import COEFFICIENT_GAP
 from ..signals.nll_variance import NLL_VARIANCE
-from .amft_steps import finite_or_none
+from .amft_steps import finite
 from .base import State, Update
 from .checks import require_number
 from .requirements import Requirements
@@ -70,7 +70,7 @@ class Gac:
         return {"mu": float(self.mu_init), "seen": 0, **{statistic.name: 0.0 for statistic in STATISTICS}}
 
     def update(self, state: State, signals: Signals) -> Update:
-        found = {statistic.name: finite_or_none(signals[statistic]) for statistic in STATISTICS}
+        found = {statistic.name: finite(signals[statistic]) for statistic in STATISTICS}
         if signals.step % self.every or None in found.values():
             return Weights.convex(state["mu"]), dict(state), {"mix/mu": state["mu"]}
         state = {**state, "seen": state["seen"] + 1}

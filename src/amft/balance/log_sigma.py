@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ..signals.base import Signals
 from ..signals.past import POLICY_LOSS, SFT_LOSS
-from .amft_steps import finite_or_none
+from .amft_steps import finite
 from .base import State, Update
 from .checks import require_number
 from .requirements import Requirements
@@ -54,8 +54,8 @@ class LogSigma:
     def update(self, state: State, signals: Signals) -> Update:
         state = {**state, "at": state["at"] + 1}
         if state["at"] > 1:  # before the first step of the single stage there is only the warm-up's loss
-            state["s_rl"] = self._moved(state["s_rl"], state["lr"], finite_or_none(signals[POLICY_LOSS]))
-            state["s_sft"] = self._moved(state["s_sft"], state["lr"], finite_or_none(signals[SFT_LOSS]))
+            state["s_rl"] = self._moved(state["s_rl"], state["lr"], finite(signals[POLICY_LOSS]))
+            state["s_sft"] = self._moved(state["s_sft"], state["lr"], finite(signals[SFT_LOSS]))
             state["lr"] *= self.decay
         weights = Weights(sft=math.exp(-2.0 * state["s_sft"]), rl=math.exp(-2.0 * state["s_rl"]))
         return weights, state, {"mix/s_rl": state["s_rl"], "mix/s_sft": state["s_sft"]}

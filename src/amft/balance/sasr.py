@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ..signals.base import Signals
 from ..signals.past import SFT_GRAD_NORM
-from .amft_steps import finite_or_none
+from .amft_steps import finite
 from .base import State, Update
 from .checks import require_number
 from .requirements import Requirements
@@ -39,7 +39,7 @@ class Sasr:
         return {"warm": None}
 
     def update(self, state: State, signals: Signals) -> Update:
-        norm = finite_or_none(signals[SFT_GRAD_NORM])
+        norm = finite(signals[SFT_GRAD_NORM])
         warm = state["warm"] if state["warm"] is not None else norm
         share = 1.0
         if norm is not None and warm is not None and norm + self.gamma * warm > 0.0:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..balance.method import PARTS
 from ..balance.registry import RULES
-from .finding import Finding, Level, Remark, Try, Way
+from .finding import Finding, Level, Remark, SettingChange, Way
 from .load import Run
 
 ORDER: tuple[Level, ...] = ("bad", "warn", "note", "ok")
@@ -35,7 +35,7 @@ def findings(run: Run, remarks: Mapping[str, Remark]) -> list[Finding]:
     return out
 
 
-def useful(run: Run, what: Try) -> bool:
+def useful(run: Run, what: SettingChange) -> bool:
     """Whether this run has the setting, reads it, and can still move it that way."""
     settings, name = _place(run, what.setting)
     if name not in settings or not _read(run, name):
@@ -80,7 +80,7 @@ def _warms_up(run: Run) -> bool:
     return bool(run.balance.get("warmup", preset))
 
 
-def _action(run: Run, tries: Sequence[Try], hint: str) -> str:
+def _action(run: Run, tries: Sequence[SettingChange], hint: str) -> str:
     ways = dict.fromkeys(each.way for each in tries)
     parts = [f"{way} {' or '.join(_now(run, each.setting) for each in tries if each.way == way)}" for way in ways]
     moved = f"{', or '.join(parts)}." if parts else ""

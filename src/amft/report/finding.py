@@ -25,7 +25,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Try:
+class SettingChange:
     """A setting to move, and which way."""
 
     way: Way
@@ -40,21 +40,21 @@ class Remark:
     level: Level
     title: str
     evidence: str
-    tries: tuple[Try, ...] = ()
+    tries: tuple[SettingChange, ...] = ()
     hint: str = ""
     """Advice that moves no setting, as a sentence."""
 
 
-def up(*settings: str) -> tuple[Try, ...]:
+def up(*settings: str) -> tuple[SettingChange, ...]:
     """Raise these."""
-    return tuple(Try("raise", setting) for setting in settings)
+    return tuple(SettingChange("raise", setting) for setting in settings)
 
 
-def down(*settings: str) -> tuple[Try, ...]:
+def down(*settings: str) -> tuple[SettingChange, ...]:
     """Lower these."""
-    return tuple(Try("lower", setting) for setting in settings)
+    return tuple(SettingChange("lower", setting) for setting in settings)
 
 
-def switch_on(*settings: str) -> tuple[Try, ...]:
+def switch_on(*settings: str) -> tuple[SettingChange, ...]:
     """Set these to true."""
-    return tuple(Try("set", setting) for setting in settings)
+    return tuple(SettingChange("set", setting) for setting in settings)

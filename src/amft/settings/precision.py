@@ -6,7 +6,7 @@ import torch
 
 from .config import AMFTConfig
 
-UNITS = ("avx512_bf16", "amx_bf16")
+HALF_PRECISION_UNITS = ("avx512_bf16", "amx_bf16")
 """Of a CPU: either one multiplies bfloat16 faster than float32; without them torch imitates it, slower than float32."""
 
 
@@ -15,9 +15,9 @@ def native_dtype(device: torch.device) -> str:
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     found: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return "bfloat16" if any(found.get(unit) for unit in UNITS) else "float32"
+    return "bfloat16" if any(found.get(unit) for unit in HALF_PRECISION_UNITS) else "float32"
 
 
-def settled(config: AMFTConfig, device: torch.device) -> AMFTConfig:
+def settled_dtype(config: AMFTConfig, device: torch.device) -> AMFTConfig:
     """The config with `dtype: auto` replaced, so that a run's files say what it computed in."""
     return config if config.dtype != "auto" else config.model_copy(update={"dtype": native_dtype(device)})

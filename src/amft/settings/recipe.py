@@ -92,11 +92,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     build_balance(dict(recipe.balance))
     if recipe.task is not None:
-        check_splits(recipe.task.build(), recipe.eval.test_splits or ())
+        check_known_splits(recipe.task.build(), recipe.eval.test_splits or ())
     return recipe
 
 
-def check_splits(task: Task, splits: Sequence[str]) -> None:
+def check_known_splits(task: Task, splits: Sequence[str]) -> None:
     """Refuse a split that the task has not.
 
     Raises:

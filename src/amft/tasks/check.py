@@ -45,7 +45,7 @@ def check_task(
     Raises:
         TaskError: one line that names the task, the split, the problem and the promise that is broken.
     """
-    check_splits(task)
+    check_declared_splits(task)
     longest = getattr(task, "grading_seconds", SECONDS) if seconds is None else seconds
     rows = []
     for split in task.splits:
@@ -64,7 +64,7 @@ def check_task(
     return rows
 
 
-def check_splits(task: Task) -> None:
+def check_declared_splits(task: Task) -> None:
     """No key is in two training splits, nor in a training and a test split (`seen_splits` excepted).
 
     Raises:

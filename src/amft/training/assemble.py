@@ -32,7 +32,7 @@ from ..models.pictures import Pictures
 from ..rollout.registry import build_sampler
 from ..runs import RunDirectory
 from ..settings.config import AMFTConfig
-from ..settings.precision import settled
+from ..settings.precision import settled_dtype
 from ..step.balancer import Balancer
 from ..step.choose import TakeStep, choose_step
 from ..step.critic import Critic
@@ -100,7 +100,7 @@ def lay_foundation(
     Raises:
         ConfigError, DataError, ModelError, TaskError: one line that names the field and the fix.
     """
-    config = settled(config, local_device())
+    config = settled_dtype(config, local_device())
     method = build_method(dict(config.balance) if balance is None else balance)
     if config.threads:
         torch.set_num_threads(config.threads)

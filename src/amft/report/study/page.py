@@ -17,7 +17,7 @@ from ..verdict import change, level
 from .against import ALL, everyone
 from .figures import figures
 from .load import Study, load_study
-from .seeds import CHANCE, MARGINS, MOST
+from .seeds import CHANCE, MARGINS, MOST_SEEDS
 from .significance import ENOUGH_SEEDS, TARGET_WORDS, WORDS
 from .summary import summarize
 from .table import budget_words, write_table
@@ -83,7 +83,7 @@ def _context(study: Study, summary: Mapping[str, Any]) -> dict[str, Any]:
         "near": _near(study, summary),
         "margins": [change(margin) for margin in MARGINS],
         "chance": level(CHANCE),
-        "most": MOST,
+        "most": MOST_SEEDS,
         "needed": [
             (row["measure"], row["seeds"], [_seeds(row["needed"][str(margin)]) for margin in MARGINS])
             for row in summary["seeds_needed"]
@@ -171,7 +171,7 @@ def _target(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _seeds(count: int | None) -> str:
-    return f"over {MOST}" if count is None else str(count)
+    return f"over {MOST_SEEDS}" if count is None else str(count)
 
 
 def _near(study: Study, summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:

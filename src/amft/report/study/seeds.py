@@ -14,7 +14,7 @@ from .significance import settled
 MARGINS = (0.01, 0.02, 0.03, 0.05)
 """Points of success that one may want to tell."""
 CHANCE = 0.8
-MOST = 200
+MOST_SEEDS = 200
 """More seeds than these are not looked for."""
 
 
@@ -54,7 +54,7 @@ def targets(study: Study, regret: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def most_needed(parts: Sequence[Resampled], margin: float) -> int | None:
     """The most seeds that any of them needs; None when one cannot be told by seeds alone."""
-    counts = [seeds_needed(spread(part), margin, chance=CHANCE, most=MOST) for part in parts]
+    counts = [seeds_needed(spread(part), margin, chance=CHANCE, most=MOST_SEEDS) for part in parts]
     whole = [count for count in counts if count is not None]
     return max(whole) if len(whole) == len(counts) else None
 
