@@ -114,8 +114,7 @@ class AMFT:
     def update(self, state: State, signals: Signals) -> Update:
         """Eq 6 of arXiv 2508.06944 in the coordinate of `mu_update`; what is not finite counts as absent."""
         kind = STEPS[self.mu_update]
-        entropy = None if self.entropy == "none" else signals[ENTROPY]
-        gap = gap_between(signals.entropy_target, entropy)
+        gap = 0.0 if self.entropy == "none" else gap_between(signals.entropy_target, signals[ENTROPY])
         measured = self._measured(signals, gap)
         gradient, cosine = finite(signals.meta_grad), finite(signals.meta_cos)
         state, metrics, meta_push = dict(state), {}, 0.0
@@ -130,7 +129,8 @@ class AMFT:
             snr = noise_ratio(state, self.noise_decay)
             metrics["mix/meta_grad_snr"] = snr
             step = kind.step(state, gradient, cosine, self.beta1, self.beta2)
-            meta_push = self._eta_mu * step * (snr**2 / (1.0 + snr**2) if self.shrink else 1.0)
+            eta_mu = kind.eta_mu if self.eta_mu is None else self.eta_mu
+            meta_push = eta_mu * step * (snr**2 / (1.0 + snr**2) if self.shrink else 1.0)
         if cosine is not None:
             metrics["mix/meta_cos"] = cosine
         target_push = self._eta_h * self.entropy_sign * gap if self.entropy == "target" else 0.0
@@ -139,10 +139,6 @@ class AMFT:
         state["mu"] = min(max(capped, self.mu_min), self.mu_max)
         metrics |= {"mix/mu": state["mu"], "mix/entropy_push": target_push + measured}
         return Weights.convex(state["mu"]), state, metrics
-
-    @property
-    def _eta_mu(self) -> float:
-        return STEPS[self.mu_update].eta_mu if self.eta_mu is None else self.eta_mu
 
     @property
     def _eta_h(self) -> float:
