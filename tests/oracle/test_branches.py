@@ -69,9 +69,7 @@ def changed(weights, branch, by, direction):
 def slope(optimizer, branch, direction, max_norm, eps=1e-5):
     """dU/dw of the last step's weight, by central differences through the optimizer."""
     before = [START] * (STEPS - 1)
-    ends = [
-        utility_after(optimizer, [*before, changed(START, branch, by, direction)], max_norm) for by in (eps, -eps)
-    ]
+    ends = [utility_after(optimizer, [*before, changed(START, branch, by, direction)], max_norm) for by in (eps, -eps)]
     return (ends[0] - ends[1]) / (2 * eps)
 
 

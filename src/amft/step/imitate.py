@@ -9,6 +9,9 @@ from ..types import SFT
 from .backend import StepBackend
 from .branch import Branch, StepResult, added
 
+TOTALS = {"tokens/demo", "tokens/demo_prompt"}
+"""Metrics of a step that are sums over its branches, not means."""
+
 
 def imitate(
     backend: StepBackend[Any],
@@ -37,3 +40,5 @@ def imitate(
                 result.losses[f"{branch.name}/loss"] = loss
         after_each(branch.name)
     result.losses["sft/loss"] = total
+    for name in TOTALS & result.sums.keys():
+        result.sums[name] = (result.sums[name][0], 1.0)
