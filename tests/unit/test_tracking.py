@@ -46,8 +46,9 @@ if __name__ == "__main__":
 
 
 def contents(folder: Path) -> Iterator[bytes]:
-    """Every file, also those in archives."""
+    """Every file and its path, also those in archives: some trackers name a file for each number."""
     for path in folder.rglob("*"):
+        yield bytes(path)
         if path.suffix == ".zip":
             with zipfile.ZipFile(path) as archive:
                 yield from (archive.read(name) for name in archive.namelist())
