@@ -117,7 +117,7 @@ def test_no_private_name_is_touched_unlisted() -> None:
     ("extra", "error", "words"),
     [
         ({"balance": {"rule": "amft", "utility": "heldout"}}, ConfigError, "lookahead only, not heldout"),
-        ({"balance": {"rule": "amft", "entropy": "measured"}}, ConfigError, "does not measure entropy_grad"),
+        ({"balance": {"rule": "amft", "entropy": "measured"}}, ConfigError, "cannot measure dH/dmu"),
         ({"balance": "amtf"}, ConfigError, "did you mean 'amft'"),
         ({"balance": {"rule": "fixed", "token_weight": "dft"}}, ConfigError, "more than the two weights"),
         ({"num_demos": 0}, ConfigError, "num_demos must be"),
