@@ -66,6 +66,7 @@ class AdvantageEstimator:
     def _per_completion(
         self, rewards: Tensor, penalty: Tensor | None, mask: Tensor, groups: Groups, demo: Tensor | None
     ) -> Tensor:
+        """[B], or [B, C] where rows have two authors or are whitened; `rewards` [B], the others [B, C]."""
         scale = self.config.scale_rewards or self.choice.scale
         assert self.choice.baseline != "value", "a value is one per token"
         pooled = pooled_advantages(
@@ -81,7 +82,7 @@ class AdvantageEstimator:
         return whiten(columns.expand(mask.shape), mask) if scale == "whiten" else found
 
     def _per_token(self, batch: Batch, rewards: Tensor, mask: Tensor) -> tuple[Batch, MetricSums]:
-        """By GAE over the values, which are 0 and lambda 1 without a value head."""
+        """By GAE over the values, which are 0 and lambda 1 without a value head; all [B, C]."""
         config, scored = self.config, self.score_values is not None
         values = masked(self.score_values(batch), mask) if self.score_values is not None else torch.zeros_like(rewards)
         advantages, returns = generalized_advantages(
@@ -99,6 +100,7 @@ class AdvantageEstimator:
 
 
 def _value_sums(values: Tensor, returns: Tensor, mask: Tensor) -> MetricSums:
+    """All [B, C]."""
     explained = explained_variance(values, returns, mask)
     sums: MetricSums = {"value/mean": (float(values.sum()), float(mask.sum()))}
     return sums if explained is None else {**sums, "value/explained_variance": (explained, 1.0)}

@@ -130,6 +130,9 @@ class Collector:
         return (totals / batch.completion_mask.sum(1).clamp(min=1.0)).tolist()
 
     def _cut(self, made: Generation, steps: int, sums: MetricSums) -> list[Experience]:
+        """One generation -> the experience of each step that uses it, in order."""
+        # All that depends on the policy that sampled (old log-probabilities, values, importance weights) is computed
+        # here, once, before the first of these steps moves it; only the first use of the rollouts counts as fresh.
         config, per_step = self.config, self.config.num_prompts
         batch, found = self._explored(made, self.demo_mixer.pool)
         sums = rollout_metrics(made) | found | sums
@@ -155,6 +158,7 @@ class Collector:
 
     def _explored(self, made: Generation, pool: str) -> tuple[Batch, MetricSums]:
         """Rows of the RL loss with their advantages, and metric sums."""
+        # Weights of samples multiply advantages only after the groups were compared: the baseline sees plain rewards.
         samples = [sample for group in made.explore for sample in group]
         batch = self._padded(samples)
         others = torch.tensor([not sample.is_rollout for sample in samples], dtype=torch.bool)
@@ -196,7 +200,7 @@ class Collector:
         return int(self.backend.tokenizer.pad_token_id)
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON of the steps still in the window, the buffer and the generator."""
+        """Tensors ([B, ...] as in `Batch`) and JSON of the steps still in the window, the buffer and the generator."""
         tensors = {"generator": self.generator.get_state()}
         for i, experience in enumerate(self.window):
             tensors |= {f"{i}.{name}": value for name, value in _tensors(experience.batch).items()}
@@ -213,7 +217,7 @@ class Collector:
         return tensors, {"window": window, "buffer": list(self.buffer)}
 
     def load_state_dict(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Continue inside a window, bit for bit."""
+        """Continue inside a window, bit for bit; tensors are [B, ...] as in `Batch`."""
         self.generator.set_state(tensors["generator"].clone())
         self.buffer = list(state["buffer"])
         self.window = []
@@ -234,4 +238,5 @@ def _span(groups: Sequence[Sequence[Sample]], first: int, last: int) -> tuple[in
 
 
 def _tensors(batch: Batch) -> dict[str, Tensor]:
+    """[B, ...] by field."""
     return {name: value for name, value in vars(batch).items() if value is not None}

@@ -178,6 +178,7 @@ class LiveSamplingContext:
         return picture_of(self.prompts.rows[self.chosen[prompt_index]]["prompt"])
 
     def _pixels(self, requests: Sequence[Request]) -> Tensor | None:
+        """[R, 3, H, W] pictures of the requests' prompts; None for prompts of text."""
         return pixels_of(
             [self.prompts.rows[self.chosen[r.prompt_index]]["prompt"] for r in requests], self.backend.pictures
         )

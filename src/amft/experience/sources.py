@@ -176,6 +176,8 @@ def _key(prompt: Any) -> str:
 
 def from_task(task: Task, encoder: Encoder) -> Sources:
     """Prompts and expert demonstrations drawn from a task's `train` split; `meta`, `val` and test splits apart."""
+    # Every draw has a seed of its own, named by its purpose: a setting that changes one (more demonstrations, say)
+    # leaves the others as they are. Test problems do not depend on the run's seed at all.
     config = encoder.config
     if config.soft_punish_cache and tries(task) > 1:
         raise ConfigError("soft_punish_cache: it is for tasks with one answer; leave it at 0")

@@ -13,7 +13,7 @@ TensorLists: TypeAlias = tuple[Sequence[Tensor], Sequence[Tensor]]
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This rank's shard, sharing memory; a plain tensor is its own shard."""
+    """[*] -> this rank's shard [*], sharing memory; a plain tensor is its own shard. [*] is any shape."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
@@ -40,18 +40,21 @@ def inner_products(*pairs: TensorLists) -> list[float]:
 
 
 def _layout(tensor: Tensor) -> Any:
+    """[*] -> a key that tensors share when their sums can be reduced together: device, or mesh and placements."""
     if isinstance(tensor, DTensor):
         return tensor.device_mesh, tuple(Partial() if p.is_shard() else Replicate() for p in tensor.placements)
     return tensor.device
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
+    """[*], [*] -> [], in float32 at least."""
     if x.dtype in (torch.bfloat16, torch.float16):
         x, y = x.float(), y.float()
     return torch.dot(x.reshape(-1), y.reshape(-1))
 
 
 def _reduce(partial: Tensor, layout: Any) -> Tensor:
+    """[K] sums of this rank -> [K] sums over the ranks of the layout's mesh."""
     if not isinstance(layout, tuple):
         return partial
     mesh, placements = layout

@@ -15,6 +15,10 @@ def mix_in_place(sft: list[Tensor], rl: list[Tensor], w_sft: float, w_rl: float)
     """`(w_sft sft + w_rl rl, sft - rl)` in the storage of the two lists, each exact where one weight is 0.
 
     The heavier branch is kept and a multiple of the difference added: a huge gradient of weight 0 leaves no rounding.
+
+    Args:
+        sft, rl: gradients of the two branches, one [*] tensor per parameter; both lists are overwritten.
+        w_sft, w_rl: weights of the branches.
     """
     a, b = [local(t) for t in sft], [local(t) for t in rl]
     if abs(w_sft) > abs(w_rl):
@@ -32,18 +36,18 @@ def mix_in_place(sft: list[Tensor], rl: list[Tensor], w_sft: float, w_rl: float)
 
 
 def or_zeros(tensor: Tensor | None, other: Tensor | None) -> Tensor:
-    """The tensor, or zeros like the other one."""
+    """[*] or None -> the tensor, or zeros like the other one [*]."""
     return torch.zeros_like(cast(Tensor, other)) if tensor is None else tensor
 
 
 def added_in_place(tensor: Tensor, other: Tensor, factor: float) -> Tensor:
-    """`tensor + factor * other` in the storage of `tensor`."""
+    """`tensor + factor * other` in the storage of `tensor`; both [*]."""
     local(tensor).add_(local(other), alpha=factor)
     return tensor
 
 
 def sum_of(effect: Tensor | None, new: Tensor | None) -> Tensor | None:
-    """`effect + new` in the storage of `effect`; an absent one counts as zeros."""
+    """`effect + new` in the storage of `effect`, both [*]; an absent one counts as zeros."""
     if effect is None or new is None:
         return new if effect is None else effect
     local(effect).add_(local(new))
@@ -51,7 +55,7 @@ def sum_of(effect: Tensor | None, new: Tensor | None) -> Tensor | None:
 
 
 def placed_like(param: Tensor, value: Tensor | None) -> Tensor | None:
-    """A copy of the value on the parameter's device, sharded as the parameter is."""
+    """A copy of the value [*] on the device of the parameter [*], sharded as the parameter is."""
     if value is None:
         return None
     if isinstance(param, DTensor) and not isinstance(value, DTensor):

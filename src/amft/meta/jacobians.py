@@ -51,6 +51,10 @@ def push_sgd(d: Tensor, step: OptimizerStep) -> None:
     """SGD: `J = 1`; with momentum `1 - dampening` (1 on the first step); Nesterov `1 + momentum` times that.
 
     Source: torch.optim.SGD, differentiated. Weight decay does not depend on the gradient.
+
+    Args:
+        d: [*] change of the gradient; becomes `lr * J d`.
+        step: the step just taken.
     """
     group = step.group
     slope = 1.0
@@ -73,7 +77,7 @@ def push_adam(d: Tensor, step: OptimizerStep) -> None:
     J is set to 0.
 
     Args:
-        d: change of the gradient, any shape; becomes `lr * J d`.
+        d: [*] change of the gradient; becomes `lr * J d`.
         step: the step just taken.
     """
     group, state = step.group, step.state
@@ -96,13 +100,13 @@ def push_adam(d: Tensor, step: OptimizerStep) -> None:
 
 
 def push_adamw(d: Tensor, step: OptimizerStep) -> None:
-    """AdamW: as `push_adam`; decoupled weight decay has no effect (arXiv 1711.05101, algorithm 2)."""
+    """AdamW: as `push_adam`; decoupled weight decay has no effect on J (arXiv 1711.05101, algorithm 2). `d` is [*]."""
     group = {**step.group, "weight_decay": 0.0}
     push_adam(d, OptimizerStep(step.param, step.grad, step.state, group, step.first))
 
 
 def push_identity(d: Tensor, step: OptimizerStep) -> None:
-    """The paper's eq 5 (arXiv 2508.06944): `J = 1` whatever the optimizer."""
+    """The paper's eq 5 (arXiv 2508.06944): `J = 1` whatever the optimizer. `d` is [*]."""
     d.mul_(float(step.group["lr"]) * _sign(step.group))
 
 

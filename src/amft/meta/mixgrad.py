@@ -51,7 +51,7 @@ class MixGrad:
     the trace. Each buffer is as large as the trained parameters.
 
     Args:
-        params: parameters of the optimizer, or (name, parameter) pairs; frozen ones are ignored.
+        params: [*] parameters of the optimizer, or (name, parameter) pairs; frozen ones are ignored.
         optimizer: its Jacobian must be registered, see `amft.meta.register_jacobian`.
         branches: names of the imitation branches, at least one.
         direction: "convex" or "free", see above.
@@ -232,7 +232,10 @@ class MixGrad:
         self._stashed, self._deltas, self._effects = {}, {}, {}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The effects still to be observed and two counters; call it between steps. Key: `effectK.PARAMETER`."""
+        """The effects still to be observed, [*] as their parameters, and two counters []; key `effectK.PARAMETER`.
+
+        Call it between steps.
+        """
         state = {"optimizer_steps": torch.tensor(self.optimizer_steps), "rejected": torch.tensor(self.rejected)}
         for k, branch in enumerate(self.branches):
             for (name, _), effect in zip(self._named, self._effects.get(branch, [])):
@@ -268,6 +271,9 @@ class MixGrad:
         return [p.grad for p in self._params]
 
     def _push(self, delta: Buffer) -> None:
+        """`d <- lr J d` in place, [*] for every parameter that the step moved."""
+        # The Jacobian reads the optimizer's state after the step and the gradient that the step used (clipped, mixed):
+        # both are gone once `zero_grad` or another step has been called.
         index = {param: i for i, param in enumerate(self._params)}
         for group in self._optimizer.param_groups:
             for param in group["params"]:
@@ -283,6 +289,7 @@ class MixGrad:
 
 
 def _trainable(params: Iterable[Tensor] | Iterable[tuple[str, Tensor]]) -> list[tuple[str, Tensor]]:
+    """(name, parameter [*]) of those that are trained; without names they are numbered."""
     items = list(cast("Iterable[Tensor | tuple[str, Tensor]]", params))
     named = [(str(i), item) if isinstance(item, Tensor) else item for i, item in enumerate(items)]
     return [(name, param) for name, param in named if param.requires_grad]

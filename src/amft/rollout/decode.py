@@ -103,6 +103,8 @@ class DecodeSampler:
         tokens = torch.full((total, steps), self.pad_id, device=device)
         lengths = torch.full((total,), steps, device=device)
         finished = torch.zeros(total, dtype=torch.bool, device=device)
+        # The batch shrinks while it decodes: `rows` are the numbers of its live rows in `tokens`. Rows that have ended
+        # leave the cache only once enough of them have gathered, since each shrinking copies the cache.
         for step in range(steps):
             rows = batch.rows
             if self.never is not None:

@@ -70,7 +70,7 @@ class Critic:
         self.optimizer.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The head and its optimizer's tensors."""
+        """The head and its optimizer's tensors, [*] each."""
         state: dict[str, Tensor] = {f"head.{name}": value for name, value in self.head.state_dict().items()}
         for name, parameter in self.head.named_parameters():
             entry: dict[str, Any] = self.optimizer.state.get(parameter, {})
@@ -78,6 +78,7 @@ class Critic:
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue where `state_dict` was taken; [*] tensors by name."""
         parameters = dict(self.head.named_parameters())
         self.head.load_state_dict({key[5:]: value for key, value in state.items() if key.startswith("head.")})
         for key, value in state.items():

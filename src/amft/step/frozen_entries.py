@@ -66,6 +66,7 @@ class FrozenEntries:
         return self.inner.tensors() | {"changes": dict(self.maps)}
 
     def load_tensors(self, groups: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Continue where `tensors` was taken; each map is [*] as its parameter."""
         self.inner.load_tensors(groups)
         devices = {name: p.device for name, p in self._named}
         self.maps = {name: value.clone().to(devices[name]) for name, value in groups.get("changes", {}).items()}

@@ -93,6 +93,7 @@ class Learner:
         assert critic is not None
 
         def read(scores: TokenScores) -> torch.Tensor:
+            """[B, C]."""
             assert scores.hidden is not None
             return critic.values(scores.hidden)
 
@@ -107,6 +108,7 @@ class Learner:
         temperature: float,
         hidden: bool = False,
     ) -> torch.Tensor:
+        """[B, C] of a whole batch, computed micro-batch by micro-batch on every rank and summed over ranks."""
         dtype = torch.float64 if self.config.dtype == "float64" else torch.float32
         out = torch.zeros_like(batch.completion_mask, dtype=dtype)
         with self._laid_out(model):

@@ -30,17 +30,18 @@ class StepMoment:
     grade: Callable[[int], list[float] | None] | None = None
 
     def demo_logps(self) -> Tensor:
-        """See `Moment`."""
+        """[B, C]; see `Moment`."""
         return self._scored
 
     @cached_property
     def _scored(self) -> Tensor:
+        """[B, C], one forward pass."""
         assert self.demonstrations is not None
         assert self.score is not None
         return self.score(self.demonstrations)
 
     def demo_weights(self) -> Tensor | None:
-        """See `Moment`."""
+        """[B, C] or [B, 1]; see `Moment`."""
         assert self.demonstrations is not None
         if self.token_weight is None:
             return None

@@ -129,9 +129,10 @@ class Objective:
         )
 
     def _split(self, batch: Batch, scores: TokenScores) -> tuple[Tensor, Tensor | None]:
-        """Advantages of the ratio's tokens, and those of the off-policy surrogate's; each 0 on the other's tokens.
+        """[B] or [B, C] advantages of the ratio's tokens, and [B, C] of the off-policy surrogate's.
 
-        Both losses then share one mask, so that a row of two authors is divided by its own length once.
+        Each is 0 on the other's tokens. Both losses then share one mask, so that a row of two authors is divided by its
+        own length once.
         """
         advantages, method = batch.advantages, self.method
         assert advantages is not None

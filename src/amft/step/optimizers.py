@@ -29,7 +29,7 @@ class PolicyOptimizer(Protocol):
         ...
 
     def load_tensors(self, groups: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Continue where `tensors` was taken."""
+        """Continue where `tensors` was taken; each tensor is [*] as its parameter, or []."""
         ...
 
 
@@ -57,6 +57,7 @@ class SharedOptimizer:
         return {self.group: found}
 
     def load_tensors(self, groups: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Moments [*] and step counts [] by `SLOT.PARAMETER`."""
         parameters = dict(self.model.named_parameters())
         for key, value in groups.get(self.group, {}).items():
             slot, _, name = key.partition(".")
@@ -81,6 +82,7 @@ class SeparateImitation:
         return self.inner.tensors() | self.imitator.tensors()
 
     def load_tensors(self, groups: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Those of both optimizers, [*] or [] each."""
         self.inner.load_tensors(groups)
         self.imitator.load_tensors(groups)
 
