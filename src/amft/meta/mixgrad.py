@@ -244,7 +244,7 @@ class MixGrad:
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue where `state_dict` was taken.
+        """Continue where `state_dict` was taken; tensors are [*] as their parameters, counters [].
 
         Raises:
             CheckpointError: a tensor belongs to no branch or parameter of this MixGrad, or has another shape.

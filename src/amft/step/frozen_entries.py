@@ -54,7 +54,7 @@ class FrozenEntries:
                 self.maps[name] = change if old is None else self.history * old + change
 
     def frozen(self, name: str, like: Tensor) -> Tensor:
-        """Bool, the shape of `like`: entries that imitation leaves alone."""
+        """[*] bool, the shape of `like` [*]: entries that imitation leaves alone."""
         found = self.maps.get(name)
         if found is None:
             return torch.zeros_like(like, dtype=torch.bool)
