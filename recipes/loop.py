@@ -143,49 +143,76 @@ def adamw_effect(optimizer, params, d, past, decay):
 
 
 def new_mu(mu, n, m, v, meta_grad, gap, s):
-    """Eq 6 on logit(mu), with the meta-gradient normalised as Adam does (decays 0.9, 0.99)."""
+    """Eq 6 on logit(mu), with the meta-gradient normalised as Adam does (decays 0.9, 0.99).
+
+    n, m, v: observations so far and Adam's two moments. gap: H* - H, nats.
+    """
     push = 0.0
     if meta_grad is not None:
-        limit = 10 * math.sqrt(v / (1 - 0.99**n)) if n >= 5 and v > 0 else math.inf  # one outlier is only so large
-        meta_grad = min(max(meta_grad, -limit), limit)
+        if n >= 5 and v > 0:  # one outlier counts as ten root mean squares at most
+            limit = 10 * math.sqrt(v / (1 - 0.99**n))
+            meta_grad = min(max(meta_grad, -limit), limit)
         n, m, v = n + 1, 0.9 * m + 0.1 * meta_grad, 0.99 * v + 0.01 * meta_grad**2
         push = m / (1 - 0.9**n) / math.sqrt(v / (1 - 0.99**n)) if v > 0 else 0.0
     x = math.log(mu / (1 - mu)) + s.eta_mu * push + s.eta_h * gap
-    return min(max(1 / (1 + math.exp(-x)), mu - 0.2, 0.05), mu + 0.2, 0.95), n, m, v
+    moved = 1 / (1 + math.exp(-x))
+    return min(max(moved, mu - 0.2, 0.05), mu + 0.2, 0.95), n, m, v
 
 
 def train(directory, task, s):
     """Yields a row of metrics per step."""
     tokenizer = AutoTokenizer.from_pretrained(directory)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, s.dtype), attn_implementation="eager")
-    optimizer = torch.optim.AdamW(params := list(model.parameters()), lr=s.learning_rate, weight_decay=0.0)
-    draws, aside = (torch.Generator().manual_seed(seed_of(s.seed, *n)) for n in (["rollouts"], ["entropy target", 0]))
-    n_demos, n_prompts = (min(8192, s.max_steps * n) for n in (s.num_demos, s.num_prompts))
-    expert = task.problems("train", seed=seed_of(s.seed, "task", "demonstrations"), n=n_demos)
-    pairs = [pair for p in expert if len((pair := encode(tokenizer, task, p))[1]) <= s.max_completion_length]
-    demos = endless(pairs, s.seed, "demonstrations")
+    params = list(model.parameters())
+    optimizer = torch.optim.AdamW(params, lr=s.learning_rate, weight_decay=0.0)
+
+    # Every stream of draws has a seed of its own.
+    draws = torch.Generator().manual_seed(seed_of(s.seed, "rollouts"))
+    aside = torch.Generator().manual_seed(seed_of(s.seed, "entropy target", 0))
+    demos = demonstrations(tokenizer, task, s)
+    n_prompts = min(8192, s.max_steps * s.num_prompts)
     tried = endless(task.problems("train", seed=seed_of(s.seed, "task", "prompts"), n=n_prompts), s.seed, "prompts")
     held_out = endless(task.problems("meta", seed=seed_of(s.seed, "task", "meta")), s.seed, "meta")
+
+    # H*: the policy's entropy on prompts that it is not trained on.
     batch, _, gain = explore(model, tokenizer, task, itertools.islice(held_out, s.num_prompts), s, aside)
-    target = rl_loss(model, batch, gain, s)[1]  # H*: the policy's entropy on prompts it is not trained on
+    target = rl_loss(model, batch, gain, s)[1]
+
     mu, moments, effect = s.mu, (0, 0.0, 0.0), None
     for step in range(s.max_steps):
+        # Explore: rollouts, their rewards, and the gradient of L_RL.
         batch, rewards, gain = explore(model, tokenizer, task, itertools.islice(tried, s.num_prompts), s, draws)
         loss, entropy = rl_loss(model, batch, gain, s)
         g_rl = torch.autograd.grad(loss, params)
-        meta_grad = None if effect is None else dot(g_rl, effect)  # -grad U times -dtheta'/dmu
+
+        # Learn the balance: g_rl is -grad U at the new parameters, and `effect` is -dtheta'/dmu (eq 5); then eq 6.
+        meta_grad = None if effect is None else dot(g_rl, effect)
         mu, *moments = new_mu(mu, *moments, meta_grad, target - entropy, s)
+
+        # Imitate: the gradient of L_SFT on the next demonstrations (eq 2).
         batch = pad(*zip(*itertools.islice(demos, s.num_demos), strict=True), tokenizer.pad_token_id)
-        imitation = -(token_logps(model, batch)[0] * batch[2]).sum() / batch[2].sum()  # eq 2
+        imitation = -(token_logps(model, batch)[0] * batch[2]).sum() / batch[2].sum()
         g_sft = torch.autograd.grad(imitation, params)
+
+        # Mix (eq 3), clip, step; and follow what a little more mu would have changed through all of it.
         mix = [(1 - mu) * a + mu * b for a, b in zip(g_rl, g_sft, strict=True)]
-        grads, change, norm = clip(mix, [b - a for a, b in zip(g_rl, g_sft, strict=True)], s.max_grad_norm)
+        change = [b - a for a, b in zip(g_rl, g_sft, strict=True)]
+        grads, change, norm = clip(mix, change, s.max_grad_norm)
         for p, g in zip(params, grads, strict=True):
             p.grad = g
         optimizer.step()
         effect = adamw_effect(optimizer, params, change, effect, s.horizon) if step >= s.meta_skip else None
+
         row = {"mix/mu": mu, "reward": float(rewards.mean()), "entropy": entropy, "mix/meta_grad": meta_grad}
         yield row | {"policy_loss": loss.item(), "sft/loss": imitation.item(), "grad_norm": norm}
+
+
+def demonstrations(tokenizer, task, s):
+    """Endless pairs of prompt and answer from the task's expert; those too long to be sampled are left out."""
+    n = min(8192, s.max_steps * s.num_demos)
+    problems = task.problems("train", seed=seed_of(s.seed, "task", "demonstrations"), n=n)
+    pairs = [encode(tokenizer, task, problem) for problem in problems]
+    return endless([pair for pair in pairs if len(pair[1]) <= s.max_completion_length], s.seed, "demonstrations")
 
 
 if __name__ == "__main__":
