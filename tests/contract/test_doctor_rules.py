@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_runs import train
@@ -80,7 +81,10 @@ def check(name: str, run: Path) -> list[Finding]:
     for setting, way in moves(found):
         assert ways.setdefault(setting, way) == way, f"{setting} both ways"
         holder, _, inner = setting.partition(".")
-        assert inner in SETTINGS[name] if inner else holder in AMFTConfig.model_fields, f"{name} has no {setting}"
+        known: Any = SETTINGS[name] if holder == "balance" else AMFTConfig.model_fields
+        if inner and holder != "balance":
+            known = known[holder].annotation.model_fields
+        assert (inner or holder) in known, f"{name} has no {setting}"
     mixing = [row for row in rows(run) if row["phase"] == "mix"]
     text = " ".join(f"{finding.title} {finding.evidence} {finding.action}" for finding in found)
     if "in every step" in text:
