@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from amft.tasks import registry
 
@@ -76,12 +76,12 @@ def pad(prompts, completions, pad_id):
 def sample(model, prompts, s, end, generator):
     """One completion per prompt: u uniform, then the first token whose distribution function exceeds u."""
     ids, seen, _ = pad(prompts, [[]] * len(prompts), end)
-    positions, cache, drawn = (seen.cumsum(1) - 1).clamp(min=0), None, ids[:, :0]
+    positions, cache, drawn = (seen.cumsum(1) - 1).clamp(min=0), DynamicCache(config=model.config), ids[:, :0]
     for u in torch.rand(len(prompts), s.max_completion_length, generator=generator, dtype=torch.float64).T:
-        out = model(ids, attention_mask=seen, position_ids=positions, past_key_values=cache, use_cache=True)
+        out = model(ids, seen, positions, cache, use_cache=True)
         cdf = (out.logits[:, -1].float() / s.temperature).softmax(-1).cumsum(-1, dtype=torch.float64)
         ids = torch.searchsorted(cdf, u[:, None] * cdf[:, -1:], right=True)
-        cache, positions, seen = out.past_key_values, positions[:, -1:] + 1, torch.cat([seen, ids * 0 + 1], 1)
+        positions, seen = positions[:, -1:] + 1, torch.cat([seen, ids * 0 + 1], 1)
         drawn = torch.cat([drawn, ids], 1)
         if (drawn == end).any(1).all():
             break

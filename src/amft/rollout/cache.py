@@ -7,8 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import transformers
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
+
+RENAMED = tuple(map(int, transformers.__version__.split(".")[:2])) >= (5, 24)
+CACHE_ARGUMENT = "cache" if RENAMED else "past_key_values"
+"""The name by which a model's forward takes its cache."""
 
 
 class RowLayer(DynamicLayer):

@@ -23,7 +23,7 @@ from ..models.attention import attention, not_plain
 from ..models.modes import evaluating
 from ..models.pictures import image_token
 from ..types import Sample, Sampling
-from .cache import RowCache
+from .cache import CACHE_ARGUMENT, RowCache
 from .token_sampling import check_request, next_tokens
 
 SLACK = 16
@@ -139,9 +139,9 @@ class DecodeSampler:
             input_ids=ids,
             attention_mask=mask,
             position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **{CACHE_ARGUMENT: cache},
             **({} if pixels is None else {"pixel_values": pixels[distinct].to(self.model.device)}),
         )
         return out.logits[owner, -1], _Batch(cache, owner, mask, width + steps)
@@ -166,9 +166,9 @@ class _Batch:
             input_ids=tokens[:, None],
             attention_mask=self.mask[..., : self.cache.get_seq_length() + 1],
             position_ids=self.positions,
-            past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
+            **{CACHE_ARGUMENT: self.cache},
         )
         self.positions = self.positions + 1
         return out.logits[:, -1]
