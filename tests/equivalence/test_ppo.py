@@ -64,7 +64,7 @@ def test_lambda_1_and_a_zero_head_is_reinforce_with_returns(tiny_base, tmp_path)
 
 def test_a_frozen_head_leaves_gae_with_gamma_as_discounted_returns(tiny_base, tmp_path):
     built = trainer(tiny_base, tmp_path, ppo={"gamma": 0.5, "lam": 1.0}, scale_rewards="none")
-    batch = built.collector.next(built.sources.prompts).batch
+    batch = built.organs.collector.next(built.sources.prompts).batch
     lengths = batch.completion_mask.sum(1)
     rewards = [sum(ids[-6:][:n]) for ids, n in zip((batch.ids % 2).tolist(), lengths.int().tolist(), strict=True)]
     for row, (total, n) in enumerate(zip(rewards, lengths.int().tolist(), strict=True)):
