@@ -34,7 +34,7 @@ def model_directory(model: str, allow_download: bool = False) -> str:
 
 
 def trained_model(path: Path) -> str | None:
-    """The model a run ended with (its newest checkpoint, or the best one with `keep_best`), if `path` is a run."""
+    """The model a run ended with, if `path` is one: its newest checkpoint, or the best with `checkpoint.keep_best`."""
     if not (path / "checkpoints").is_dir():
         return None
     from ..checkpoints.checkpoint_retention import final_checkpoint

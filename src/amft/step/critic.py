@@ -40,7 +40,7 @@ class Critic:
         self.optimizer = build(self.head, config)
 
     def values(self, hidden: Tensor) -> Tensor:
-        """[B, C, D] -> [B, C]; the gradient reaches the policy's trunk only where `value_trunk` is shared."""
+        """[B, C, D] -> [B, C]; the gradient reaches the policy's trunk only where `ppo.value_trunk` is shared."""
         return self.head(hidden if self.config.ppo.value_trunk == "shared" else hidden.detach())
 
     def reducing(self) -> AbstractContextManager[None]:
