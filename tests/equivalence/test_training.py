@@ -54,9 +54,11 @@ def parameters(built):
 
 @pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo", "gspo", "rloo", "cispo", "reinforce_plus_plus"])
 def test_accumulation_does_not_change_the_numbers(loss_type, tiny_base, tmp_path):
-    whole = parameters(trainer(tiny_base, tmp_path / "8", micro_batch_size=8, loss_type=loss_type))
+    # With AdamW's own epsilon, rounding in coordinates near it becomes whole steps of mu while the optimizer is young.
+    settings = {"loss_type": loss_type, "adam_epsilon": 1e-4}
+    whole = parameters(trainer(tiny_base, tmp_path / "8", micro_batch_size=8, **settings))
     for size in (4, 1):
-        split = parameters(trainer(tiny_base, tmp_path / str(size), micro_batch_size=size, loss_type=loss_type))
+        split = parameters(trainer(tiny_base, tmp_path / str(size), micro_batch_size=size, **settings))
         assert (split - whole).norm() / whole.norm() < 1e-10
 
 
