@@ -68,6 +68,7 @@ def make_config(flat: dict[str, Any]) -> dict[str, Any]:
     known = named("Recipe").model_fields
     renamed = SETTINGS if any("." not in old and old not in known for old in SETTINGS) else {}
     tree: dict[str, Any] = {}
+    flat = {"balance": {"rule": "amft"}, **flat}
     learns = str(flat.get("balance", {}).get("rule", "amft")).startswith("amft")
     for name, value in leaves(flat):
         if name in ("meta_every", "meta_skip") and not learns:  # settings of the rules that read them
