@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..planning.devices import GIB
 from .table import table
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def plan(
     """Estimate memory and time per step from the model's config, and say what to change when it does not fit."""
     from dataclasses import replace
 
-    from ..planning.devices import find_device
+    from ..planning.devices import GIB, find_device
     from ..planning.plan import plan_step as make
     from ..planning.shape import read_shape
     from ..settings.recipe import load_recipe
@@ -74,6 +73,8 @@ def _record(found: Plan) -> dict[str, Any]:
 
 
 def _text(found: Plan, gpu: str) -> str:
+    from ..planning.devices import GIB
+
     memory, seconds = found.memory, found.seconds
     parts = [
         {"part": name.replace("_", " "), "GiB": round(size / GIB, 2)} for name, size in asdict(memory).items() if size
@@ -91,6 +92,8 @@ def _text(found: Plan, gpu: str) -> str:
 
 
 def _advice(found: Plan) -> list[str]:
+    from ..planning.devices import GIB
+
     if found.fits:
         return []
     lines = ["change, in this order:"]
