@@ -184,7 +184,12 @@ def test_27_bombs_of_one_group_cost_the_group_one_abstention(task: MathProblems)
         )
     finally:
         module._pool(quick._limits).close()
-    assert [grade.outcome for grade in grades] == ["correct", "grader_timeout"] + ["unjudged"] * 26
+    right, *bombs = (grade.outcome for grade in grades)
+    assert (right, bombs.count("grader_timeout")) == ("correct", 1)
+    # A fast machine may finish one or two of them within a second; then they are plainly wrong.
+    assert bombs.count("unjudged") + bombs.count("wrong_answer") == 26
+    assert bombs.count("unjudged") >= 22
+    assert not any(grade.correct or grade.reward > 0 for grade in grades[1:])
 
 
 PIECES = [
