@@ -104,7 +104,7 @@ class Sample:
     hint: tuple[int, ...] = ()
     """The end of `prompt_ids`: what the completion continues. It is graded with it."""
     text: str = ""
-    reward: float = math.nan
+    reward: float = field(default=math.nan, compare=False)  # from Python 3.13 on, NaN would make all samples unequal
     """NaN: not scored, or the scorer abstained."""
     correct: bool = False
     outcome: str | None = None
