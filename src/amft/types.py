@@ -118,7 +118,7 @@ class Sample:
     """Of the prompt; None: it has none."""
 
     def __eq__(self, other: object) -> bool:
-        """All fields but the picture; as values of a dict, since from Python 3.13 on no two unscored ones were equal."""
+        """Every field but the picture; two unscored samples are equal, which Python 3.13 would otherwise deny."""
         if not isinstance(other, Sample):
             return NotImplemented
         return vars(self) | {"picture": None} == vars(other) | {"picture": None}
