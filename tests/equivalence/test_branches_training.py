@@ -149,6 +149,18 @@ def test_a_class_that_is_no_word_is_refused(tmp_path):
         build(tmp_path / "run", Constant(), rows=nameless)
 
 
+def test_a_signal_of_the_demonstrations_needs_one_branch(tmp_path):
+    from amft.signals.nll_variance import NLL_VARIANCE
+
+    with pytest.raises(ConfigError, match="nll_var cannot be measured over 2 imitation branches"):
+        trained(tmp_path / "run", Constant(signals=(NLL_VARIANCE,)))
+
+
+def test_pure_imitation_of_two_classes_leaves_no_norm_of_one(tmp_path):
+    trainer = trained(tmp_path / "run", Constant(rl=0.0, book=0.5, web=-0.5))
+    assert "sft_grad_norm" not in trainer.organs.balancer.past
+
+
 def test_rows_that_a_demo_mixer_chooses_cannot_be_split(tmp_path):
     from amft.balance.method import Method
     from amft.demo_mixing.instead import Switch

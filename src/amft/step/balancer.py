@@ -104,9 +104,9 @@ class Balancer:
         """Keep what signals of later steps may ask about this one."""
         known = {"policy_loss": result.losses.get("policy_loss"), "sft_loss": result.losses.get("sft/loss")}
         known["sft_grad_norm"] = result.row.get("mix/grad_norm_sft")
-        if result.weights.imitates and not result.weights.explores:
-            imitation = sum(weight for branch, weight in result.weights.items() if branch != RL)
-            known["sft_grad_norm"] = result.grad_norm / imitation
+        imitation = [weight for branch, weight in result.weights.items() if branch != RL and weight]
+        if len(imitation) == 1 and not result.weights.explores:
+            known["sft_grad_norm"] = result.grad_norm / imitation[0]
         self.past |= {name: float(value) for name, value in known.items() if value is not None and math.isfinite(value)}
 
     def state_dict(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from ..errors import ConfigError
 from ..experience.sources import Sources
 from ..losses.choices import POLICY_LOSSES
 from ..settings.config import AMFTConfig
+from ..signals.base import Cost
 from ..step.balancer import Balancer
 from ..step.lr_schedule import LRSchedule
 from ..types import SFT
@@ -36,6 +37,9 @@ def check_sources(
         )
     if meta is not None and meta.utility == "likelihood" and sources.meta_demonstrations is None:
         raise ConfigError("balance.utility: likelihood needs 10 or more rows with a completion in train_dataset")
+    if len(balancer.branches) > 1 and (unmeasured := asked.costs(Cost.DEMONSTRATIONS)):
+        names = ", ".join(signal.name for signal in unmeasured)
+        raise ConfigError(f"balance: {names} cannot be measured over {len(balancer.branches)} imitation branches")
     if schedule.follows_metric and (sources.val is None or not config.eval.steps):
         name = config.lr_scheduler_type
         raise ConfigError(f"lr_scheduler_type: {name} follows validation; set eval.steps and give problems for it")
