@@ -28,8 +28,6 @@ class StudyRun:
     rule: str
     """As the table names it: a tuned name stands for the rule that validation picked."""
     seed: int
-    made_by: str
-    """The rule that was run."""
     answers: dict[str, Answers]
     """Test split -> answers of the trained model."""
     base: dict[str, Answers]
@@ -176,7 +174,7 @@ def _read(place: Path, regime: str, rule: str, seed: int) -> StudyRun | None:
     mu_steps, mu = run.measured("mix/mu")
     spent = np.nancumsum(_metric(run, "tokens/rollout") + _metric(run, "tokens/demo"))
     return StudyRun(
-        regime, rule, seed, rule, answers, base, _graded(run), _measured(run, "policy"), _measured(run, "base"),
+        regime, rule, seed, answers, base, _graded(run), _measured(run, "policy"), _measured(run, "base"),
         steps.astype(np.float64), validation,
         spent[np.searchsorted(run.steps, steps)], mu_steps.astype(np.float64), mu, _costs(run, validation),
     )  # fmt: skip
