@@ -53,7 +53,7 @@ class Load:
     fused: bool = True
     """Attention probabilities are never stored."""
     packing: Packing | None = None
-    """Rows lie end to end; None: they are padded to the longest."""
+    """Rows lie in a prefix tree; None: they are padded to the longest."""
     prefilled: int = 1
     """Prompts that the sampler runs at once, before it draws."""
     pictures: int = 0
@@ -182,13 +182,12 @@ def _attention(shape: Shape, load: Load) -> float:
     """Numbers that attention keeps in one layer.
 
     Padded: queries, keys and values, the last two as wide as the queries (3 Q per token), and the probabilities unless
-    the kernel is fused. End to end the kernel is fused and takes grouped heads: queries, keys, values and what comes
-    out (2 Q + 2 K per token), in rows padded to the longest where it runs in blocks.
+    the kernel is fused. In a prefix tree it keeps queries, keys and values (Q + 2 K per token); what comes
+    out is the input of the output projection, counted there.
     """
     if load.packing is None:
         return 3.0 * load.tokens * shape.q + _probabilities(shape, load)
-    blocks = load.rows * (load.prompt + load.completion) if load.packing.in_blocks else load.tokens
-    return blocks * 2.0 * (shape.q + shape.kv)
+    return load.tokens * (shape.q + 2.0 * shape.kv)
 
 
 def _probabilities(shape: Shape, load: Load) -> float:

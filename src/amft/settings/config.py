@@ -48,8 +48,8 @@ class AMFTConfig(StrictModel):
     num_generations: int = Field(8, ge=1, description="completions per prompt (the group)")
     num_demos: int = Field(64, ge=0, description="demonstrations per step")
     micro_batch_size: int = Field(64, ge=1, description="rows per forward and backward; does not change the numbers")
-    padding_free: bool = Field(
-        False, description="lay the rows of a micro-batch end to end, so that nothing is computed on padding"
+    prefix_tree: bool = Field(
+        True, description="compute what rows begin with alike once, and no padding; false pads the rows"
     )
     steps_per_generation: int = Field(1, ge=1, description="optimizer steps that share one generation")
     num_iterations: int = Field(1, ge=1, description="times each rollout is used")

@@ -27,7 +27,6 @@ from ..losses.choices import POLICY_LOSSES
 from ..meta import MixGrad
 from ..models.load import load_model, stop_ids, turn_dropout_off
 from ..models.lora import adapter_off, add_lora, has_adapter
-from ..models.packed import check_packable
 from ..models.pictures import Pictures
 from ..rollout.registry import build_sampler
 from ..runs import RunDirectory
@@ -42,6 +41,7 @@ from ..step.meta_signals import MetaSignals
 from ..step.objective import Objective
 from ..step.optimizers import PolicyOptimizer, SeparateImitation, SharedOptimizer, build_optimizer
 from ..step.policy_backend import PolicyBackend
+from ..step.row_layout import RowLayout
 from ..tasks.base import Task
 from ..types import SFT, RewardFunction
 from ..weighting.base import TokenInput
@@ -145,8 +145,6 @@ def _prepare(
     if parallel.device.type == "cpu" and config.dtype != "float64":
         # The fused kernel's backward is slow on a CPU. In float64 the eager one turns left padding into NaN.
         model.set_attn_implementation("eager")
-    if config.padding_free:
-        check_packable(model)
     _adapt(model, config, base)
     wanted = (config.beta or weighs_reference(method)) and config.lora is None
     reference = copy.deepcopy(model).requires_grad_(False) if wanted else None
@@ -180,9 +178,10 @@ def build_organs(on: Foundation, stage_steps: int) -> Organs:
     has_values = POLICY_LOSSES[config.loss_type].baseline == "value"
     critic = Critic(on.model, config, on.parallel, build_optimizer) if has_values else None
     objective = Objective(config, method, critic)
-    learner = _learner(on, critic)
     logger = RunLogger if on.parallel.ranks.is_main else SilentRunLogger
     run_logger = logger(RunDirectory(config.output_dir), on.tokenizer, config, sources)
+    rows = RowLayout(config.prefix_tree, config.dtype, on.parallel.ranks)
+    learner = _learner(on, critic, rows)
     collector = Collector(
         # Without a scorer nothing is collected.
         backend=RolloutBackend(on.sampler, sources.scorer, on.tokenizer, config, pictures=on.pictures),  # type: ignore[arg-type]
@@ -216,7 +215,7 @@ def branches_of(sources: Sources) -> tuple[str, ...]:
     return (SFT,) if sources.demonstrations is None else sources.demonstrations.branches
 
 
-def _learner(on: Foundation, critic: Critic | None) -> Learner:
+def _learner(on: Foundation, critic: Critic | None, rows: RowLayout) -> Learner:
     config, asked = on.config, on.method.requirements
     inner = build_optimizer(on.model, config)
     optimizer: PolicyOptimizer = SharedOptimizer(on.model, inner)
@@ -238,7 +237,7 @@ def _learner(on: Foundation, critic: Critic | None) -> Learner:
         if config.parallel == "fsdp2":
             raise ConfigError("balance.freeze: not for parallel: fsdp2; choose ddp or single")
         optimizer = FrozenEntries(optimizer, on.model, asked.freeze.share, asked.freeze.history)
-    return Learner(on.model, optimizer, mix, config, on.parallel, critic)
+    return Learner(on.model, optimizer, mix, config, on.parallel, rows, critic)
 
 
 def _reference_logps(on: Foundation, learner: Learner, temperature: float) -> Callable[[Batch], Tensor]:

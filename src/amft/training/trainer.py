@@ -165,6 +165,8 @@ class AMFTTrainer:
         organs.backend.accept = lambda values: guard.check(self.step + 1, values, self.run_logger.bundle)
         made = warmup(organs.backend) if done < 0 else organs.take_step(organs.backend, organs.balancer, done)
         organs.balancer.remember(made)
+        while self.learner.rows.news:
+            self.run_logger.event(self.step + 1, "rows", self.learner.rows.news.pop(0))
         if guard.bad_in_a_row:
             what = f"step skipped: {made.losses} grad_norm {made.grad_norm}"
             self.run_logger.event(self.step + 1, "non-finite", what)
