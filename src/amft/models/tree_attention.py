@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -97,7 +98,7 @@ def tree_attention(
 def tree_blocks(query: Tensor, key: Tensor, value: Tensor, tree: PrefixTree, scale: float) -> Tensor:
     """See `tree_attention`: [1, heads, N, d] each -> [1, N, h, d]."""
     lines = [states[0].transpose(0, 1) for states in (query, key, value)]
-    return _Blocks.apply(*lines, tree, scale)[None]  # type: ignore[no-untyped-call]
+    return _Blocks.apply(*lines, tree, scale)[None]
 
 
 class _Blocks(torch.autograd.Function):
@@ -117,12 +118,12 @@ class _Blocks(torch.autograd.Function):
         out, total = query.new_empty(query.shape, dtype=wide), query.new_empty(query.shape[:2], dtype=wide)
         for start, count, length in tree.squares:
             span = slice(start, start + count * length)
-            found, logs = _block(*(_folded(x[span], count) for x in (query, key, value)), True, scale)
+            found, logs = _block(*(_folded(x[span], count) for x in (query, key, value)), is_causal=True, scale=scale)
             _folded(out[span], count).copy_(found)
             total[span].view(count, length, -1).copy_(logs.transpose(1, 2))
         for start, stop, end in tree.bands:
             parts = (_folded(query[stop:end], 1), _folded(key[start:stop], 1), _folded(value[start:stop], 1))
-            found, logs = _block(*parts, False, scale)
+            found, logs = _block(*parts, is_causal=False, scale=scale)
             _join(out[stop:end], total[stop:end], found[0].transpose(0, 1), logs[0].T)
         out = out.to(query.dtype)
         ctx.save_for_backward(*given, out, total)
@@ -130,7 +131,7 @@ class _Blocks(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """[N, h, d] -> the same of queries, keys and values."""
         query, key, value, out, total = ctx.saved_tensors
         shape, grad = key.shape, grad.contiguous()
@@ -141,7 +142,8 @@ class _Blocks(torch.autograd.Function):
             above = (_folded(x[rows], count) for x in (grad, query))
             below = (_folded(x[columns], count) for x in (key, value))
             logs = total[rows].view(count, -1, total.shape[1]).transpose(1, 2)
-            found = _block_gradient(*above, *below, _folded(out[rows], count), logs, is_causal, ctx.scale)
+            own = [*above, *below, _folded(out[rows], count), logs]
+            found = _block_gradient(own, is_causal=is_causal, scale=ctx.scale)
             for whole, span, part in zip(into, (rows, columns, columns), found, strict=True):
                 _folded(whole[span], count).add_(part)
 
@@ -179,7 +181,7 @@ def is_fused(query: Tensor, backward: bool) -> bool:
     return query.device.type == "cpu" and not is_slow
 
 
-def _block(query: Tensor, key: Tensor, value: Tensor, is_causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+def _block(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool, scale: float) -> tuple[Tensor, Tensor]:
     """Output [n, h, q, d] and logarithm of the sum of exponentials [n, h, q] of one block."""
     if is_fused(query, backward=False):
         # The kernel under `scaled_dot_product_attention`, which keeps the sums to itself.
@@ -191,17 +193,14 @@ def _block(query: Tensor, key: Tensor, value: Tensor, is_causal: bool, scale: fl
     return (scores - logs[..., None]).exp().to(value.dtype) @ value, logs
 
 
-def _block_gradient(
-    grad: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    out: Tensor,
-    logs: Tensor,
-    is_causal: bool,
-    scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Of queries, keys and values of one block; `out` and `logs` are those of the whole path."""
+def _block_gradient(given: Sequence[Tensor], *, is_causal: bool, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Of queries, keys and values of one block.
+
+    Args:
+        given: gradient of the output, queries, keys, values, output and logarithms of sums, the last two of the whole
+            path; [n, h, q or k, d] each, but [n, h, q].
+    """
+    grad, query, key, value, out, logs = given
     if is_fused(query, backward=True):
         fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
         found: tuple[Tensor, Tensor, Tensor] = fused(grad, query, key, value, out, logs, 0.0, is_causal, scale=scale)

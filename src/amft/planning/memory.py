@@ -54,6 +54,8 @@ class Load:
     """Attention probabilities are never stored."""
     packing: Packing | None = None
     """Rows lie in a prefix tree; None: they are padded to the longest."""
+    copied: bool = False
+    """Sampling from a bfloat16 copy of the weights."""
     prefilled: int = 1
     """Prompts that the sampler runs at once, before it draws."""
     pictures: int = 0
@@ -80,6 +82,8 @@ class Memory:
     casts: float
     """bfloat16 copies of the weights for a forward and backward pass; the gathered layers of fsdp2."""
     reference: float
+    copy: float
+    """The bfloat16 weights that completions are drawn from."""
     gradients: float
     optimizer: float
     meta: float
@@ -99,7 +103,7 @@ class Memory:
     @property
     def kept(self) -> float:
         """At every moment."""
-        return self.weights + self.reference + self.optimizer + self.meta + self.pictures + self.runtime
+        return self.weights + self.reference + self.copy + self.optimizer + self.meta + self.pictures + self.runtime
 
     @property
     def training(self) -> float:
@@ -137,6 +141,7 @@ def memory_of(shape: Shape, load: Load, runtime: float) -> Memory:
         weights=masters * here,
         casts=casts,
         reference=load.width * shape.parameters / load.shards if load.reference else 0.0,
+        copy=2.0 * shape.parameters if load.copied else 0.0,
         gradients=own * here,
         optimizer=own * load.moments * here,
         meta=own * load.buffers * here,
@@ -230,4 +235,4 @@ def prefill(shape: Shape, load: Load) -> float:
 
 def _sampled_width(load: Load) -> int:
     """Bytes of a weight, and of a key or value, while sampling: fsdp2 gathers what it computes with."""
-    return 2 if load.sharded and load.half else load.width
+    return 2 if load.copied or (load.sharded and load.half) else load.width

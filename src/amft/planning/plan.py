@@ -99,6 +99,11 @@ def load_of(
         reference=lora is None and bool(settings["beta"] or TokenInput.REFERENCE in method.token_inputs),
         fused=not device.host,
         packing=packing if settings["prefix_tree"] and shape.tower is None else None,
+        copied=half
+        and lora is None
+        and not sharded
+        and settings["rollout_weights"] == "auto"
+        and settings["engine"] != "vllm",
         prefilled=groups if settings["engine"] != "hf" else together,
         pictures=sampled + demos if device.host else max(rows, together),
         trains_tower=names is None or shape.tower is None or bool({*names} & {*shape.tower.linears}),

@@ -57,6 +57,9 @@ class AMFTConfig(StrictModel):
     # rollouts
     engine: Literal["auto", "hf", "decode", "vllm"] = Field("auto", description="rollout engine")
     engine_options: EngineSettings | None = Field(None, description="of engine vllm")
+    rollout_weights: Literal["auto", "master"] = Field(
+        "auto", description="of decode and hf with dtype bfloat16: auto samples from a bfloat16 copy, master does not"
+    )
     temperature: float = Field(1.0, gt=0, description="sampling temperature of training rollouts")
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0, description="0 keeps the whole vocabulary")
@@ -98,7 +101,7 @@ class AMFTConfig(StrictModel):
     )
     mask_truncated_completions: bool = Field(False, description="cut completions carry no RL loss")
     importance_sampling: ImportanceSamplingSettings = Field(
-        ImportanceSamplingSettings(), description="weights of rollouts that engine vllm sampled"
+        ImportanceSamplingSettings(), description="weights of rollouts from vllm or from a bfloat16 copy"
     )
     reward_weights: list[float] | None = Field(None, description="one per reward function; default all 1")
 

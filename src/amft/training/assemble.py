@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from ..experience.sampling_context import RolloutBackend
 from ..experience.sources import Encoder, Sources, from_data, from_task
 from ..losses.choices import POLICY_LOSSES
 from ..meta import MixGrad
+from ..models.half_copy import HalfCopy
 from ..models.load import load_model, stop_ids, turn_dropout_off
 from ..models.lora import adapter_off, add_lora, has_adapter
 from ..models.pictures import Pictures
@@ -66,6 +68,9 @@ class Foundation:
     """The policy at the start, frozen; None where nothing reads it, and for adapters, whose base it is."""
     sources: Sources
     sampler: SplitSampler
+    """Of what is trained on."""
+    evaluator: SplitSampler
+    """Of what is only scored: it answers with the weights that are saved."""
 
 
 @dataclass
@@ -122,11 +127,25 @@ def lay_foundation(
             eval_dataset=eval_dataset,
         )
     options = None if config.engine_options is None else config.engine_options.model_dump()
-    sampler = build_sampler(config.engine, loaded, pad_id=tokenizer.pad_token_id, eos_ids=stops, options=options)
+    engine = partial(
+        build_sampler, config.engine, loaded, pad_id=tokenizer.pad_token_id, eos_ids=stops, options=options
+    )
+    sampler = evaluator = engine()
+    if samples_from_a_copy(config):
+        sampler = engine(half=HalfCopy(loaded))
     if sources.scorer is not None:
         sources.scorer = SplitScorer(sources.scorer, parallel.ranks)
-    split = SplitSampler(sampler, parallel.ranks, lambda: parallel.whole(loaded))
-    return Foundation(config, method, parallel, tokenizer, pictures, loaded, reference, sources, split)
+    samplers = [SplitSampler(each, parallel.ranks, lambda: parallel.whole(loaded)) for each in (sampler, evaluator)]
+    return Foundation(config, method, parallel, tokenizer, pictures, loaded, reference, sources, *samplers)
+
+
+def samples_from_a_copy(config: AMFTConfig) -> bool:
+    """Whether rollouts come from a bfloat16 copy: where the weights that are trained are wider, and whole here.
+
+    An adapter's base is in bfloat16 already, fsdp2 gathers the weights in it, and vLLM has a copy of its own.
+    """
+    is_wider = config.dtype == "bfloat16" and config.lora is None and config.parallel != "fsdp2"
+    return is_wider and config.rollout_weights == "auto" and config.engine != "vllm"
 
 
 def _load(name: str, config: AMFTConfig) -> PreTrainedModel:
