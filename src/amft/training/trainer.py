@@ -108,7 +108,7 @@ class AMFTTrainer:
         Args:
             resume: continue the run in `output_dir` from its newest sound checkpoint, bit for bit on a CPU. After a
                 restart by torchrun it is done anyhow.
-            accept_changes: what may be other than when the run began, of `content.GROUPS`; said in events.jsonl.
+            accept_changes: what may have changed since the run began, of `content.PARTS_OF_A_RUN`; written to events.
 
         Raises:
             RankError: another rank is gone.
