@@ -38,7 +38,7 @@ class OptimizerError(AMFTError, TypeError):
 
 
 class NonFiniteError(AMFTError, ArithmeticError):
-    """Too many steps in a row had a non-finite loss or gradient; the run stopped with a bundle on disk."""
+    """Too many steps in a row were not finite (the run stopped with a bundle on disk), or a policy's logits are not."""
 
 
 class RankError(AMFTError, RuntimeError):

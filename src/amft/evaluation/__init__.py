@@ -33,6 +33,7 @@ def evaluate_model(
     from ..data.rewards import TaskReward
     from ..data.streams import derive_seed
     from ..models.load import lend_template, load_model, load_pictures, load_tokenizer, stop_ids
+    from ..models.whole import check_tokenizer
     from ..rollout.registry import build_sampler
     from ..types import Row, Sampling
     from .answers import answer
@@ -40,6 +41,7 @@ def evaluate_model(
     tokenizer, pictures = load_tokenizer(model), load_pictures(model)
     lend_template(tokenizer, pictures)
     policy = load_model(model)
+    check_tokenizer(model, tokenizer, policy)
     sampler = build_sampler("auto", policy, pad_id=tokenizer.pad_token_id, eos_ids=stop_ids(policy, tokenizer))
     sampling = Sampling(samples, ANSWER_TOKENS, 0.0 if samples == 1 else 1.0)
     out = []

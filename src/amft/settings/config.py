@@ -57,7 +57,7 @@ class AMFTConfig(StrictModel):
     # rollouts
     engine: Literal["auto", "hf", "decode", "vllm"] = Field("auto", description="rollout engine")
     engine_options: EngineSettings | None = Field(None, description="of engine vllm")
-    temperature: float = Field(1.0, gt=0, description="sampling temperature of training rollouts")
+    temperature: float = Field(1.0, ge=1e-4, le=1e4, description="sampling temperature of training rollouts")
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0, description="0 keeps the whole vocabulary")
     max_prompt_length: int = Field(512, ge=1, description="tokens; a longer prompt is an error")
@@ -133,6 +133,9 @@ class AMFTConfig(StrictModel):
         "float32", description="bfloat16 keeps float32 masters; auto: bfloat16 where the hardware has units for it"
     )
 
+    allow_missing: list[str] = Field(
+        default_factory=list, description="patterns of tensors that may be in the model's files or in the model alone"
+    )
     lora: LoRASettings | None = Field(None, description="train an adapter; with dtype bfloat16 the rest is in it too")
 
     # evaluation, logs, checkpoints
