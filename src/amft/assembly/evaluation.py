@@ -48,7 +48,8 @@ def build_evaluation(
     from ..evaluation.groups import group_figures
     from ..evaluation.score import summary
 
-    rows = evaluate_model(path, built, chosen, samples, problems, seed)
+    trusted = _is_run(model) and bool(RunDirectory(Path(model)).read("config").get("trust_special_tokens"))
+    rows = evaluate_model(path, built, chosen, samples, problems, seed, trusted)
     return [
         line
         | group_figures(
@@ -66,11 +67,14 @@ def asked_task(model: str, task: str | None, options: Mapping[str, Any]) -> tupl
     Raises:
         ConfigError: no task is given, and `model` is not a run with one.
     """
-    path = Path(model)
-    trained = RunDirectory(path).read("config").get("task") if (path / "checkpoints").is_dir() else None
+    trained = RunDirectory(Path(model)).read("config").get("task") if _is_run(model) else None
     if trained and task in (None, trained["id"], trained["id"].rpartition("-v")[0]):
         own = TaskSpec(**trained)
         return own.id, own.options | dict(options)
     if task is None:
         raise ConfigError(f"--task: give a task's id, since {model} is not a run of `amft train` on a task")
     return task, dict(options)
+
+
+def _is_run(model: str) -> bool:
+    return (Path(model) / "checkpoints").is_dir()

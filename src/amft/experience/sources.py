@@ -13,6 +13,7 @@ from ..balance.method import Method
 from ..batch import Batch, pad_batch
 from ..data.dataset import check_demonstrations, check_prompts, load_rows
 from ..data.encoding import EncodedDemo, EncodedDemos, encode_demonstrations, encode_prompts, pixels_of
+from ..data.plain_text import special_string
 from ..data.rewards import FunctionReward, Scorer, TaskReward
 from ..data.streams import RowStream, derive_seed
 from ..errors import ConfigError, DataError
@@ -109,10 +110,20 @@ class Encoder:
         self.answers = method.demo_mixer.needs_answers
         """Look up the demonstrations of each prompt, for a demo mixer that needs them."""
         self.split = method.requirements.split
+        self.notes: list[str] = []
+        """What a reader of the run should know of its texts."""
 
     def ids(self, rows: Sequence[Row], name: str) -> list[list[int]]:
         limit = self.config.max_prompt_length
-        return encode_prompts(self.tokenizer, rows, max_prompt_length=limit, name=name, pictures=self.pictures)
+        self._note_special(rows, "prompt", name)
+        return encode_prompts(
+            self.tokenizer,
+            rows,
+            max_prompt_length=limit,
+            name=name,
+            pictures=self.pictures,
+            trusted=self.config.trust_special_tokens,
+        )
 
     def prompts(self, rows: Sequence[Row], name: str) -> Prompts:
         return Prompts(rows, self.ids(rows, name), RowStream(len(rows), self.config.seed, name))
@@ -154,7 +165,17 @@ class Encoder:
             raise ConfigError(f"balance: the class of demonstration {number} must be a word, got {found!r}")
         return f"{SFT}/{found}"
 
+    def _note_special(self, rows: Sequence[Row], column: str, name: str) -> None:
+        """Strings of special tokens are read as text, and never in silence."""
+        found = [string for row in rows if (string := special_string(self.tokenizer, row[column]))]
+        if found and not self.config.trust_special_tokens:
+            self.notes.append(
+                f"{name}: {len(found)} of {len(rows)} rows hold a special token such as {found[0]!r} in their "
+                f"{column}; it is read as text (trust_special_tokens: true makes it the token)"
+            )
+
     def _encoded(self, rows: Sequence[Row], name: str) -> EncodedDemos:
+        self._note_special(rows, "completion", name)
         return encode_demonstrations(
             self.tokenizer,
             rows,
@@ -163,6 +184,7 @@ class Encoder:
             stop_ids=self.stops,
             name=name,
             pictures=self.pictures,
+            trusted=self.config.trust_special_tokens,
         )
 
 

@@ -33,6 +33,7 @@ class Imitation:
         stop_ids: tokens that end a completion.
         seed: of the order.
         rank, world: this process and how many there are.
+        trust_special_tokens: strings of special tokens are those tokens, not text.
 
     Raises:
         ConfigError: the demonstrations of a step do not divide over the ranks.
@@ -51,6 +52,7 @@ class Imitation:
         seed: int,
         rank: int = 0,
         world: int = 1,
+        trust_special_tokens: bool = False,
     ):
         if num_demos < 1 or num_demos % world:
             raise ConfigError(f"num_demos must be a multiple of the {world} processes, got {num_demos}")
@@ -63,6 +65,7 @@ class Imitation:
             max_completion_length=max_completion_length,
             stop_ids=stop_ids,
             name="demonstrations",
+            trusted=trust_special_tokens,
         )
         self.rows, self.dropped = encoded.rows, encoded.dropped
         self.stream = RowStream(len(self.rows), seed, "demonstrations")

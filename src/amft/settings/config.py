@@ -62,6 +62,9 @@ class AMFTConfig(StrictModel):
     top_k: int = Field(0, ge=0, description="0 keeps the whole vocabulary")
     max_prompt_length: int = Field(512, ge=1, description="tokens; a longer prompt is an error")
     max_completion_length: int = Field(256, ge=1, description="tokens of one answer")
+    trust_special_tokens: bool = Field(
+        False, description="strings of special tokens in prompts and demonstrations are those tokens, not plain text"
+    )
     max_transcript_length: int = Field(
         0,
         ge=0,

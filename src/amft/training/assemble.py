@@ -67,6 +67,8 @@ class Foundation:
     """The policy at the start, frozen; None where nothing reads it, and for adapters, whose base it is."""
     sources: Sources
     sampler: SplitSampler
+    notes: list[str]
+    """What a reader of the run should know, from the beginning."""
 
 
 @dataclass
@@ -128,7 +130,7 @@ def lay_foundation(
     if sources.scorer is not None:
         sources.scorer = SplitScorer(sources.scorer, parallel.ranks)
     split = SplitSampler(sampler, parallel.ranks, lambda: parallel.whole(loaded))
-    return Foundation(config, method, parallel, tokenizer, pictures, loaded, reference, sources, split)
+    return Foundation(config, method, parallel, tokenizer, pictures, loaded, reference, sources, split, encoder.notes)
 
 
 def _load(name: str, config: AMFTConfig) -> PreTrainedModel:

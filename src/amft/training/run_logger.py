@@ -149,6 +149,11 @@ class RunLogger:
     def event(self, step: int, kind: str, message: str) -> None:
         self.run.append("events", {"step": step, "kind": kind, "message": message})
 
+    def note(self, kind: str, message: str) -> None:
+        """An event that is said aloud as well."""
+        self.event(self.at, kind, message)
+        tqdm.write(message)
+
     def bundle(self) -> dict[str, Any]:
         """The last rollouts, for a person who looks into a non-finite step."""
         if self.batch is None:
@@ -179,6 +184,9 @@ class SilentRunLogger(RunLogger):
         pass
 
     def event(self, step: int, kind: str, message: str) -> None:
+        pass
+
+    def note(self, kind: str, message: str) -> None:
         pass
 
 

@@ -120,6 +120,9 @@ class AMFTTrainer:
             if is_there:
                 state.restore()
                 self.run_logger.at = self.step
+            else:
+                for note in self.foundation.notes:
+                    self.run_logger.note("text", note)
             before = self._test("base") if self.step == 0 else self.run_logger.scores("base")
             interrupted = self._loop(state, guard, stop)
             if state.last != self.step:
