@@ -37,10 +37,11 @@ def build_evaluation(
         TaskError: the task, an option or a split does not exist.
         ModelError, CheckpointError: there is no model to load.
     """
+    from ..tasks.guest_task import hosted
     from ..tasks.registry import build_task
 
     name, chosen_options = asked_task(model, task, options or {})
-    built = build_task(name, **chosen_options)
+    built = hosted(build_task(name, **chosen_options))
     chosen = list(splits) or list(built.test_splits)
     check_known_splits(built, chosen)
     path = trained_model(Path(model)) or model_directory(model)

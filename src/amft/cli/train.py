@@ -36,11 +36,14 @@ def train(
 ) -> None:
     """Train a model from a recipe."""
     settings = settings or []
-    from ..settings.recipe import load_recipe
+    from ..settings.recipe import check_parts, read_recipe
 
     overrides = [*settings, *([] if output_dir is None else [f"output_dir={json.dumps(output_dir)}"])]
-    loaded = load_recipe(recipe, overrides)
-    if is_main():
+    loaded = read_recipe(recipe, overrides)
+    if loaded.code and is_main():
+        typer.echo(_facts(recipe, loaded))  # before any of it runs
+    check_parts(loaded)
+    if not loaded.code and is_main():
         typer.echo(_facts(recipe, loaded))
 
     from ..assembly.training import build_trainer
@@ -74,8 +77,14 @@ def _facts(name: str, recipe: Recipe) -> str:
         "per step": f"{recipe.num_prompts} prompts x {recipe.num_generations} completions + "
         f"{recipe.num_demos} demonstrations",
         "run": recipe.output_dir,
+        **({"runs code": _code(recipe)} if recipe.code else {}),
     }
     return "\n".join(f"{key:9} {value}" for key, value in facts.items())
+
+
+def _code(recipe: Recipe) -> str:
+    where = "rewards each in a process of its own" if recipe.rewards.isolate else "in this process"
+    return f"{', '.join(recipe.code)} ({where}, with your rights)"
 
 
 def _outcome(rows: Sequence[Mapping[str, Any]]) -> str:

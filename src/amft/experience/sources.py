@@ -17,6 +17,7 @@ from ..data.plain_text import special_string
 from ..data.rewards import FunctionReward, Scorer, TaskReward
 from ..data.streams import RowStream, derive_seed
 from ..errors import ConfigError, DataError
+from ..guests import call_guest
 from ..models.pictures import Pictures
 from ..settings.config import AMFTConfig
 from ..tasks.base import Demonstrator, Task, demonstrated, demonstration, tries
@@ -59,11 +60,11 @@ class Demonstrations:
         return replace(batch, pixel_values=pixels_of([self.rows[d.row]["prompt"] for d in demos], self.pictures))
 
     def rewards(self, scorer: Scorer, n: int) -> list[float]:
-        """What the scorer gives `n` of them, taken evenly; without those it abstains on."""
+        """What the scorer gives `n` of them, taken evenly; without those it abstains on or gives no finite number."""
         chosen = self.encoded.rows[:: max(1, len(self.encoded.rows) // n)][:n]
         rows = [self.rows[d.row] for d in chosen]
         scores = scorer.score(rows, [_said(row["completion"]) for row in rows], [d.completion_ids for d in chosen])
-        return [reward for reward in scores.rewards if not math.isnan(reward)]
+        return [reward for reward in scores.rewards if math.isfinite(reward)]
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ class Encoder:
     def _branch(self, row: Row, number: int) -> str:
         if self.split is None:
             return SFT
-        found = self.split(row)
+        found = call_guest(self.split, "balance: split", ConfigError, lambda: self.split(row))
         if not isinstance(found, str) or not found:
             raise ConfigError(f"balance: the class of demonstration {number} must be a word, got {found!r}")
         return f"{SFT}/{found}"

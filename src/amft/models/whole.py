@@ -44,9 +44,9 @@ def reading(name: str, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def unreported() -> Iterator[None]:
-    """Inside, transformers prints no table of what a loading lacked; ours is one line."""
-    logger = logging.getLogger("transformers.modeling_utils")
+def unreported(part: str = "transformers.modeling_utils") -> Iterator[None]:
+    """Inside, a part of transformers prints no warnings, such as its table of what a loading lacked; ours is a line."""
+    logger = logging.getLogger(part)
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:

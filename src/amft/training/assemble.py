@@ -44,6 +44,7 @@ from ..step.objective import Objective
 from ..step.optimizers import PolicyOptimizer, SeparateImitation, SharedOptimizer, build_optimizer
 from ..step.policy_backend import PolicyBackend
 from ..tasks.base import Task
+from ..tasks.guest_task import hosted
 from ..types import SFT, RewardFunction
 from ..weighting.base import TokenInput
 from .processing_class import load_processing_class
@@ -116,7 +117,7 @@ def lay_foundation(
     stops = stop_ids(loaded, tokenizer)
     encoder = Encoder(tokenizer, config, stops, method, pictures)
     if task is not None:
-        sources = from_task(task, encoder)
+        sources = from_task(hosted(task), encoder)
     else:
         sources = from_data(
             encoder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel
 from ..balance.base import Balance
 from ..balance.method import Method
 from ..checkpoints.trainer_state import TrainerState
+from ..errors import RewardNotFiniteError
 from ..evaluation.score import before_after_rows
 from ..settings.config import AMFTConfig
 from ..step.warmup import warmup
@@ -109,11 +111,13 @@ class AMFTTrainer:
             RunError: `output_dir` is occupied, or holds no run to resume.
             CheckpointError: no checkpoint can be read, or it is of another recipe.
             NonFiniteError: too many non-finite steps in a row.
+            RewardError, ConfigError, TaskError: code of your own failed, or did not return in time.
+            CutShortError: the run should have stopped, and code of your own did not return; go on with `resume`.
         """
         balancer, schedule = self.organs.balancer, self.learner.schedule
         check_sources(self.config, self.foundation.method, self.sources, balancer, schedule, self.warmup_steps)
         run = self.run_logger.run
-        with self.ranks.contact(), StopSignals() as stop:
+        with self.ranks.contact(), StopSignals(self.config.reward_timeout) as stop:
             is_there = self.ranks.from_main(lambda: self.run_logger.open(self.recipe, self.model, resume))
             guard = NonFiniteGuard(self.config.max_bad_steps, run.path if self.ranks.is_main else None)
             state = self._state(guard)
@@ -136,7 +140,7 @@ class AMFTTrainer:
     def _loop(self, state: TrainerState, guard: NonFiniteGuard, stop: StopSignals) -> str | None:
         started, first = time.perf_counter(), self.step
         limit, received = self.config.max_seconds, None
-        with self.run_logger.bar(self.step) as bar:
+        with self.run_logger.bar(self.step) as bar, stop.within(limit):
             while self.step < self.config.max_steps and not (received := self.ranks.first(stop.received)):
                 begun = time.perf_counter()
                 row, timings = self.one_step(guard)
@@ -160,19 +164,23 @@ class AMFTTrainer:
     def one_step(self, guard: NonFiniteGuard) -> tuple[dict[str, Any], dict[str, float]]:
         """One optimizer step of either phase; metrics and seconds."""
         organs, done = self.organs, self.step - self.warmup_steps
-        if done == 0 and (missing := organs.meta_signals.begin(organs.balancer)):
-            self.run_logger.event(self.step + 1, "beginning", missing)
-        begun = time.perf_counter()
-        seconds = organs.collector.backend.start_clock()
+        seconds, phase = organs.collector.backend.start_clock(), "warmup" if done < 0 else "mix"
         organs.backend.step = self.step
         organs.backend.accept = lambda values: guard.check(self.step + 1, values, self.run_logger.bundle)
-        made = warmup(organs.backend) if done < 0 else organs.take_step(organs.backend, organs.balancer, done)
+        try:
+            if done >= 0 and (missing := organs.meta_signals.begin(organs.balancer)):
+                self.run_logger.event(self.step + 1, "beginning", missing)
+            begun, seconds = time.perf_counter(), organs.collector.backend.start_clock()
+            made = warmup(organs.backend) if done < 0 else organs.take_step(organs.backend, organs.balancer, done)
+        except RewardNotFiniteError as error:
+            self._skip(guard, error)
+            return {"phase": phase}, {f"time/{name}": value for name, value in seconds.items()}
         organs.balancer.remember(made)
         if guard.bad_in_a_row:
             what = f"step skipped: {made.losses} grad_norm {made.grad_norm}"
             self.run_logger.event(self.step + 1, "non-finite", what)
         made.row |= {
-            "phase": "warmup" if done < 0 else "mix",
+            "phase": phase,
             "grad_norm": made.grad_norm,
             "learning_rate": self.learner.learning_rate,
         }
@@ -181,6 +189,14 @@ class AMFTTrainer:
         timings = {f"time/{name}": value for name, value in seconds.items()}
         timings["time/backward"] = time.perf_counter() - begun - sum(timings.values())
         return made.metrics, timings
+
+    def _skip(self, guard: NonFiniteGuard, error: RewardNotFiniteError) -> None:
+        """A step whose rewards cannot be computed with: nothing moves, and what was rewarded is kept."""
+        self.learner.clear()
+        if self.learner.mix is not None:
+            self.learner.mix.discard()
+        self.run_logger.event(self.step + 1, "non-finite", f"step skipped: {error}")
+        guard.check(self.step + 1, {"reward": math.inf}, lambda: error.bundle)
 
     def _test(self, model: str) -> list[dict[str, Any]]:
         rows = self.held_out.test(model, self.step)
