@@ -55,6 +55,15 @@ class Host:
     cause: str = ""
     """Why the timer will ring."""
 
+    @contextmanager
+    def limited(self, seconds: float) -> Iterator[None]:
+        """Inside, a call may take so long."""
+        before, self.call_seconds = self.call_seconds, seconds
+        try:
+            yield
+        finally:
+            self.call_seconds = before
+
     def hurry(self, name: str) -> None:
         """The run shall stop: what is at work now may finish, within its grace. `name`: of the signal."""
         self.told = name
@@ -155,10 +164,11 @@ def place_of(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class _Belongings:
-    """What a guest might carry off: the current directory and the handlers of the stop signals."""
+    """What a guest might carry off: the current directory, the handlers of the stop signals, the standard streams."""
 
     directory: str | None
     handlers: dict[int, Any]
+    streams: tuple[Any, Any]
 
     @classmethod
     def now(cls) -> _Belongings:
@@ -167,7 +177,7 @@ class _Belongings:
             directory: str | None = os.getcwd()
         except OSError:
             directory = None
-        return cls(directory, {number: signal.getsignal(number) for number in numbers})
+        return cls(directory, {number: signal.getsignal(number) for number in numbers}, (sys.stdout, sys.stderr))
 
     def put_back(self) -> None:
         if self.directory is not None:
@@ -176,6 +186,12 @@ class _Belongings:
         for number, handler in self.handlers.items():
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
+        sys.stdout, sys.stderr = map(_open_still, self.streams)
+
+
+def _open_still(stream: Any) -> Any:
+    """The stream, or one that swallows all where it was closed."""
+    return open(os.devnull, "w") if getattr(stream, "closed", False) else stream
 
 
 def is_guest_class(kind: type) -> bool:

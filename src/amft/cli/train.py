@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import CutShortError, DeviceMemoryError
+from ..guests import HOST
+from .advice import planned_advice
 from .bars import hide_loading_bars
 from .rank_output import is_main
 from .table import percent, table
@@ -42,17 +45,25 @@ def train(
     loaded = read_recipe(recipe, overrides)
     if loaded.code and is_main():
         typer.echo(_facts(recipe, loaded))  # before any of it runs
-    check_parts(loaded)
+    with HOST.limited(loaded.reward_timeout):
+        check_parts(loaded)
     if not loaded.code and is_main():
         typer.echo(_facts(recipe, loaded))
 
     from ..assembly.training import build_trainer
 
     hide_loading_bars()
-    result = build_trainer(loaded).train(resume=resume)
+    command = _resume_command(recipe, settings, output_dir)
+    try:
+        with HOST.limited(loaded.reward_timeout):
+            result = build_trainer(loaded).train(resume=resume)
+    except CutShortError as cut:
+        typer.echo(f"amft: error: {cut}; continue from the last checkpoint with: {command}", err=True)
+        raise typer.Exit(_SIGNALS.get(cut.signal or "", 2)) from None
+    except DeviceMemoryError as short:
+        raise DeviceMemoryError(f"{short}; {planned_advice(loaded)}") from None
     if result.interrupted:
         if is_main():
-            command = _resume_command(recipe, settings, output_dir)
             typer.echo(f"amft: stopped by {result.interrupted}; {_how_to_go_on(loaded, command)}", err=True)
         raise typer.Exit(_SIGNALS.get(result.interrupted, 130))
 

@@ -132,7 +132,7 @@ def _load(
 
 def _skeleton(kind: Any, config: Any) -> PreTrainedModel:
     """The model that a config describes, without memory."""
-    with torch.device("meta"), unreported("transformers"):
+    with torch.device("meta"):
         model: PreTrainedModel = kind.from_config(config, trust_remote_code=False)
     return model
 

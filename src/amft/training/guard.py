@@ -102,14 +102,15 @@ class StopSignals:
 
     def __init__(self, call_seconds: float = CALL_SECONDS) -> None:
         """Args: call_seconds: longest call of users' code."""
-        self.call_seconds = call_seconds
+        self.call_seconds = self._before = call_seconds
         self._old: dict[int, Any] = {}
         self._interrupts = 0
 
     def __enter__(self) -> StopSignals:
         self.received = None
         self._interrupts = 0
-        HOST.call_seconds, HOST.told, HOST.ends, HOST.longest = self.call_seconds, None, None, 0.0
+        self._before, HOST.call_seconds = HOST.call_seconds, self.call_seconds
+        HOST.told, HOST.ends, HOST.longest = None, None, 0.0
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 if signal.getsignal(number) != signal.SIG_IGN:
@@ -122,7 +123,7 @@ class StopSignals:
         for number, handler in self._old.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._old.clear()
-        HOST.call_seconds, HOST.told, HOST.ends = CALL_SECONDS, None, None
+        HOST.call_seconds, HOST.told, HOST.ends = self._before, None, None
 
     @contextmanager
     def within(self, seconds: float | None) -> Iterator[None]:

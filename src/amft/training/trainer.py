@@ -24,6 +24,7 @@ from .assemble import build_organs, lay_foundation
 from .check_sources import check_sources
 from .guard import NonFiniteGuard, StopSignals
 from .held_out import HeldOutScores
+from .out_of_memory import memory_named
 
 
 @dataclass(frozen=True)
@@ -70,18 +71,19 @@ class AMFTTrainer:
         balance: Balance | Method | None = None,
         recipe: Mapping[str, Any] | None = None,
     ):
-        self.foundation = lay_foundation(
-            config,
-            balance,
-            model,
-            base=None if recipe is None else recipe.get("model"),
-            processing_class=processing_class,
-            task=task,
-            train_dataset=train_dataset,
-            reward_funcs=reward_funcs,
-            demonstrations=demonstrations,
-            eval_dataset=eval_dataset,
-        )
+        with memory_named(config):
+            self.foundation = lay_foundation(
+                config,
+                balance,
+                model,
+                base=None if recipe is None else recipe.get("model"),
+                processing_class=processing_class,
+                task=task,
+                train_dataset=train_dataset,
+                reward_funcs=reward_funcs,
+                demonstrations=demonstrations,
+                eval_dataset=eval_dataset,
+            )
         self.config = self.foundation.config
         self.recipe = dict(recipe or self.config.model_dump()) | {"dtype": self.config.dtype}
         self.step = 0
@@ -112,12 +114,14 @@ class AMFTTrainer:
             CheckpointError: no checkpoint can be read, or it is of another recipe.
             NonFiniteError: too many non-finite steps in a row.
             RewardError, ConfigError, TaskError: code of your own failed, or did not return in time.
+            DeviceMemoryError: memory is not enough; names the settings that take less.
             CutShortError: the run should have stopped, and code of your own did not return; go on with `resume`.
         """
         balancer, schedule = self.organs.balancer, self.learner.schedule
         check_sources(self.config, self.foundation.method, self.sources, balancer, schedule, self.warmup_steps)
         run = self.run_logger.run
-        with self.ranks.contact(), StopSignals(self.config.reward_timeout) as stop:
+        timeout = self.config.reward_timeout
+        with self.ranks.contact(), memory_named(self.config), StopSignals(timeout) as stop:
             is_there = self.ranks.from_main(lambda: self.run_logger.open(self.recipe, self.model, resume))
             guard = NonFiniteGuard(self.config.max_bad_steps, run.path if self.ranks.is_main else None)
             state = self._state(guard)
