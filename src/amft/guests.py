@@ -123,6 +123,7 @@ def guest(who: str, error: type[AMFTError], *, timed: bool = True) -> Iterator[N
         CutShortError: the run should have ended, and it did not.
     """
     belongings = _Belongings.now()
+    os._exit = _no_exit(belongings.hard_exit, os.getpid())  # type: ignore[assignment]
     try:
         with HOST.watching(who) if timed and HOST.guest is None else contextlib.nullcontext():
             yield
@@ -169,6 +170,7 @@ class _Belongings:
     directory: str | None
     handlers: dict[int, Any]
     streams: tuple[Any, Any]
+    hard_exit: Callable[[int], Any]
 
     @classmethod
     def now(cls) -> _Belongings:
@@ -177,9 +179,12 @@ class _Belongings:
             directory: str | None = os.getcwd()
         except OSError:
             directory = None
-        return cls(directory, {number: signal.getsignal(number) for number in numbers}, (sys.stdout, sys.stderr))
+        return cls(
+            directory, {number: signal.getsignal(number) for number in numbers}, (sys.stdout, sys.stderr), os._exit
+        )
 
     def put_back(self) -> None:
+        os._exit = self.hard_exit  # type: ignore[assignment]
         if self.directory is not None:
             with contextlib.suppress(OSError):
                 os.chdir(self.directory)
@@ -187,6 +192,17 @@ class _Belongings:
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
         sys.stdout, sys.stderr = map(_open_still, self.streams)
+
+
+def _no_exit(hard_exit: Callable[[int], Any], pid: int) -> Callable[[int], Any]:
+    """`os._exit` as a guest sees it: in this process an exit like any other, which cannot pass for the run's own."""
+
+    def leave(status: int) -> Any:
+        if os.getpid() == pid:
+            raise SystemExit(status)
+        return hard_exit(status)  # a child that was forked ends as it should
+
+    return leave
 
 
 def _open_still(stream: Any) -> Any:

@@ -283,3 +283,9 @@ def test_an_empty_dataset_is_named() -> None:
         check_prompts([])
     with pytest.raises(DataError, match="sft_dataset: no rows"):
         check_demonstrations([])
+
+
+@pytest.mark.parametrize("prompt", ["a\ud800", [{"role": "user", "content": "a\ud800"}]])
+def test_half_of_a_surrogate_pair_is_no_text(prompt: Any) -> None:
+    with pytest.raises(DataError, match=r"rl_dataset row 2: character 2 of prompt is half of a surrogate pair"):
+        check_prompts([{"prompt": "a"}, {"prompt": prompt}])

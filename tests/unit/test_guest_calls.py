@@ -62,7 +62,7 @@ def deep(**_: Any) -> None:
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        (leave, r"'leave' raised SystemExit: 0 at test_guests\.py:\d+"),
+        (leave, r"'leave' raised SystemExit: 0 at test_guest_calls\.py:\d+"),
         (leave_async, r"'leave_async' raised SystemExit: 0"),
         (cancel, r"'cancel' raised CancelledError"),
         (unprintable, r"'unprintable' raised Error: no message"),
