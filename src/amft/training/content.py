@@ -16,6 +16,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ..balance.method import Method
+from ..balance.registry import HostedWeighting
 
 Content = dict[str, dict[str, str]]
 """Group -> part -> digest."""
@@ -49,7 +50,8 @@ def sources_of(things: Iterable[Any]) -> dict[str, str]:
 
 def method_parts(method: Method) -> list[Any]:
     """The rule and whatever else a method is joined from."""
-    return [getattr(method, field.name) for field in dataclasses.fields(method)]
+    parts = [getattr(method, field.name) for field in dataclasses.fields(method)]
+    return [part.part if isinstance(part, HostedWeighting) else part for part in parts]
 
 
 def weights_digest(model: PreTrainedModel) -> str:

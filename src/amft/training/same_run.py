@@ -20,6 +20,8 @@ FREE_TO_CHANGE = LAYOUT | {
     "checkpoint.only_model",
     "threads",
     "max_seconds",
+    "reward_timeout",
+    "rewards.isolate",
 }
 """Settings that may differ on resume; another difference would make another run."""
 
