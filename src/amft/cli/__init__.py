@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import AMFTError
-from . import compare, doctor, evaluate, lists, merge, plan, report, tasks, train
+from . import bundle, compare, doctor, evaluate, lists, merge, plan, report, tasks, train
 from .rank_output import prints_error
 
 USER_ERROR, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
@@ -28,6 +28,7 @@ app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("plan")(plan.plan)
 app.command("merge")(merge.merge)
+app.command("bundle")(bundle.bundle)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)

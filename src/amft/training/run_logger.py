@@ -20,6 +20,7 @@ from ..demo_mixing.generation import Generation
 from ..distributed.ranks import restarted
 from ..experience.sampling_context import Prompts
 from ..experience.sources import Sources
+from ..privacy import private, private_command
 from ..run_lock import RunLock
 from ..runs import RunDirectory
 from ..settings.config import AMFTConfig
@@ -39,7 +40,7 @@ def environment(seed: int) -> dict[str, Any]:
         "platform": platform.platform(),
         "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
         "threads": torch.get_num_threads(),
-        "command": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
+        "command": private_command([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
         "seed": seed,
     }
 
@@ -74,7 +75,7 @@ class RunLogger:
             return True
         RunDirectory.create(self.run.path)
         self._be_sole_writer()
-        self.run.write("config", dict(recipe))
+        self.run.write("config", private(dict(recipe)))
         parameters = sum(parameter.numel() for parameter in model.parameters())
         self.run.write("env", environment(self.config.seed) | {"parameters": parameters})
         self.trackers.open()

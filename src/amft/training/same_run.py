@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..errors import CheckpointError, ConfigError
+from ..privacy import private
 from ..runs import RunDirectory
 from ..settings.config import dotted
 from .content import PARTS_OF_A_RUN, changed_content
@@ -67,7 +68,7 @@ def same_run(run: RunDirectory, described: Mapping[str, Any], accept: Collection
     Raises:
         CheckpointError: something else has changed; names all of it.
     """
-    saved, ours = run.read("config"), dict(described)
+    saved, ours = run.read("config"), private(described)
     before, now = saved.pop("content", {}), ours.pop("content")
     changed = {group: f"{group} ({', '.join(parts)})" for group, parts in changed_content(before, now).items()}
     told = changed_settings(saved, ours)
