@@ -40,7 +40,7 @@ def told(trainer):
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_tree_training_equals_padded(route, tmp_path):
-    settings = {"dtype": "float64", "max_steps": 5, "rows": MIXED, **ROUTES[route]}
+    settings = {"dtype": "float64", "max_steps": 5, "rows": MIXED, "max_completion_length": 7, **ROUTES[route]}
     padded, tree = (train(tmp_path / str(flag), prefix_tree=flag, **settings) for flag in (False, True))
     assert (parameters(padded) - parameters(tree)).abs().max() < 1e-10
     rows = [list(trainer.run_logger.run.rows("metrics")) for trainer in (padded, tree)]

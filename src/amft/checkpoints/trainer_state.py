@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,47 +13,22 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..data.streams import RowStream
+from ..disk import disk_guard
 from ..distributed.parallel import full_state, load_full_state
 from ..distributed.ranks import Ranks
-from ..errors import CheckpointError
+from ..errors import AMFTError, CheckpointError
 from ..models.load import load_model
 from ..models.lora import adapter_state, has_adapter, save_adapter
 from ..models.pictures import Pictures
 from ..runs import RunDirectory
-from ..settings.config import AMFTConfig, dotted
+from ..settings.config import AMFTConfig
 from ..tensors import TensorGroups
 from .checkpoint import load_checkpoint, save_checkpoint
-from .checkpoint_retention import is_resumable, newest_checkpoint, prune
+from .checkpoint_retention import check_whole, clean_leftovers, is_resumable, newest_checkpoint, prune
+from .saved_state import saved_state_of
 from .shards import apart, load_shards, save_shards
 
 SHARDS = "shards"
-
-LAYOUT = {"parallel", "cpu_offload", "gradient_checkpointing", "rank_timeout"}
-"""How the work lies on the machine; the numbers stay."""
-
-FREE_TO_CHANGE = LAYOUT | {
-    "output_dir",
-    "report_to",
-    "checkpoint.total_limit",
-    "checkpoint.only_model",
-    "threads",
-    "max_seconds",
-}
-"""Settings that may differ on resume; another difference would make another run."""
-
-
-def changed_settings(saved: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    """What makes another run of it: `eval.steps was 25, is 5`, one text a key.
-
-    Args:
-        saved: the config.json of the run.
-        ours: the recipe it shall go on with.
-    """
-    before, now = dotted(saved), dotted(ours)
-    names = sorted((before.keys() | now.keys()) - FREE_TO_CHANGE)
-    return [
-        f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in names if before.get(name) != now.get(name)
-    ]
 
 
 class JsonState(Protocol):
@@ -95,8 +71,6 @@ class TrainerState:
 
     run: RunDirectory
     config: AMFTConfig
-    recipe: Mapping[str, Any]
-    """As config.json has it."""
     ranks: Ranks
     model: PreTrainedModel
     processing_class: Any
@@ -139,7 +113,8 @@ class TrainerState:
             (reads.save if isinstance(reads, Pictures) else reads.save_pretrained)(directory)
 
         def write() -> None:
-            save_checkpoint(self._path(step), tensors, state, export, folders)
+            written = {"written": self.run.settle()}  # what the run wrote is on the disk before its checkpoint is
+            save_checkpoint(self._path(step), tensors, state | written, export, folders)
             protect = [self._path(int(best["step"]))] if best and self.config.checkpoint.keep_best else []
             prune(self.run.checkpoints, self.config.checkpoint.total_limit, protect)
 
@@ -149,25 +124,16 @@ class TrainerState:
     def restore(self) -> None:
         """Continue from the newest sound checkpoint; without one, start over from step 0.
 
+        Data of another length, which the user has accepted, begins a new epoch.
+
         Raises:
-            CheckpointError: the recipe differs, every checkpoint is damaged, or the newest holds the model only.
+            CheckpointError: every checkpoint is damaged, or the newest holds the model only.
         """
         step, skipped = self.ranks.from_main(self._find)
         if step is None:
             return
-        tensors, state = load_checkpoint(self._path(step))
-        if (self._path(step) / SHARDS).is_dir():
-            parameters = dict(self.model.named_parameters())
-            for group, named in load_shards(self._path(step) / SHARDS, parameters, self.ranks).items():
-                tensors[group] |= named
-        self._load_weights(self._path(step))
-        self.learner.load_state_dict(tensors)
-        self.collector.load_state_dict(tensors["rollouts"], state)
-        self.balancer.load_state_dict(state)
-        self.guard.load_state_dict(state["guard"])
-        self.lr_schedule.load_state_dict(state["lr_schedule"])
-        for name, stream in self.streams.items():
-            stream.load_state_dict(state["streams"][name])
+        with _fitting(self._path(step)):
+            state = self._load(step)
         self.progress.step, self.progress.best, self.last = state["step"], state["best"], state["step"]
         for reason in skipped:
             self.progress.event(state["step"], "checkpoint", f"passed over: {reason}")
@@ -175,6 +141,29 @@ class TrainerState:
     def load_policy(self, step: int) -> None:
         """The weights of `checkpoints/step-N` alone."""
         self._load_weights(self._path(step))
+
+    def _load(self, step: int) -> dict[str, Any]:
+        """Put everything back; returns the JSON."""
+        tensors, state = load_checkpoint(self._path(step))
+        if (self._path(step) / SHARDS).is_dir():
+            parameters = dict(self.model.named_parameters())
+            for group, named in load_shards(self._path(step) / SHARDS, parameters, self.ranks).items():
+                tensors[group] |= named
+        self._load_weights(self._path(step))
+        self.learner.load_state_dict(tensors)
+        other = [name for name, stream in self.streams.items() if state["streams"][name]["n_rows"] != stream.n_rows]
+        # What waits in a buffer is named by its place in the data.
+        self.collector.load_state_dict(tensors["rollouts"], state | ({"buffer": []} if other else {}))
+        self.balancer.load_state_dict(state)
+        self.guard.load_state_dict(state["guard"])
+        self.lr_schedule.load_state_dict(state["lr_schedule"])
+        for name, stream in self.streams.items():
+            saved = state["streams"][name]
+            if name in other:
+                stream.begin_epoch(saved["epoch"] + 1)
+            else:
+                stream.load_state_dict(saved)
+        return state
 
     def _load_weights(self, checkpoint: Path) -> None:
         model = self.model
@@ -193,8 +182,9 @@ class TrainerState:
 
     def _find(self) -> tuple[int | None, list[str]]:
         """Step of the newest sound checkpoint, and why newer ones are not; the streams are cut back to it."""
-        self._same_recipe()
-        newest = newest_checkpoint(self.run.checkpoints)
+        with disk_guard(self.run.checkpoints):
+            clean_leftovers(self.run.checkpoints)
+        newest = newest_checkpoint(self.run.checkpoints, self._is_sound)
         if newest.path is None and newest.skipped:
             raise CheckpointError(f"no checkpoint can be read; the newest: {newest.skipped[0].reason}")
         if newest.path is not None and not is_resumable(newest.path):
@@ -202,9 +192,17 @@ class TrainerState:
                 f"{newest.path}: holds the model only (checkpoint.only_model, or a finished run of a study), so there "
                 f"is nothing to resume; begin a new run, with model: {self.run.path} or from scratch"
             )
-        step = None if newest.path is None else int(newest.path.name.removeprefix("step-"))
-        self.run.truncate(-1 if step is None else step)
+        if newest.path is None:
+            self.run.cut_back(-1, {})
+            return None, []
+        step = int(newest.path.name.removeprefix("step-"))
+        self.run.cut_back(step, saved_state_of(newest.path).model_dump()["written"])
         return step, [skipped.reason for skipped in newest.skipped]
+
+    def _is_sound(self, checkpoint: Path) -> None:
+        missing = self.run.unsettled(check_whole(checkpoint).model_dump()["written"])
+        if missing is not None:
+            raise CheckpointError(f"{checkpoint}: {missing}; use an older checkpoint")
 
     def _write_shards(self, shards: TensorGroups) -> dict[str, Path]:
         """Every rank writes its part beside the checkpoint to be; a folder left by a killed save is taken away."""
@@ -218,10 +216,17 @@ class TrainerState:
         save_shards(folder, shards, self.ranks)
         return {SHARDS: folder}
 
-    def _same_recipe(self) -> None:
-        differ = changed_settings(self.run.read("config"), self.recipe)
-        if differ:
-            raise CheckpointError(f"{self.run.path}: the recipe has changed since the run began: {'; '.join(differ)}")
-
     def _path(self, step: int) -> Path:
         return self.run.checkpoints / f"step-{step}"
+
+
+@contextmanager
+def _fitting(checkpoint: Path) -> Iterator[None]:
+    """Whatever goes wrong with a state that is whole: it is of another model or version, or made by hand."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError, OverflowError) as error:
+        if isinstance(error, AMFTError):
+            raise
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise CheckpointError(f"{checkpoint}: does not fit this run ({what}); delete it to use an older one") from error

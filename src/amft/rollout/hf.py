@@ -14,7 +14,7 @@ from ..models.half_copy import HalfCopy
 from ..models.modes import evaluating
 from ..models.pictures import image_token
 from ..types import Sample, Sampling
-from .token_sampling import check_request, says_logps
+from .token_sampling import check_request, not_numbers, says_logps
 
 
 class HFSampler:
@@ -91,14 +91,19 @@ class HFSampler:
         ids = torch.tensor([[self.pad_id] * (width - len(p)) + list(p) for p in prompts])
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
         device = self.model.device
-        out = self.model.generate(
-            ids.to(device),
-            attention_mask=mask.to(device),
-            generation_config=config,
-            synced_gpus=False,  # several ranks decode apart, as many batches as each has
-            **({} if pixels is None else {"pixel_values": pixels.to(device)}),
-            **({} if watch is None else watch.hooks),
-        )
+        try:
+            out = self.model.generate(
+                ids.to(device),
+                attention_mask=mask.to(device),
+                generation_config=config,
+                synced_gpus=False,  # several ranks decode apart, as many batches as each has
+                **({} if pixels is None else {"pixel_values": pixels.to(device)}),
+                **({} if watch is None else watch.hooks),
+            )
+        except RuntimeError as error:
+            if "probability tensor" not in str(error):
+                raise
+            raise not_numbers() from error
         return out[:, width:]
 
     def _trajectory(self, prompt: Sequence[int], ids: list[int], logps: Sequence[float]) -> Sample:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, NonFiniteError
 from ..types import Sampling
 
 
@@ -36,6 +36,14 @@ def check_request(prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
             raise DataError(f"prompt {i} has no tokens; give at least one")
 
 
+def not_numbers() -> NonFiniteError:
+    """The error of a policy from whose logits nothing can be drawn."""
+    return NonFiniteError(
+        "rollouts: the policy's logits are not finite, so no token can be drawn; a smaller learning_rate or "
+        "max_grad_norm is the usual cure, from the last checkpoint"
+    )
+
+
 def says_logps(sampling: Sampling) -> bool:
     """Whether what is drawn has a log-probability that the trainer can compare: of the whole vocabulary, not greedy."""
     return sampling.temperature > 0 and sampling.top_p == 1 and sampling.top_k == 0
@@ -46,7 +54,8 @@ def next_tokens(logits: Tensor, uniforms: Tensor | None, sampling: Sampling) -> 
 
     The token is the smallest v with `F(v) > u * F(V - 1)`, where F is the running sum of the kept probabilities; so a
     row's token depends on its own logits and its own u only. Sums are in float64: there `u * F(V - 1) < F(V - 1)` holds
-    for every u < 1, hence a token of probability zero is never drawn.
+    for every u < 1, hence a token of probability zero is never drawn. Where logits are NaN there is no distribution,
+    and the token is V, which no vocabulary has.
 
     Args:
         logits: [R, V].
@@ -63,7 +72,10 @@ def next_tokens(logits: Tensor, uniforms: Tensor | None, sampling: Sampling) -> 
     probs = torch.softmax(_keep_top_k(logits.float() / sampling.temperature, sampling.top_k), dim=-1)
     cdf = _keep_top_p(probs, sampling.top_p).cumsum(-1, dtype=torch.float64)
     drawn = torch.searchsorted(cdf, uniforms[:, None] * cdf[:, -1:], right=True)
-    return drawn.squeeze(1), probs.gather(1, drawn).log().squeeze(1) if says_logps(sampling) else None
+    if not says_logps(sampling):
+        return drawn.squeeze(1), None
+    inside = drawn.clamp(max=logits.shape[-1] - 1)
+    return drawn.squeeze(1), probs.gather(1, inside).log().squeeze(1)
 
 
 def _keep_top_k(logits: Tensor, k: int) -> Tensor:

@@ -21,15 +21,19 @@ from ..distributed.parallel import Parallel, build_parallel
 from ..distributed.rank_partition import SplitSampler, SplitScorer
 from ..distributed.ranks import local_device
 from ..errors import ConfigError
+from ..experience.data_sources import OwnData, from_data
 from ..experience.rollouts import Collector
 from ..experience.sampling_context import RolloutBackend
-from ..experience.sources import Encoder, Sources, from_data, from_task
+from ..experience.sources import Encoder, Sources
+from ..experience.task_sources import from_task
 from ..losses.choices import POLICY_LOSSES
 from ..meta import MixGrad
 from ..models.half_copy import HalfCopy
 from ..models.load import load_model, stop_ids, turn_dropout_off
 from ..models.lora import adapter_off, add_lora, has_adapter
 from ..models.pictures import Pictures
+from ..models.whole import check_sound, check_tokenizer
+from ..rollout.base import Sampler
 from ..rollout.registry import build_sampler
 from ..runs import RunDirectory
 from ..settings.config import AMFTConfig
@@ -45,8 +49,10 @@ from ..step.optimizers import PolicyOptimizer, SeparateImitation, SharedOptimize
 from ..step.policy_backend import PolicyBackend
 from ..step.row_layout import RowLayout
 from ..tasks.base import Task
-from ..types import SFT, RewardFunction
+from ..tasks.guest_task import hosted
+from ..types import SFT
 from ..weighting.base import TokenInput
+from .content import Content, method_parts, sources_of, tokenizer_digests, weights_digest
 from .processing_class import load_processing_class
 from .run_logger import RunLogger, SilentRunLogger
 
@@ -71,6 +77,10 @@ class Foundation:
     """Of what is trained on."""
     evaluator: SplitSampler
     """Of what is only scored: it answers with the weights that are saved."""
+    content: Content
+    """What it was all made of; nothing on the ranks that write nothing."""
+    notes: list[tuple[str, str]]
+    """What a reader of the run should know from the beginning: kind of event, sentence."""
 
 
 @dataclass
@@ -94,11 +104,7 @@ def lay_foundation(
     *,
     base: str | None,
     processing_class: Any,
-    task: Task | None,
-    train_dataset: Any,
-    reward_funcs: Sequence[RewardFunction] | RewardFunction | None,
-    demonstrations: Any,
-    eval_dataset: Any,
+    data: Task | OwnData,
 ) -> Foundation:
     """Load the model and the data; the arguments are those of `AMFTTrainer`, `base` is the model's name in a recipe.
 
@@ -111,32 +117,42 @@ def lay_foundation(
         torch.set_num_threads(config.threads)
     parallel = build_parallel(config)
     tokenizer, pictures = load_processing_class(model, processing_class)
-    loaded = _load(model, config) if isinstance(model, str) else model
+    loaded = _load(model, config) if isinstance(model, str) else _given(model)
+    check_tokenizer(base or _name(loaded), tokenizer, loaded)
+    weights = weights_digest(loaded) if parallel.ranks.is_main else ""
     with parallel.ranks.contact():
         reference = _prepare(loaded, config, method, parallel, base)
     stops = stop_ids(loaded, tokenizer)
     encoder = Encoder(tokenizer, config, stops, method, pictures)
-    if task is not None:
-        sources = from_task(task, encoder)
-    else:
-        sources = from_data(
-            encoder,
-            train_dataset=train_dataset,
-            reward_funcs=reward_funcs,
-            demonstrations=demonstrations,
-            eval_dataset=eval_dataset,
-        )
-    options = None if config.engine_options is None else config.engine_options.model_dump()
-    engine = partial(
-        build_sampler, config.engine, loaded, pad_id=tokenizer.pad_token_id, eos_ids=stops, options=options
-    )
-    sampler = evaluator = engine()
-    if samples_from_a_copy(config):
-        sampler = engine(half=HalfCopy(loaded))
+    sources = from_data(encoder, data) if isinstance(data, OwnData) else from_task(hosted(data), encoder)
+    samplers = _samplers(config, loaded, parallel, tokenizer.pad_token_id, stops)
     if sources.scorer is not None:
         sources.scorer = SplitScorer(sources.scorer, parallel.ranks)
-    samplers = [SplitSampler(each, parallel.ranks, lambda: parallel.whole(loaded)) for each in (sampler, evaluator)]
-    return Foundation(config, method, parallel, tokenizer, pictures, loaded, reference, sources, *samplers)
+    content = {
+        "data": sources.digests,
+        "rewards": sources_of([data] if isinstance(data, Task) else data.functions),
+        "rule": sources_of(method_parts(method)),
+        "model": {"weights": weights},
+        "tokenizer": tokenizer_digests(tokenizer),
+    }
+    notes = [*(("held-out" if rows.expected else "data", str(rows)) for rows in sources.not_used)]
+    notes += [("text", note) for note in encoder.notes]
+    made = (reference, sources, *samplers, content, notes)
+    return Foundation(config, method, parallel, tokenizer, pictures, loaded, *made)
+
+
+def _samplers(
+    config: AMFTConfig, model: PreTrainedModel, parallel: Parallel, pad_id: int, stops: Sequence[int]
+) -> tuple[SplitSampler, SplitSampler]:
+    """What trains and what is only scored draw from these; one engine for both unless rollouts come from a copy."""
+    options = None if config.engine_options is None else config.engine_options.model_dump()
+    engine = partial(build_sampler, config.engine, model, pad_id=pad_id, eos_ids=stops, options=options)
+
+    def split(sampler: Sampler) -> SplitSampler:
+        return SplitSampler(sampler, parallel.ranks, lambda: parallel.whole(model))
+
+    plain = engine()
+    return split(engine(half=HalfCopy(model)) if samples_from_a_copy(config) else plain), split(plain)
 
 
 def samples_from_a_copy(config: AMFTConfig) -> bool:
@@ -153,14 +169,24 @@ def _load(name: str, config: AMFTConfig) -> PreTrainedModel:
     # What is frozen needs no master copy; but fsdp2 wants one type in a block, and casts by itself.
     half = lora is not None and config.dtype == "bfloat16" and config.parallel != "fsdp2"
     dtype = torch.bfloat16 if half else DTYPES[config.dtype]
-    return load_model(name, dtype, four_bits=lora is not None and lora.load_in_4bit)
+    four_bits = lora is not None and lora.load_in_4bit
+    return load_model(name, dtype, four_bits=four_bits, allow_missing=config.allow_missing)
+
+
+def _given(model: PreTrainedModel) -> PreTrainedModel:
+    turn_dropout_off(model)
+    check_sound(_name(model), model)
+    return model
+
+
+def _name(model: PreTrainedModel) -> str:
+    return model.config._name_or_path or type(model).__name__
 
 
 def _prepare(
     model: PreTrainedModel, config: AMFTConfig, method: Method, parallel: Parallel, base: str | None
 ) -> PreTrainedModel | None:
     """Settle everything that must be settled before the model is laid out; returns the reference, copied here."""
-    turn_dropout_off(model)
     if parallel.device.type == "cpu" and config.dtype != "float64":
         # The fused kernel's backward is slow on a CPU. In float64 the eager one turns left padding into NaN.
         model.set_attn_implementation("eager")

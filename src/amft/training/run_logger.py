@@ -20,6 +20,8 @@ from ..demo_mixing.generation import Generation
 from ..distributed.ranks import restarted
 from ..experience.sampling_context import Prompts
 from ..experience.sources import Sources
+from ..privacy import private, private_command
+from ..run_lock import RunLock
 from ..runs import RunDirectory
 from ..settings.config import AMFTConfig
 from .tracking import Trackers
@@ -38,7 +40,7 @@ def environment(seed: int) -> dict[str, Any]:
         "platform": platform.platform(),
         "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
         "threads": torch.get_num_threads(),
-        "command": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
+        "command": private_command([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
         "seed": seed,
     }
 
@@ -53,9 +55,10 @@ class RunLogger:
         self.at = 0
         """Step that is being made; samples carry it."""
         self.trackers = Trackers(config)
+        self.lock = RunLock(run.path)
 
     def open(self, recipe: Mapping[str, Any], model: PreTrainedModel, resume: bool) -> bool:
-        """Open or make the run directory; whether there is something to resume.
+        """Open or make the run directory, and be the only one who writes there; whether there is something to resume.
 
         Args:
             recipe: written to config.json.
@@ -63,18 +66,30 @@ class RunLogger:
             resume: as asked by the user; a process that torchrun has started again resumes anyhow.
 
         Raises:
-            RunError: it is occupied, or holds no run to resume.
+            RunError: it is occupied, holds no run to resume, or another process writes there.
         """
         if (resume and not restarted()) or (restarted() and (self.run.path / "config.json").is_file()):
             RunDirectory.open(self.run.path)
+            self._be_sole_writer()
             self.trackers.open()
             return True
         RunDirectory.create(self.run.path)
-        self.run.write("config", dict(recipe))
+        self._be_sole_writer()
+        self.run.write("config", private(dict(recipe)))
         parameters = sum(parameter.numel() for parameter in model.parameters())
         self.run.write("env", environment(self.config.seed) | {"parameters": parameters})
         self.trackers.open()
         return False
+
+    def close(self) -> None:
+        """Let another process write in the run directory."""
+        self.lock.release()
+
+    def _be_sole_writer(self) -> None:
+        remark = self.lock.take()
+        if remark is not None:
+            tqdm.write(f"amft: {remark}", file=sys.stderr)
+            self.event(0, "lock", remark)
 
     @contextmanager
     def bar(self, step: int) -> Iterator[Any]:
@@ -149,6 +164,11 @@ class RunLogger:
     def event(self, step: int, kind: str, message: str) -> None:
         self.run.append("events", {"step": step, "kind": kind, "message": message})
 
+    def note(self, kind: str, message: str) -> None:
+        """An event that is said aloud as well."""
+        self.event(self.at, kind, message)
+        tqdm.write(message)
+
     def bundle(self) -> dict[str, Any]:
         """The last rollouts, for a person who looks into a non-finite step."""
         if self.batch is None:
@@ -179,6 +199,9 @@ class SilentRunLogger(RunLogger):
         pass
 
     def event(self, step: int, kind: str, message: str) -> None:
+        pass
+
+    def note(self, kind: str, message: str) -> None:
         pass
 
 
