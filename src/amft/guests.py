@@ -210,6 +210,17 @@ def _open_still(stream: Any) -> Any:
     return open(os.devnull, "w") if getattr(stream, "closed", False) else stream
 
 
+class Hosted:
+    """Our hands around a guest: what it is made of is the guest's own.
+
+    Args:
+        guest: a task, or a part of a method.
+    """
+
+    def __init__(self, guest: Any):
+        self.wrapped = guest
+
+
 def is_guest_class(kind: type) -> bool:
     """Whether a class is somebody's own, not one that ships with the package."""
     return kind.__module__.partition(".")[0] != __package__

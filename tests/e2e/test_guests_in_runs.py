@@ -140,7 +140,7 @@ def test_sigterm_ends_a_run_whose_reward_sleeps_and_resume_ends_as_if_never_stop
     assert last.endswith("amft train r.yaml --resume")
     assert "Traceback" not in error
     own(workplace, text.format(then="pass"))
-    assert main(["train", "r.yaml", "--resume"]) == 0
+    assert main(["train", "r.yaml", "--resume", "--accept-changes", "rewards"]) == 0
     assert main(["train", "r.yaml", "--output-dir", "straight"]) == 0
     assert Path("run", "metrics.jsonl").read_bytes() == Path("straight", "metrics.jsonl").read_bytes()
 
@@ -202,7 +202,9 @@ def test_a_rule_of_ones_own_fails_on_one_line(
     assert main(["train", "r.yaml", "--set", "balance={rule: 'rule.py:Rule'}"]) == 2
     captured = capsys.readouterr()
     assert said in captured.err
-    assert captured.err.count("\n") == 1
+    assert [line for line in captured.err.splitlines() if not line.startswith("data ")] == captured.err.splitlines()[
+        -1:
+    ]
     assert "runs code own.py:reward, rule.py:Rule (in this process, with your rights)" in captured.out
 
 
@@ -217,7 +219,7 @@ class Mine:
     test_splits: ClassVar = ("id",)
     def problems(self, split, *, seed=0, n=None):
         {problems}
-        return [Problem("mine-v1", split, str(i)) for i in range(min(n or 4, 4))]
+        return [Problem("mine-v1", split, f"{{split}} {{i}}") for i in range(min(n or 4, 4))]
     def prompt(self, problem): {prompt}
     def grade(self, problem, answer): {grade}
     def demonstrate(self, problem): return "5"

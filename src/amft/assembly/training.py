@@ -42,6 +42,7 @@ def _load_data(data: DataSpec, recipe: Recipe) -> dict[str, Any]:
     return {
         "train_dataset": rows(data.train),
         "demonstrations": rows(data.demonstrations),
+        "val_dataset": rows(data.val),
         "eval_dataset": rows(data.test),
         "reward_funcs": [_reward(reference, recipe) for reference in data.rewards],
     }

@@ -33,6 +33,14 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in output_dir from its last checkpoint.")
     ] = False,
+    accept_changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--accept-changes",
+            metavar="WHAT",
+            help="With --resume: data, rewards, rule, model or tokenizer may have changed; repeatable.",
+        ),
+    ] = None,
     output_dir: Annotated[
         str | None, typer.Option("--output-dir", metavar="DIR", help="Where the run is written.")
     ] = None,
@@ -56,7 +64,7 @@ def train(
     command = _resume_command(recipe, settings, output_dir)
     try:
         with HOST.limited(loaded.reward_timeout):
-            result = build_trainer(loaded).train(resume=resume)
+            result = build_trainer(loaded).train(resume=resume, accept_changes=accept_changes or ())
     except CutShortError as cut:
         typer.echo(f"amft: error: {cut}; continue from the last checkpoint with: {command}", err=True)
         raise typer.Exit(_SIGNALS.get(cut.signal or "", 2)) from None
