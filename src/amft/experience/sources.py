@@ -158,9 +158,10 @@ class Encoder:
         return Demonstrations(encoded, rows.rows, stream, self.tokenizer.pad_token_id, branch_of, self.pictures)
 
     def _branch(self, row: Row, number: int) -> str:
-        if self.split is None:
+        split = self.split
+        if split is None:
             return SFT
-        found = call_guest(self.split, "balance: split", ConfigError, lambda: self.split(row))
+        found = call_guest(split, "balance: split", ConfigError, lambda: split(row))
         if not isinstance(found, str) or not found:
             raise ConfigError(f"balance: the class of demonstration {number} must be a word, got {found!r}")
         return f"{SFT}/{found}"

@@ -35,8 +35,8 @@ class Imitation:
         stop_ids: tokens that end a completion.
         seed: of the order.
         rank, world: this process and how many there are.
-        trust_special_tokens: strings of special tokens are those tokens, not text.
         scored: rows that are only scored; demonstrations for their prompts are left out.
+        trust_special_tokens: strings of special tokens are those tokens, not text.
 
     Raises:
         ConfigError: the demonstrations of a step do not divide over the ranks.
@@ -55,8 +55,8 @@ class Imitation:
         seed: int,
         rank: int = 0,
         world: int = 1,
-        trust_special_tokens: bool = False,
         scored: Any = None,
+        trust_special_tokens: bool = False,
     ):
         if num_demos < 1 or num_demos % world:
             raise ConfigError(f"num_demos must be a multiple of the {world} processes, got {num_demos}")

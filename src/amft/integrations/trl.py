@@ -172,8 +172,8 @@ class AMFTGRPOTrainer(GRPOTrainer):
             seed=args.seed,
             rank=self.accelerator.process_index,
             world=world,
-            trust_special_tokens=self.trust_special_tokens,
             scored=_rows_of(self.eval_dataset),
+            trust_special_tokens=self.trust_special_tokens,
         )
 
 

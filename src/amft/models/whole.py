@@ -171,7 +171,7 @@ def check_tokenizer(name: str, tokenizer: Any, model: PreTrainedModel) -> None:
     Raises:
         ModelError: a token without a row.
     """
-    rows = model.get_input_embeddings().num_embeddings  # type: ignore[union-attr]
+    rows = model.get_input_embeddings().num_embeddings
     special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     template = str(tokenizer.chat_template or "")
     named = {tokenizer.eos_token, tokenizer.pad_token, tokenizer.bos_token}

@@ -73,8 +73,8 @@ class Foundation:
     sampler: SplitSampler
     content: Content
     """What it was all made of; nothing on the ranks that write nothing."""
-    notes: list[str]
-    """What a reader of the run should know, from the beginning."""
+    notes: list[tuple[str, str]]
+    """What a reader of the run should know from the beginning: kind of event, sentence."""
 
 
 @dataclass
@@ -131,9 +131,9 @@ def lay_foundation(
         "model": {"weights": weights},
         "tokenizer": tokenizer_digests(tokenizer),
     }
-    return Foundation(
-        config, method, parallel, tokenizer, pictures, loaded, reference, sources, split, content, encoder.notes
-    )
+    notes = [*(("held-out" if rows.expected else "data", str(rows)) for rows in sources.not_used)]
+    notes += [("text", note) for note in encoder.notes]
+    return Foundation(config, method, parallel, tokenizer, pictures, loaded, reference, sources, split, content, notes)
 
 
 def _load(name: str, config: AMFTConfig) -> PreTrainedModel:

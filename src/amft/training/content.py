@@ -22,7 +22,7 @@ from ..guests import Hosted
 Content = dict[str, dict[str, str]]
 """Group -> part -> digest."""
 
-GROUPS = ("data", "rewards", "rule", "model", "tokenizer")
+PARTS_OF_A_RUN = ("data", "rewards", "rule", "model", "tokenizer")
 
 FROM_FILES = ("amft_reward_", "amft_rule_", "amft_task_")
 """Modules made from a file that a recipe names; the whole file counts, for what is named may call the rest of it."""

@@ -55,7 +55,7 @@ def _is_memory(error: BaseException) -> bool:
 
 def _stage(trace: TracebackType | None) -> tuple[str, tuple[str, ...]]:
     """By the innermost frame that a stage owns."""
-    found = ELSEWHERE
+    found: tuple[str, tuple[str, ...]] = ELSEWHERE
     while trace is not None:
         module = str(trace.tb_frame.f_globals.get("__name__", ""))
         found = next((stage for name, stage in MEMORY_STAGES.items() if f"{module}.".startswith(f"{name}.")), found)

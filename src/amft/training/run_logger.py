@@ -90,12 +90,6 @@ class RunLogger:
             tqdm.write(f"amft: {remark}", file=sys.stderr)
             self.event(0, "lock", remark)
 
-    def say_what_is_not_used(self) -> None:
-        """Rows that were left out of the data, on the screen and at the head of events.jsonl."""
-        for count in self.sources.not_used:
-            tqdm.write(f"data      {count}", file=sys.stderr)
-            self.event(0, "held-out" if count.expected else "data", str(count))
-
     @contextmanager
     def bar(self, step: int) -> Iterator[Any]:
         """The progress bar of a run that is at this step; the trackers are finished after it."""
@@ -188,9 +182,6 @@ class SilentRunLogger(RunLogger):
 
     def __init__(self, run: RunDirectory, tokenizer: Any, config: AMFTConfig, sources: Sources):
         super().__init__(run, tokenizer, config.model_copy(update={"report_to": []}), sources)
-
-    def say_what_is_not_used(self) -> None:
-        pass
 
     @contextmanager
     def bar(self, step: int) -> Iterator[Any]:

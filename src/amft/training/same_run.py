@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import CheckpointError, ConfigError
 from ..runs import RunDirectory
 from ..settings.config import dotted
-from .content import GROUPS, changed_content
+from .content import PARTS_OF_A_RUN, changed_content
 
 LAYOUT = {"parallel", "cpu_offload", "gradient_checkpointing", "rank_timeout"}
 """How the work lies on the machine; the numbers stay."""
@@ -49,8 +49,8 @@ def check_accepted(accept: Collection[str], resume: bool) -> None:
     if accept and not resume:
         raise ConfigError("accept_changes: it is for a run that is resumed; a new one begins with what there is")
     for group in accept:
-        if group not in GROUPS:
-            raise ConfigError(f"accept_changes: there is no {group!r}; choose from {', '.join(GROUPS)}")
+        if group not in PARTS_OF_A_RUN:
+            raise ConfigError(f"accept_changes: there is no {group!r}; choose from {', '.join(PARTS_OF_A_RUN)}")
 
 
 def same_run(run: RunDirectory, described: Mapping[str, Any], accept: Collection[str] = ()) -> list[str]:

@@ -111,7 +111,7 @@ class AMFTTrainer:
         Args:
             resume: continue the run in `output_dir` from its newest sound checkpoint, bit for bit on a CPU. After a
                 restart by torchrun it is done anyhow.
-            accept_changes: what may be other than when the run began, of `content.GROUPS`; said in events.jsonl.
+            accept_changes: what may have changed since the run began, of `content.PARTS_OF_A_RUN`; written to events.
 
         Raises:
             RankError: another rank is gone.
@@ -127,8 +127,8 @@ class AMFTTrainer:
         check_sources(self.config, self.foundation.method, self.sources, balancer, schedule, self.warmup_steps)
         run, described = self.run_logger.run, self.recipe | {"content": self.foundation.content}
         check_accepted(accept_changes, resume)
-        stops = StopSignals(self.config.reward_timeout)
-        with self.ranks.contact(), memory_named(self.config), stops as stop, closing(self.run_logger):
+        stopping = StopSignals(self.config.reward_timeout)
+        with self.ranks.contact(), memory_named(self.config), stopping as stop, closing(self.run_logger):
             is_there = self.ranks.from_main(lambda: self.run_logger.open(described, self.model, resume))
             guard = NonFiniteGuard(self.config.max_bad_steps, run.path if self.ranks.is_main else None)
             state = self._state(guard)
@@ -139,9 +139,8 @@ class AMFTTrainer:
                 for changed in accepted:
                     self.run_logger.event(self.step, "accepted", f"changed since the run began: {changed}")
             if self.step == 0:
-                self.run_logger.say_what_is_not_used()
-                for note in self.foundation.notes:
-                    self.run_logger.note("text", note)
+                for kind, note in self.foundation.notes:
+                    self.run_logger.note(kind, note)
             before = self._test("base") if self.step == 0 else self.run_logger.scores("base")
             interrupted = self._loop(state, guard, stop)
             if state.last != self.step:
