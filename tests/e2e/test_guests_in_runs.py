@@ -217,14 +217,14 @@ class Mine:
     test_splits: ClassVar = ("id",)
     def problems(self, split, *, seed=0, n=None):
         {problems}
-        return [Problem("mine-v1", split, f"{{split}} {{i}}", {{"number": f"{{split}} {{i}}"}}) for i in range(min(n or 4, 4))]
+        return [Problem("mine-v1", split, f"{{split}} {{i}}") for i in range(min(n or 4, 4))]
     def prompt(self, problem): {prompt}
     def grade(self, problem, answer): {grade}
     def demonstrate(self, problem): return "5"
 """
 TASK_PARTS = {
     "problems": "pass",
-    "prompt": "return [{'role': 'user', 'content': '3'}]",
+    "prompt": "return [{'role': 'user', 'content': problem.key}]",
     "grade": "return Grade('wrong', 0.0, False)",
 }
 
