@@ -153,6 +153,29 @@ def test_max_seconds_acts_in_the_middle_of_a_sleeping_reward(workplace: Path) ->
     assert "max_seconds is over while reward function 'reward' was still at work" in error.splitlines()[-1]
 
 
+STUBBORN = """
+import time
+def reward(**columns):
+    while True:
+        try:
+            time.sleep(600)
+        except BaseException:
+            pass
+"""
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_reward_that_swallows_every_signal_ends_with_the_process(workplace: Path, told: bool) -> None:
+    own(workplace, STUBBORN.replace("while", "open('asleep', 'w').close()\n    while", 1))
+    with start("--set", f"reward_timeout={600 if told else 1}") as process:
+        wait_for(workplace / "asleep")
+        if told:
+            process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == (143 if told else 2)
+    assert error.splitlines()[-1].startswith("amft: error: reward function 'reward' cannot be stopped")
+
+
 @pytest.mark.parametrize("kind", ["def", "async def"])
 def test_an_exit_of_a_reward_is_no_success(workplace: Path, kind: str) -> None:
     own(workplace, f"import sys\n{kind} reward(**columns):\n    sys.exit(0)\n")
