@@ -9,6 +9,7 @@ scores.jsonl     one line per graded answer: {"step", "model": "base" | "policy"
                  "sample", "correct", "reward", "outcome"}
 events.jsonl     warnings and incidents: {"step", "kind", "message"}
 checkpoints/step-N/
+model/           the model the run ended with, and its card; there once the run is over
 """
 
 from __future__ import annotations

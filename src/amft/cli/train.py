@@ -55,10 +55,13 @@ def train(
 
     if not is_main():
         return
+    from ..report.card import loading_lines
     from ..report.page import write_report
 
     if result.table:
         typer.echo(_outcome(result.table))
+    if result.model is not None:
+        typer.echo("\n".join([f"model: {result.model}", *loading_lines(result.model, str(result.model))]))
     typer.echo(f"report: {write_report(result.run)}")
 
 

@@ -25,7 +25,7 @@ from ..experience.sampling_context import RolloutBackend
 from ..experience.sources import Encoder, Sources, from_data, from_task
 from ..losses.choices import POLICY_LOSSES
 from ..meta import MixGrad
-from ..models.load import load_model, stop_ids, turn_dropout_off
+from ..models.load import keep_stops, load_model, stop_ids, turn_dropout_off
 from ..models.lora import adapter_off, add_lora, has_adapter
 from ..models.packed import check_packable
 from ..models.pictures import Pictures
@@ -110,6 +110,7 @@ def lay_foundation(
     with parallel.ranks.contact():
         reference = _prepare(loaded, config, method, parallel, base)
     stops = stop_ids(loaded, tokenizer)
+    keep_stops(loaded, tokenizer, stops)
     encoder = Encoder(tokenizer, config, stops, method, pictures)
     if task is not None:
         sources = from_task(task, encoder)

@@ -20,6 +20,7 @@ from ..tasks.base import Task
 from ..types import RewardFunction
 from .assemble import build_organs, lay_foundation
 from .check_sources import check_sources
+from .final_model import place_final_model
 from .guard import NonFiniteGuard, StopSignals
 from .held_out import HeldOutScores
 
@@ -33,6 +34,8 @@ class TrainResult:
     """Test splits before and after; see `evaluation.score.before_after_rows`."""
     interrupted: str | None = None
     """Name of the signal that stopped the run, or None."""
+    model: Path | None = None
+    """The directory of the final model; None after an interruption."""
 
 
 class AMFTTrainer:
@@ -126,9 +129,12 @@ class AMFTTrainer:
                 state.save()
             if interrupted:
                 return TrainResult(run.path, [], interrupted)
+            final = self.step
             if self.config.checkpoint.keep_best and self.best is not None and self.best["step"] != self.step:
-                state.load_policy(int(self.best["step"]))
-            return TrainResult(run.path, before_after_rows(before, self._test("policy")))
+                final = int(self.best["step"])
+                state.load_policy(final)
+            table = before_after_rows(before, self._test("policy"))
+            return TrainResult(run.path, table, model=self.ranks.from_main(lambda: place_final_model(run, final)))
 
     def _loop(self, state: TrainerState, guard: NonFiniteGuard, stop: StopSignals) -> str | None:
         started, first = time.perf_counter(), self.step
