@@ -16,6 +16,10 @@ from torch import Tensor
 from ..errors import DataError
 from ..models.pictures import Pictures
 from ..types import Message, Prompt, Row
+from .thinking import answer_as_it_stands, thinks
+
+STAND_INS = ("kavolimu", "seritopa")
+"""Answers of dummy conversations: words that no template and no system prompt holds."""
 
 
 @dataclass(frozen=True)
@@ -162,13 +166,26 @@ def _seam(tokenizer: Any, prompt: list[Message], completion: Any, pictures: Pict
     """The rendered conversation, and the part of it that follows the rendered prompt."""
     before = render_conversation(tokenizer, prompt, add_generation_prompt=True, pictures=pictures)
     text = render_conversation(tokenizer, [*prompt, *completion], add_generation_prompt=False, pictures=pictures)
-    fix = "use a template that does not, or plain strings for prompt and completion"
-    if not text.startswith(before):
-        raise DataError(f"the chat template renders the prompt differently once an answer follows it; {fix}")
-    tail = text[len(before) :]
-    if completion[0]["content"].strip() not in tail:
-        raise DataError(f"the chat template leaves out or rewrites part of the assistant's content; {fix}")
-    return text, tail
+    answer, tail = completion[0]["content"], text[len(before) :]
+    follows = text.startswith(before)
+    if follows and answer.strip() in tail:
+        return text, tail
+    if thinks(before, answer):
+        tail = answer_as_it_stands(before, answer) + _closing(tokenizer, prompt, pictures)
+        return before + tail, tail
+    what = "leaves out or rewrites part of the assistant's content"
+    if not follows:
+        what = "renders the prompt differently once an answer follows it"
+    raise DataError(
+        f"the chat template {what}; use a template that does not, or plain strings for prompt and completion"
+    )
+
+
+def _closing(tokenizer: Any, prompt: list[Message], pictures: Pictures | None) -> str:
+    """What the template puts after an answer."""
+    spoken = [*prompt, {"role": "assistant", "content": STAND_INS[0]}]
+    text = render_conversation(tokenizer, spoken, add_generation_prompt=False, pictures=pictures)
+    return text.rpartition(STAND_INS[0])[2]
 
 
 def _ended(tokenizer: Any, ids: list[int], stops: set[int]) -> list[int]:
@@ -229,7 +246,10 @@ def render_conversation(
         DataError: there is no template, it refuses the conversation, or a picture meets a model of text.
     """
     if not getattr(tokenizer, "chat_template", None):
-        raise DataError("prompt is a conversation but the tokenizer has no chat template; use plain strings")
+        raise DataError(
+            "prompt is a conversation but the tokenizer has no chat template; set chat_template (plain, for a base "
+            "model) or use plain strings"
+        )
     picture = picture_of(messages)
     if picture is not None and pictures is None:
         raise DataError("prompt has a picture, and this model reads text only; use a task without pictures")

@@ -60,6 +60,13 @@ class AMFTConfig(StrictModel):
     temperature: float = Field(1.0, gt=0, description="sampling temperature of training rollouts")
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0, description="0 keeps the whole vocabulary")
+    chat_template: str | None = Field(
+        None, min_length=1, description="a template, a file of one, or plain (for base models); null: the model's own"
+    )
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="what the template is told, such as enable_thinking: false"
+    )
+    system_prompt: str | None = Field(None, min_length=1, description="for conversations that begin without one")
     max_prompt_length: int = Field(512, ge=1, description="tokens; a longer prompt is an error")
     max_completion_length: int = Field(256, ge=1, description="tokens of one answer")
     max_transcript_length: int = Field(

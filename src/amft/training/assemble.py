@@ -25,6 +25,7 @@ from ..experience.sampling_context import RolloutBackend
 from ..experience.sources import Encoder, Sources, from_data, from_task
 from ..losses.choices import POLICY_LOSSES
 from ..meta import MixGrad
+from ..models.chat_template import choose_template
 from ..models.load import keep_stops, load_model, stop_ids, turn_dropout_off
 from ..models.lora import adapter_off, add_lora, has_adapter
 from ..models.packed import check_packable
@@ -106,6 +107,7 @@ def lay_foundation(
         torch.set_num_threads(config.threads)
     parallel = build_parallel(config)
     tokenizer, pictures = load_processing_class(model, processing_class)
+    _choose_template(tokenizer, pictures, config)
     loaded = _load(model, config) if isinstance(model, str) else model
     with parallel.ranks.contact():
         reference = _prepare(loaded, config, method, parallel, base)
@@ -128,6 +130,14 @@ def lay_foundation(
         sources.scorer = SplitScorer(sources.scorer, parallel.ranks)
     split = SplitSampler(sampler, parallel.ranks, lambda: parallel.whole(loaded))
     return Foundation(config, method, parallel, tokenizer, pictures, loaded, reference, sources, split)
+
+
+def _choose_template(tokenizer: Any, pictures: Pictures | None, config: AMFTConfig) -> None:
+    if pictures is not None and config.system_prompt is not None:
+        raise ConfigError("system_prompt: not for models that read pictures; put a system message into the prompts")
+    choose_template(tokenizer, config.chat_template, config.chat_template_kwargs, config.system_prompt)
+    if pictures is not None:
+        pictures.processor.chat_template = tokenizer.chat_template
 
 
 def _load(name: str, config: AMFTConfig) -> PreTrainedModel:
