@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..errors import DataError
 from ..settings.config import AMFTConfig
-from ..settings.recipe import DataSpec, Recipe
+from ..settings.recipe import Recipe
 from .models import model_directory
+from .own_data import load_own_data
 
 if TYPE_CHECKING:
     from ..training.trainer import AMFTTrainer
@@ -24,30 +24,7 @@ def build_trainer(recipe: Recipe) -> AMFTTrainer:
 
         return AMFTTrainer(model, config, task=task, recipe=described)
     assert recipe.data is not None
-    data = _load_data(recipe.data, recipe.allow_download)
+    data = load_own_data(recipe.data, recipe.allow_download)
     from ..training.trainer import AMFTTrainer
 
     return AMFTTrainer(model, config, recipe=described, **data)
-
-
-def _load_data(data: DataSpec, allow_download: bool) -> dict[str, Any]:
-    from ..data.dataset import load_rows
-    from ..data.rewards import load_reward
-
-    def rows(path: str | None) -> list[dict[str, Any]] | None:
-        return None if path is None else [_renamed(row, data.columns, path) for row in load_rows(path, allow_download)]
-
-    return {
-        "train_dataset": rows(data.train),
-        "demonstrations": rows(data.demonstrations),
-        "eval_dataset": rows(data.test),
-        "reward_funcs": [load_reward(reward) for reward in data.rewards],
-    }
-
-
-def _renamed(row: dict[str, Any], columns: dict[str, str], path: str) -> dict[str, Any]:
-    names = {theirs: ours for ours, theirs in columns.items()}
-    missing = [theirs for theirs in names if theirs not in row]
-    if missing:
-        raise DataError(f"{path}: no column {missing[0]!r} (data.columns.{names[missing[0]]}); it has {', '.join(row)}")
-    return {names.get(name, name): value for name, value in row.items()}

@@ -1,9 +1,11 @@
-"""`amft eval MODEL_OR_RUN`: answer a task's held-out problems and print the success per split."""
+"""`amft eval MODEL_OR_RUN`: answer held-out problems and print the success per split."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,35 +17,85 @@ def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL_OR_RUN", help="nano, a model directory, or a run directory.")],
     task: Annotated[
         str | None,
-        typer.Option("--task", metavar="ID", help="Task id; default: the run's own task, with the run's options."),
+        typer.Option("--task", metavar="ID", help="Task id; default: the run's own task or data, as it had them."),
     ] = None,
     splits: Annotated[
         list[str] | None, typer.Option("--split", metavar="S", help="Repeatable; default: the task's test splits.")
     ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="FILE", help="Rows of your own; default: the run's data.test.")
+    ] = None,
+    rewards: Annotated[
+        list[str] | None,
+        typer.Option("--reward", metavar="FILE.py:F", help="Scores rows of your own; default: the run's. Repeatable."),
+    ] = None,
     samples: Annotated[
-        int, typer.Option("--samples", min=1, metavar="K", help="Answers per problem; 1 is greedy.")
-    ] = 1,
+        int | None,
+        typer.Option("--samples", min=1, metavar="K", help="Answers per problem; 1 is greedy. Default: the run's."),
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option("--max-tokens", min=1, metavar="N", help="Of one answer; default: the run's limit, else 256."),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature", min=0.0, metavar="T", help="Of more answers than one; default: the run's, else 1."
+        ),
+    ] = None,
     problems: Annotated[
         int | None, typer.Option("--problems", min=1, metavar="N", help="Per split; default: all.")
     ] = None,
+    engine: Annotated[
+        Literal["auto", "hf", "decode", "vllm"] | None,
+        typer.Option("--engine", help="Rollout engine; default: the run's, else auto."),
+    ] = None,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        typer.Option("--dtype", help="Of the weights; auto: bfloat16 on a GPU that has units for it, else float32."),
+    ] = "auto",
+    batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Problems answered together.")] = 64,
     seed: Annotated[int, typer.Option("--seed", min=0, metavar="SEED", help="Of the problems and answers drawn.")] = 0,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="An option of the task, before the run's own; repeatable."),
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Write a line of JSON per answer: prompt, answer, reward."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure a model's success on a task, with 95 % intervals."""
-    from ..assembly.evaluation import build_evaluation
+    """Measure a model's success, with 95 % intervals: a run's on its own task or data, as it was trained."""
+    from ..assembly.evaluation import Asked, build_evaluation
+    from ..errors import RunError
     from ..settings.recipe_file import settings as given
 
     hide_loading_bars()
-    summary = build_evaluation(
-        model, task, splits or [], samples=samples, problems=problems, seed=seed, options=given(settings or [])
+    if output is not None and output.exists():
+        raise RunError(f"--output: {output} exists already; choose another file")
+    asked = Asked(
+        task=task,
+        splits=splits or (),
+        options=given(settings or []),
+        data=data,
+        rewards=rewards or (),
+        problems=problems,
+        samples=samples,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        engine=engine,
+        dtype=dtype,
+        batch=batch,
+        seed=seed,
     )
-    if as_json:
-        typer.echo(json.dumps(summary, indent=2))
-        return
+    summary, rows = build_evaluation(model, asked)
+    if output is not None:
+        output.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    typer.echo(json.dumps(summary, indent=2) if as_json else _table(summary))
+
+
+def _table(summary: Sequence[Mapping[str, Any]]) -> str:
     known = ("split", "rate", "low", "high", "n", "clusters")
     metrics = list(dict.fromkeys(name for row in summary for name in row if name not in known))
     lines = [
@@ -54,4 +106,4 @@ def evaluate(
         }
         for row in summary
     ]
-    typer.echo(table(lines, ["split", "success [95 % interval]", "n", "clusters", *metrics]))
+    return table(lines, ["split", "success [95 % interval]", "n", "clusters", *metrics])

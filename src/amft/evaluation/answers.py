@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..data.prompt_text import prompt_text
 from ..data.rewards import Scorer
 from ..rollout.base import Sampler
 from ..rollout.multi_turn import decode, multi_turn_rollouts
 from ..tasks.base import TriesTask
-from ..types import Answer, Row, Sampling
+from ..types import Answer, Problem, Row, Sampling
 
 
 def answer(
@@ -26,6 +27,7 @@ def answer(
     sampling: Sampling,
     generator: torch.Generator,
     pixels: Tensor | None = None,
+    first: int = 0,
 ) -> list[dict[str, Any]]:
     """Sample, grade and describe every answer.
 
@@ -35,11 +37,12 @@ def answer(
         sampling: `n` answers per problem.
         generator: of the draws.
         pixels: [N, 3, H, W] the pictures of the prompts; None: they have none.
+        first: number of the first problem, where they are answered in parts.
 
     Returns:
-        N * n rows with `key` (the cluster), `problem`, `sample`, `correct`, `reward`, `outcome`, and `metrics` where
-        the task has some. Without a task, `correct` is the reward itself. An abstained answer has reward None and is
-        not correct. Where the task has several tries, a row is an episode.
+        N * n rows with `key` (the cluster), `problem`, `sample`, `prompt` and `answer` as text, `correct`, `reward`,
+        `outcome`, and `metrics` where the task has some. Without a task, `correct` is the reward itself. An abstained
+        answer has reward None and is not correct. Where the task has several tries, a row is an episode.
     """
     repeated = [row for row in rows for _ in range(sampling.n)]
     task = getattr(scorer, "task", None)
@@ -49,21 +52,25 @@ def answer(
             sampler, tokenizer, task, rows, prompt_ids, sampling=sampling, generator=generator, pixels=pixels
         )
         texts, completions = [talk.answers for talk in played], [tuple(talk.ids) for talk in played]
+        said = [talk.text for talk in played]
     else:
         seen = () if pixels is None else (pixels,)
         completions = [found.completion_ids for found in sampler.generate(prompt_ids, sampling, generator, *seen)]
-        texts = [*decode(tokenizer, completions)]
+        said = decode(tokenizer, completions)
+        texts = [*said]
     scores = scorer.score(repeated, texts, completions)
     out = []
     for i, reward in enumerate(scores.rewards):
         given = not math.isnan(reward)
         right = float(scores.correct[i]) if scores.correct is not None else (reward if given else 0.0)
-        problem = repeated[i].get("problem")
+        problem, number = repeated[i].get("problem"), first + i // sampling.n
         out.append(
             {
-                "key": problem.key if problem is not None else str(i // sampling.n),
-                "problem": i // sampling.n,
+                "key": problem.key if isinstance(problem, Problem) else str(number),
+                "problem": number,
                 "sample": i % sampling.n,
+                "prompt": prompt_text(repeated[i]["prompt"]),
+                "answer": said[i],
                 "correct": right,
                 "reward": reward if given else None,
                 "outcome": scores.outcomes[i] if scores.outcomes is not None else None,
