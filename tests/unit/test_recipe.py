@@ -9,7 +9,7 @@ import pytest
 
 from amft.assembly.evaluation import asked_task, run_config
 from amft.assembly.models import model_directory, trained_model
-from amft.assembly.training import _renamed as renamed
+from amft.assembly.own_data import _renamed as renamed
 from amft.checkpoints.checkpoint import save_checkpoint
 from amft.errors import AMFTError, CheckpointError, ConfigError, DataError, ModelError, TaskError
 from amft.runs import RunDirectory, write_json
