@@ -41,6 +41,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Any:
             return Trainer()
 
         monkeypatch.setattr("amft.assembly.training.build_trainer", build_trainer)
+        monkeypatch.setattr("amft.cli.train._answers", lambda run: "")
         monkeypatch.setattr("amft.report.page.write_report", lambda run: run / "report.html")
         return asked
 
