@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ RECIPE = """
 model: base
 data: {train: rows.jsonl, test: test.jsonl, rewards: [right.py:right], columns: {prompt: question}}
 output_dir: run
-max_steps: 100
+max_steps: 60
 num_prompts: 2
 num_generations: 2
 num_demos: 16
 max_completion_length: 5
 temperature: 0.6
-learning_rate: 1e-2
+learning_rate: 3e-3
 eval: {steps: 0}
 checkpoint: {steps: 0}
 balance: sft
@@ -45,11 +46,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        rows = [{"question": f"copy {i}:", "completion": f"{i}", "answer": f"{i}"} for i in range(30)]
+        pairs = [(a, b) for a in range(10) for b in range(10)]
+        random.Random(0).shuffle(pairs)
+        rows = [{"question": f"max {a} {b}:", "completion": f"{max(a, b)}", "answer": f"{max(a, b)}"} for a, b in pairs]
         tokenizer = train_tokenizer([row["question"] for row in rows], words=20)
-        tiny_model(vocab_size=len(tokenizer), hidden_size=64).save_pretrained("base")
+        tiny_model("qwen3", vocab_size=len(tokenizer)).save_pretrained("base")
         tokenizer.save_pretrained("base")
-        for name, part in (("rows", rows[:24]), ("test", rows[:12] + rows[24:])):
+        for name, part in (("rows", rows[:82]), ("test", rows[82:])):
             Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
         Path("right.py").write_text(REWARD)
         Path("run.yaml").write_text(RECIPE)
@@ -82,8 +85,8 @@ def test_a_run_is_scored_again_exactly_as_it_was(tmp_path: Path, capsys: pytest.
     right = sum(line["correct"] for line in found)
     assert (row["split"], row["n"], row["rate"]) == ("eval", 18, right / 18)
     assert 3 < right < 18
-    assert {line["prompt"] for line in found} == {f"copy {i}:" for i in [*range(12), *range(24, 30)]}
-    assert all(line["reward"] == float(line["answer"].strip() == line["prompt"][5:-1]) for line in found)
+    assert [line["prompt"] for line in found] == [row["question"] for row in lines("test.jsonl")]
+    assert all(line["reward"] == float(line["answer"].strip() == max(line["prompt"][4:-1].split())) for line in found)
     assert main(["eval", "base", "--data", "test.jsonl", "--reward", "right.py:right"]) == 2
     assert "no column 'prompt'" in capsys.readouterr().err
 
@@ -98,7 +101,7 @@ def test_batches_do_not_change_greedy_answers(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_other_rows_and_another_reward(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("mine.jsonl").write_text('{"question": "copy 3:", "problem": "a word"}\n')
+    Path("mine.jsonl").write_text('{"question": "max 1 3:", "problem": "a word"}\n')
     words = ["eval", "run", "--data", "mine.jsonl", "--reward", "right.py:length", "--max-tokens", "1"]
     assert main([*words, "--output", str(tmp_path / "rows.jsonl"), "--json"]) == 0
     (row,) = lines(tmp_path / "rows.jsonl")
@@ -145,7 +148,7 @@ def test_mistakes_are_one_line(words: list[str], message: str, capsys: pytest.Ca
 def test_two_models_answer_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", "base", "run", "-n", "4"]) == 0
     blocks = capsys.readouterr().out.strip().split("\n\n")
-    assert [block.splitlines()[0] for block in blocks] == [f"copy {i}:" for i in range(4)]
+    assert [block.splitlines()[0] for block in blocks] == [row["question"] for row in lines("test.jsonl")[:4]]
     for block, row in zip(blocks, scores("policy")):
         left, _, right = block.splitlines()[1].partition(" | ")
         assert left.strip() == "[base, reward 0]"
@@ -159,10 +162,10 @@ def test_what_is_typed_is_answered_without_a_score(
 ) -> None:
     import io
 
-    monkeypatch.setattr("sys.stdin", io.StringIO("copy 3:\n\ncopy 4:\n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("max 1 3:\n\nmax 1 4:\n"))
     assert main(["sample", "run", "--prompt", "-", "--plain", "--json"]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [(row["prompt"], row["reward"]) for row in found] == [("copy 3:", None), ("copy 4:", None)]
+    assert [(row["prompt"], row["reward"]) for row in found] == [("max 1 3:", None), ("max 1 4:", None)]
     assert main(["sample", "run", "--prompt", "a", "--task", "general_points-v1"]) == 2
     assert "--prompt: it takes the place of" in capsys.readouterr().err
 

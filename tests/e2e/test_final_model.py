@@ -13,7 +13,7 @@ from amft.cli import main
 
 RECIPE = """
 model: base
-data: {train: rows.jsonl, test: rows.jsonl, rewards: [right.py:right]}
+data: {train: rows.jsonl, test: test.jsonl, rewards: [right.py:right]}
 output_dir: run
 max_steps: 3
 num_prompts: 2
@@ -40,13 +40,14 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     from amft.models.tokenizer import train_tokenizer
 
     monkeypatch.chdir(tmp_path)
-    rows = [{"prompt": f"copy {i}:", "completion": f"{i}", "answer": f"{i}"} for i in range(20)]
+    rows = [{"prompt": f"copy {i}:", "completion": f"{i}", "answer": f"{i}"} for i in range(25)]
     tokenizer = train_tokenizer([row["prompt"] for row in rows], words=20)
     model = tiny_model(vocab_size=len(tokenizer), hidden_size=32)
     assert model.generation_config.eos_token_id is None
     model.save_pretrained("base")
     tokenizer.save_pretrained("base")
-    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, part in (("rows", rows[:20]), ("test", rows[20:])):
+        Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
     Path("right.py").write_text(REWARD)
     Path("run.yaml").write_text(RECIPE)
     return tmp_path

@@ -146,11 +146,12 @@ def _from_data(model: str, config: Mapping[str, Any], asked: Asked) -> Questions
     rewards = list(asked.rewards) or (own.rewards if own else [])
     if not rewards:
         raise ConfigError("--reward: give path/to/file.py:function to score the answers with")
-    from ..data.dataset import check_prompts
+    from ..data.check_rows import check_prompts
     from ..data.rewards import FunctionReward, load_reward
+    from ..data.row_set import RowSet
 
     rows = renamed_rows(file, own.columns if own else {}, config.get("allow_download", False))[: asked.problems]
-    check_prompts(rows, file)
+    check_prompts(RowSet.whole(file, rows))
     weights = None if asked.rewards else config.get("reward_weights")
     name = "eval" if asked.data is None else Path(file).name
     return Questions({name: rows}, FunctionReward([load_reward(reward) for reward in rewards], weights))

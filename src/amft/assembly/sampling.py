@@ -41,14 +41,15 @@ def sample_models(
 
 
 def _unscored(asked: Asked, prompts: Sequence[str], plain: bool) -> Questions:
-    from ..data.dataset import check_prompts
+    from ..data.check_rows import check_prompts
+    from ..data.row_set import RowSet
     from ..evaluation.saved_model import Unscored
 
     rows: list[Row] = [{"prompt": text} for text in prompts]
     if not prompts:
         assert asked.data is not None
         rows = renamed_rows(asked.data, {}, False)[: asked.problems]
-    check_prompts(rows, asked.data or "--prompt")
+    check_prompts(RowSet.whole(asked.data or "--prompt", rows))
     spoken = rows if plain else [{**row, "prompt": _as_message(row["prompt"])} for row in rows]
     return Questions({"prompts": spoken}, Unscored())
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ..data.encoding import encode_prompts, pixels_of
 from ..data.rewards import RewardBatch, Scorer
+from ..data.row_set import RowSet
 from ..data.streams import derive_seed
 from ..distributed.ranks import local_device
 from ..models.load import lend_template, load_model, load_pictures, load_tokenizer, stop_ids
@@ -84,7 +85,7 @@ def answer_splits(
         for split, rows in splits.items():
             bar.set_description(split)
             limit = asking.max_prompt_length or 2**31
-            ids = encode_prompts(tokenizer, rows, max_prompt_length=limit, name=split, pictures=pictures)
+            ids = encode_prompts(tokenizer, RowSet.whole(split, rows), max_prompt_length=limit, pictures=pictures)
             generator = torch.Generator().manual_seed(derive_seed(asking.seed, "eval", split))
             for part in _batches(len(rows), asking.batch):
                 found = answer(
