@@ -26,7 +26,11 @@ _SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A recipe file, or a shipped recipe's name such as general_points.")
+        str,
+        typer.Argument(
+            metavar="RECIPE_OR_RUN",
+            help="A recipe file, a shipped recipe's name such as general_points, or with --resume a run directory.",
+        ),
     ],
     settings: Annotated[
         list[str] | None,
