@@ -30,10 +30,10 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Any:
         asked: dict[str, Any] = {}
 
         class Trainer:
-            def train(self, resume: bool) -> SimpleNamespace:
+            def train(self, resume: bool, accept_changes: Any = ()) -> SimpleNamespace:
                 asked["resume"] = resume
                 return SimpleNamespace(
-                    run=Path("runs/x"), table=TABLE, interrupted=interrupted, model=Path("runs/x/model")
+                    run=Path("runs/x"), table=TABLE, interrupted=interrupted, model=Path("runs/x/model"), pushed=None
                 )
 
         def build_trainer(recipe: Any) -> Trainer:

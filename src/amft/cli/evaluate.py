@@ -5,61 +5,44 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
+from .asking import (
+    DataOption,
+    DtypeOption,
+    EngineOption,
+    MaxTokensOption,
+    OptionsOption,
+    RewardsOption,
+    SamplesOption,
+    SeedOption,
+    SplitsOption,
+    TaskOption,
+    TemperatureOption,
+)
 from .bars import hide_loading_bars
 from .table import percent, table
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL_OR_RUN", help="nano, a model directory, or a run directory.")],
-    task: Annotated[
-        str | None,
-        typer.Option("--task", metavar="ID", help="Task id; default: the run's own task or data, as it had them."),
-    ] = None,
-    splits: Annotated[
-        list[str] | None, typer.Option("--split", metavar="S", help="Repeatable; default: the task's test splits.")
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", metavar="FILE", help="Rows of your own; default: the run's data.test.")
-    ] = None,
-    rewards: Annotated[
-        list[str] | None,
-        typer.Option("--reward", metavar="FILE.py:F", help="Scores rows of your own; default: the run's. Repeatable."),
-    ] = None,
-    samples: Annotated[
-        int | None,
-        typer.Option("--samples", min=1, metavar="K", help="Answers per problem; 1 is greedy. Default: the run's."),
-    ] = None,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option("--max-tokens", min=1, metavar="N", help="Of one answer; default: the run's limit, else 256."),
-    ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option(
-            "--temperature", min=0.0, metavar="T", help="Of more answers than one; default: the run's, else 1."
-        ),
-    ] = None,
+    task: TaskOption = None,
+    splits: SplitsOption = None,
+    data: DataOption = None,
+    rewards: RewardsOption = None,
+    samples: SamplesOption = None,
+    max_tokens: MaxTokensOption = None,
+    temperature: TemperatureOption = None,
     problems: Annotated[
         int | None, typer.Option("--problems", min=1, metavar="N", help="Per split; default: all.")
     ] = None,
-    engine: Annotated[
-        Literal["auto", "hf", "decode", "vllm"] | None,
-        typer.Option("--engine", help="Rollout engine; default: the run's, else auto."),
-    ] = None,
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16"],
-        typer.Option("--dtype", help="Of the weights; auto: bfloat16 on a GPU that has units for it, else float32."),
-    ] = "auto",
+    engine: EngineOption = None,
+    dtype: DtypeOption = "auto",
     batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Problems answered together.")] = 64,
-    seed: Annotated[int, typer.Option("--seed", min=0, metavar="SEED", help="Of the problems and answers drawn.")] = 0,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="An option of the task, before the run's own; repeatable."),
-    ] = None,
+    seed: SeedOption = 0,
+    settings: OptionsOption = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", metavar="FILE", help="Write a line of JSON per answer: prompt, answer, reward."),

@@ -10,6 +10,19 @@ from typing import Annotated, Any
 
 import typer
 
+from .asking import (
+    DataOption,
+    DtypeOption,
+    EngineOption,
+    MaxTokensOption,
+    OptionsOption,
+    RewardsOption,
+    SamplesOption,
+    SeedOption,
+    SplitsOption,
+    TaskOption,
+    TemperatureOption,
+)
 from .bars import hide_loading_bars
 from .columns import side_by_side
 
@@ -22,43 +35,40 @@ def sample(
         list[str] | None,
         typer.Option("--prompt", metavar="TEXT", help="A question; repeatable. A single - reads one per line."),
     ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", metavar="FILE", help="Rows with a column prompt, as in a recipe.")
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option("--task", metavar="ID", help="A task's problems; default: what the last run was tested on."),
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option("--split", metavar="S", help="Of the task; default: its first test split.")
-    ] = None,
+    data: DataOption = None,
+    rewards: RewardsOption = None,
+    task: TaskOption = None,
+    splits: SplitsOption = None,
     problems: Annotated[int, typer.Option("--problems", "-n", min=1, metavar="N", help="How many.")] = 5,
-    samples: Annotated[int, typer.Option("--samples", min=1, metavar="K", help="Answers to each; 1 is greedy.")] = 1,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option("--max-tokens", min=1, metavar="N", help="Of one answer; default: the last run's, or 256."),
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option("--temperature", min=0.0, metavar="T", help="0 is greedy; default: as in amft eval.")
-    ] = None,
+    samples: SamplesOption = 1,
+    max_tokens: MaxTokensOption = None,
+    temperature: TemperatureOption = None,
+    engine: EngineOption = None,
+    dtype: DtypeOption = "auto",
     plain: Annotated[bool, typer.Option("--plain", help="Prompts as they stand, without the chat template.")] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, metavar="SEED", help="Of problems and draws.")] = 0,
+    seed: SeedOption = 0,
+    settings: OptionsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON per answer.")] = False,
 ) -> None:
     """Answer prompts with one model or several and print the answers side by side."""
     from ..assembly.evaluation import Asked
     from ..assembly.sampling import sample_models
+    from ..settings.recipe_file import settings as given
 
     hide_loading_bars()
     texts = _typed() if prompts == ["-"] else prompts or []
     asked = Asked(
         task=task,
-        splits=[split] if split else (),
+        splits=splits or (),
+        options=given(settings or []),
         data=data,
+        rewards=rewards or (),
         problems=problems,
         samples=samples,
         max_tokens=max_tokens,
         temperature=temperature,
+        engine=engine,
+        dtype=dtype,
         seed=seed,
     )
     found = sample_models(models, asked, texts, plain=plain)

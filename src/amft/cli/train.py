@@ -81,6 +81,8 @@ def train(
             typer.echo(answers)
     if result.model is not None:
         typer.echo("\n".join([f"model: {result.model}", *loading_lines(result.model, str(result.model))]))
+    if result.pushed is not None:
+        typer.echo(result.pushed)
     typer.echo(f"report: {write_report(result.run)}")
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data.prompt_text import prompt_text
-from ..data.rewards import Scorer
+from ..data.rewards import RewardBatch, Scorer
 from ..rollout.base import Sampler
 from ..rollout.multi_turn import decode, multi_turn_rollouts
 from ..tasks.base import TriesTask
@@ -59,22 +59,25 @@ def answer(
         said = decode(tokenizer, completions)
         texts = [*said]
     scores = scorer.score(repeated, texts, completions)
-    out = []
-    for i, reward in enumerate(scores.rewards):
-        given = not math.isnan(reward)
-        right = float(scores.correct[i]) if scores.correct is not None else (reward if given else 0.0)
-        problem, number = repeated[i].get("problem"), first + i // sampling.n
-        out.append(
-            {
-                "key": problem.key if isinstance(problem, Problem) else str(number),
-                "problem": number,
-                "sample": i % sampling.n,
-                "prompt": prompt_text(repeated[i]["prompt"]),
-                "answer": said[i],
-                "correct": right,
-                "reward": reward if given else None,
-                "outcome": scores.outcomes[i] if scores.outcomes is not None else None,
-                **({"metrics": dict(scores.metrics[i])} if scores.metrics and scores.metrics[i] else {}),
-            }
-        )
-    return out
+    return [
+        {
+            "key": row["problem"].key if isinstance(row.get("problem"), Problem) else str(first + i // sampling.n),
+            "problem": first + i // sampling.n,
+            "sample": i % sampling.n,
+            "prompt": prompt_text(row["prompt"]),
+            "answer": said[i],
+            **_verdict(scores, i),
+        }
+        for i, row in enumerate(repeated)
+    ]
+
+
+def _verdict(scores: RewardBatch, i: int) -> dict[str, Any]:
+    reward = scores.rewards[i]
+    given = not math.isnan(reward)
+    return {
+        "correct": float(scores.correct[i]) if scores.correct is not None else (reward if given else 0.0),
+        "reward": reward if given else None,
+        "outcome": scores.outcomes[i] if scores.outcomes is not None else None,
+        **({"metrics": dict(scores.metrics[i])} if scores.metrics and scores.metrics[i] else {}),
+    }

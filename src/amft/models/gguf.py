@@ -38,10 +38,9 @@ def convert_gguf(file: Path, output: Path, *, tokenizer_only: bool = False) -> N
     if fields.get("tokenizer.ggml.pre") in DIGIT_BY_DIGIT:
         cut = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(cut)
-    tokenizer.padding_side = "left"
     tokenizer.model_max_length = fields["llama.context_length"]
     tokenizer.save_pretrained(output)
-    _drop_traces(output / "tokenizer_config.json")
+    _tidy(output / "tokenizer_config.json")
     if model is not None:
         model.save_pretrained(output)
 
@@ -76,8 +75,8 @@ def _plain_model(file: Path) -> PreTrainedModel:
     return model
 
 
-def _drop_traces(path: Path) -> None:
-    """What the tokenizer writes about the file it came from is of no use to a reader of the directory."""
+def _tidy(path: Path) -> None:
+    """Drop what the tokenizer writes about the file it came from; rows are padded on the left, as decoding needs."""
     settings = json.loads(path.read_text(encoding="utf-8"))
     kept = {name: value for name, value in settings.items() if name not in ("is_local", "local_files_only")}
-    path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps({**kept, "padding_side": "left"}, indent=2) + "\n", encoding="utf-8")

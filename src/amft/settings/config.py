@@ -150,6 +150,11 @@ class AMFTConfig(StrictModel):
     report_to: list[
         Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
     ] = Field(default_factory=list, description="trackers besides the run directory; each has an extra of its name")
+    push_to_hub: bool = Field(False, description="push the final model, with its card")
+    hub_model_id: str | None = Field(
+        None, min_length=1, description="owner/name, or a directory from / or ./ on; null: output_dir's last name"
+    )
+    hub_private_repo: bool | None = Field(None, description="if it is new; null: as the account has it")
     threads: int | None = Field(None, ge=1, description="CPU threads; null leaves torch's own")
 
     # several processes (torchrun)
