@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-llm test test-llm test-vllm test-matrix lint format nano clean
+.PHONY: help demo demo-llm test test-llm attack test-vllm test-matrix lint format nano clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: lint $(VENV)/share/smollm2  ## lint, type check, import floors, then every
 test-llm: $(VENV)/.dev $(VENV)/.llm  ## the tests that need the weights of SmolLM2 (93 MB, minutes)
 	@[ -d smollm2 ] || $(BIN)/amft fetch smollm2
 	OMP_NUM_THREADS=1 AMFT_SMOLLM2=smollm2 $(BIN)/python -m pytest tests/llm
+
+attack: $(VENV)/.dev  ## hostile models, rewards and recipes against the command line (a few minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/attack
 
 test-vllm: $(VLLM_VENV)/.ready  ## the vLLM engine for real on this CPU, in an environment of its own (3.8 GB)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VLLM_VENV)/bin/python -m pytest -W default tests/vllm_engine

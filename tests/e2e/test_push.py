@@ -101,7 +101,7 @@ def test_a_push_that_fails_at_the_end_leaves_the_run_whole(
     Path("full").write_text("")  # a file where a folder should be
     assert main(["train", "run.yaml", "--set", "push_to_hub=true", "--set", "hub_model_id=./full/m"]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("not pushed: ./full/m: cannot be written") for line in printed)
+    assert any(line.startswith("not pushed: full/m: cannot be written") for line in printed)
     assert printed[-1] == "report: run/report.html"
     events = [json.loads(line) for line in Path("run/events.jsonl").read_text().splitlines()]
     assert [event["kind"] for event in events] == ["hub"]

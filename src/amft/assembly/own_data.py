@@ -5,27 +5,43 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import DataError
-from ..settings.recipe import DataSpec
+from ..settings.recipe import DataSpec, Recipe
+from ..types import RewardFunction
 
 
-def load_own_data(data: DataSpec, allow_download: bool) -> dict[str, Any]:
+def load_own_data(data: DataSpec, recipe: Recipe) -> dict[str, Any]:
     """The data of a recipe as the trainer's arguments.
 
     Raises:
         DataError, RewardError: a file or a function is missing or malformed.
     """
-    from ..data.rewards import load_reward
 
     def rows(path: str | None) -> list[dict[str, Any]] | None:
-        return None if path is None else renamed_rows(path, data.columns, allow_download)
+        return None if path is None else renamed_rows(path, data.columns, recipe.allow_download)
 
     return {
         "train_dataset": rows(data.train),
         "demonstrations": rows(data.demonstrations),
         "val_dataset": rows(data.val),
         "eval_dataset": rows(data.test),
-        "reward_funcs": [load_reward(reward) for reward in data.rewards],
+        "reward_funcs": [
+            load_own_reward(reference, recipe.rewards.isolate, recipe.reward_timeout) for reference in data.rewards
+        ],
     }
+
+
+def load_own_reward(reference: str, isolate: bool, seconds: float | None = None) -> RewardFunction:
+    """The function behind `path/to/file.py:function`, in a process of its own where that is asked for.
+
+    Raises:
+        RewardError: no such file or function.
+    """
+    from ..data.isolated_reward import IsolatedReward
+    from ..data.rewards import load_reward
+
+    if not isolate:
+        return load_reward(reference)
+    return IsolatedReward(reference) if seconds is None else IsolatedReward(reference, seconds)
 
 
 def renamed_rows(path: str, columns: dict[str, str], allow_download: bool) -> list[dict[str, Any]]:

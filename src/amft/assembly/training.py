@@ -24,7 +24,7 @@ def build_trainer(recipe: Recipe) -> AMFTTrainer:
 
         return AMFTTrainer(model, config, task=task, recipe=described)
     assert recipe.data is not None
-    data = load_own_data(recipe.data, recipe.allow_download)
+    data = load_own_data(recipe.data, recipe)
     from ..training.trainer import AMFTTrainer
 
     return AMFTTrainer(model, config, recipe=described, **data)

@@ -51,6 +51,7 @@ def evaluate(
 ) -> None:
     """Measure a model's success, with 95 % intervals: a run's on its own task or data, as it was trained."""
     from ..assembly.evaluation import Asked, build_evaluation
+    from ..disk import replace_text
     from ..errors import RunError
     from ..settings.recipe_file import settings as given
 
@@ -74,7 +75,7 @@ def evaluate(
     )
     summary, rows = build_evaluation(model, asked)
     if output is not None:
-        output.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        replace_text(output, "".join(json.dumps(row) + "\n" for row in rows))
     typer.echo(json.dumps(summary, indent=2) if as_json else _table(summary))
 
 

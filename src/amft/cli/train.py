@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import CutShortError, DeviceMemoryError
+from ..guests import HOST
+from .advice import planned_advice
 from .bars import hide_loading_bars
 from .columns import side_by_side
 from .rank_output import is_main
@@ -17,6 +20,7 @@ from .table import percent, table
 
 if TYPE_CHECKING:
     from ..settings.recipe import Recipe
+    from ..training.trainer import TrainResult
 
 SHOWN_PAIRS, SHOWN_CHARACTERS = 3, 300
 """Test problems whose answers are printed at the end, and how much of a text."""
@@ -53,25 +57,39 @@ def train(
 ) -> None:
     """Train a model from a recipe."""
     settings = settings or []
-    from ..settings.recipe import load_recipe
+    from ..settings.recipe import check_parts, read_recipe
 
     overrides = [*settings, *([] if output_dir is None else [f"output_dir={json.dumps(output_dir)}"])]
-    loaded = load_recipe(recipe, overrides)
-    if is_main():
+    loaded = read_recipe(recipe, overrides)
+    if loaded.code and is_main():
+        typer.echo(_facts(recipe, loaded))  # before any of it runs
+    with HOST.limited(loaded.reward_timeout):
+        check_parts(loaded)
+    if not loaded.code and is_main():
         typer.echo(_facts(recipe, loaded))
 
     from ..assembly.training import build_trainer
 
     hide_loading_bars()
-    result = build_trainer(loaded).train(resume=resume, accept_changes=accept_changes or ())
+    command = _resume_command(recipe, settings, output_dir)
+    try:
+        with HOST.limited(loaded.reward_timeout):
+            result = build_trainer(loaded).train(resume=resume, accept_changes=accept_changes or ())
+    except CutShortError as cut:
+        typer.echo(f"amft: error: {cut}; continue from the last checkpoint with: {command}", err=True)
+        raise typer.Exit(_SIGNALS.get(cut.signal or "", 2)) from None
+    except DeviceMemoryError as short:
+        raise DeviceMemoryError(f"{short}; {planned_advice(loaded)}") from None
     if result.interrupted:
         if is_main():
-            command = _resume_command(recipe, settings, output_dir)
             typer.echo(f"amft: stopped by {result.interrupted}; {_how_to_go_on(loaded, command)}", err=True)
         raise typer.Exit(_SIGNALS.get(result.interrupted, 130))
 
-    if not is_main():
-        return
+    if is_main():
+        _say_what_came_of_it(result)
+
+
+def _say_what_came_of_it(result: TrainResult) -> None:
     from ..report.card import loading_lines
     from ..report.page import write_report
 
@@ -98,8 +116,14 @@ def _facts(name: str, recipe: Recipe) -> str:
         "per step": f"{recipe.num_prompts} prompts x {recipe.num_generations} completions + "
         f"{recipe.num_demos} demonstrations",
         "run": recipe.output_dir,
+        **({"runs code": _code(recipe)} if recipe.code else {}),
     }
     return "\n".join(f"{key:9} {value}" for key, value in facts.items())
+
+
+def _code(recipe: Recipe) -> str:
+    where = "rewards each in a process of its own" if recipe.rewards.isolate else "in this process"
+    return f"{', '.join(recipe.code)} ({where}, with your rights)"
 
 
 def _outcome(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -42,7 +42,8 @@ def answer(
     Returns:
         N * n rows with `key` (the cluster), `problem`, `sample`, `prompt` and `answer` as text, `correct`, `reward`,
         `outcome`, and `metrics` where the task has some. Without a task, `correct` is the reward itself. An abstained
-        answer has reward None and is not correct. Where the task has several tries, a row is an episode.
+        answer has reward None and is not correct; so is one whose reward is not finite, with the outcome
+        `grader_crash`. Where the task has several tries, a row is an episode.
     """
     repeated = [row for row in rows for _ in range(sampling.n)]
     task = getattr(scorer, "task", None)
@@ -74,10 +75,11 @@ def answer(
 
 def _verdict(scores: RewardBatch, i: int) -> dict[str, Any]:
     reward = scores.rewards[i]
-    given = not math.isnan(reward)
+    given = math.isfinite(reward)
+    outcome = scores.outcomes[i] if scores.outcomes is not None else None
     return {
-        "correct": float(scores.correct[i]) if scores.correct is not None else (reward if given else 0.0),
+        "correct": (float(scores.correct[i]) if scores.correct is not None else reward) if given else 0.0,
         "reward": reward if given else None,
-        "outcome": scores.outcomes[i] if scores.outcomes is not None else None,
+        "outcome": "grader_crash" if math.isinf(reward) else outcome,
         **({"metrics": dict(scores.metrics[i])} if scores.metrics and scores.metrics[i] else {}),
     }

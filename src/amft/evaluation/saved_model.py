@@ -16,6 +16,7 @@ from ..data.row_set import RowSet
 from ..data.streams import derive_seed
 from ..distributed.ranks import local_device
 from ..models.load import lend_template, load_model, load_pictures, load_tokenizer, stop_ids
+from ..models.whole import check_tokenizer
 from ..rollout.registry import build_sampler
 from ..settings.precision import native_dtype
 from ..types import Answer, Row, Sampling
@@ -38,6 +39,8 @@ class Asking:
     """Problems answered together."""
     max_prompt_length: int | None = None
     """Tokens; a longer prompt is an error. None: any."""
+    trusted: bool = False
+    """Strings of special tokens in prompts are those tokens; as `trust_special_tokens` in a recipe."""
     seed: int = 0
     """Of the draws."""
 
@@ -76,6 +79,7 @@ def answer_splits(
     tokenizer, pictures = load_tokenizer(model), load_pictures(model)
     lend_template(tokenizer, pictures)
     policy = _loaded(model, asking.dtype)
+    check_tokenizer(model, tokenizer, policy)
     stops = stop_ids(policy, tokenizer)
     sampler = build_sampler(
         asking.engine, policy, pad_id=tokenizer.pad_token_id, eos_ids=stops, options=asking.engine_options
@@ -85,7 +89,13 @@ def answer_splits(
         for split, rows in splits.items():
             bar.set_description(split)
             limit = asking.max_prompt_length or 2**31
-            ids = encode_prompts(tokenizer, RowSet.whole(split, rows), max_prompt_length=limit, pictures=pictures)
+            ids = encode_prompts(
+                tokenizer,
+                RowSet.whole(split, rows),
+                max_prompt_length=limit,
+                pictures=pictures,
+                trusted=asking.trusted,
+            )
             generator = torch.Generator().manual_seed(derive_seed(asking.seed, "eval", split))
             for part in _batches(len(rows), asking.batch):
                 found = answer(

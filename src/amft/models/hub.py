@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from ..disk import disk_guard
 from ..errors import ModelError
 
 
@@ -38,10 +39,8 @@ def push_folder(folder: Path, target: str, private: bool | None = None) -> str:
     check_hub(target, private)
     if is_directory_name(target):
         path = Path(target).expanduser()
-        try:
+        with disk_guard(path, ModelError, "free some space, or choose another directory"):
             shutil.copytree(folder, path)
-        except OSError as error:
-            raise ModelError(f"{target}: cannot be written ({error})") from None
         return str(path)
     from huggingface_hub import HfApi
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from ..disk import disk_guard
 from ..errors import ModelError
 from ..models.hub import check_hub, push_folder
 from ..report.card import write_card
@@ -18,16 +19,20 @@ def place_final_model(run: RunDirectory, step: int) -> Path:
     """Put the model of `checkpoints/step-N` into `model` beside it, whole or not at all; one already there is replaced.
 
     Weights are hard links where the disk has them, so that they take no room twice.
+
+    Raises:
+        RunError: the disk is full or refuses.
     """
     source, target = run.checkpoints / f"step-{step}" / "model", run.path / "model"
     aside, old = run.path / ".model.aside", run.path / ".model.old"
     for left in (aside, old):
         shutil.rmtree(left, ignore_errors=True)
-    shutil.copytree(source, aside, copy_function=_linked)
-    write_card(run.path, aside)
-    if target.exists():
-        target.rename(old)
-    aside.rename(target)
+    with disk_guard(target):
+        shutil.copytree(source, aside, copy_function=_linked)
+        write_card(run.path, aside)
+        if target.exists():
+            target.rename(old)
+        aside.rename(target)
     shutil.rmtree(old, ignore_errors=True)
     return target
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from ..checkpoints.checkpoint_retention import list_checkpoints
 from ..errors import CheckpointError, ConfigError
+from ..privacy import private
 from ..runs import RunDirectory
 from ..settings.config import dotted
-from .content import GROUPS, changed_content
+from .content import PARTS_OF_A_RUN, changed_content
 
 LAYOUT = {"parallel", "cpu_offload", "gradient_checkpointing", "rank_timeout"}
 """How the work lies on the machine; the numbers stay."""
@@ -27,6 +28,8 @@ FREE_TO_CHANGE = LAYOUT | {
     "threads",
     "max_seconds",
     "max_steps",
+    "reward_timeout",
+    "rewards.isolate",
 }
 """Settings that may differ on resume, `max_steps` to make the run longer; another difference would make another run."""
 
@@ -54,8 +57,8 @@ def check_accepted(accept: Collection[str], resume: bool) -> None:
     if accept and not resume:
         raise ConfigError("accept_changes: it is for a run that is resumed; a new one begins with what there is")
     for group in accept:
-        if group not in GROUPS:
-            raise ConfigError(f"accept_changes: there is no {group!r}; choose from {', '.join(GROUPS)}")
+        if group not in PARTS_OF_A_RUN:
+            raise ConfigError(f"accept_changes: there is no {group!r}; choose from {', '.join(PARTS_OF_A_RUN)}")
 
 
 def same_run(run: RunDirectory, described: Mapping[str, Any], accept: Collection[str] = ()) -> list[str]:
@@ -72,7 +75,7 @@ def same_run(run: RunDirectory, described: Mapping[str, Any], accept: Collection
     Raises:
         CheckpointError: something else has changed, or the run is past its new end; names all of it.
     """
-    saved, ours = run.read("config"), dict(described)
+    saved, ours = run.read("config"), private(described)
     before, now = saved.pop("content", {}), ours.pop("content")
     changed = {group: f"{group} ({', '.join(parts)})" for group, parts in changed_content(before, now).items()}
     told = changed_settings(saved, ours)
