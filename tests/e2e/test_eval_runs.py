@@ -187,3 +187,19 @@ def test_columns_wrap_and_control_characters_are_shown() -> None:
         "one two three four   | \\u001b[2Jred",
         "five six             |",
     ]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_terminal_sees_how_far_it_is_from_the_beginning_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    assert main(["eval", "run", "--batch", "4"]) == 0
+    shown = screen.getvalue()
+    assert "0/18" in shown
+    assert "18/18" in shown
