@@ -28,8 +28,9 @@ from ..experience.sources import Encoder, Sources
 from ..experience.task_sources import from_task
 from ..losses.choices import POLICY_LOSSES
 from ..meta import MixGrad
+from ..models.chat_template import choose_template
 from ..models.half_copy import HalfCopy
-from ..models.load import load_model, stop_ids, turn_dropout_off
+from ..models.load import keep_stops, load_model, stop_ids, turn_dropout_off
 from ..models.lora import adapter_off, add_lora, has_adapter
 from ..models.pictures import Pictures
 from ..models.whole import check_sound, check_tokenizer
@@ -117,12 +118,14 @@ def lay_foundation(
         torch.set_num_threads(config.threads)
     parallel = build_parallel(config)
     tokenizer, pictures = load_processing_class(model, processing_class)
+    _choose_template(tokenizer, pictures, config)
     loaded = _load(model, config) if isinstance(model, str) else _given(model)
     check_tokenizer(base or _name(loaded), tokenizer, loaded)
     weights = weights_digest(loaded) if parallel.ranks.is_main else ""
     with parallel.ranks.contact():
         reference = _prepare(loaded, config, method, parallel, base)
     stops = stop_ids(loaded, tokenizer)
+    keep_stops(loaded, tokenizer, stops)
     encoder = Encoder(tokenizer, config, stops, method, pictures)
     sources = from_data(encoder, data) if isinstance(data, OwnData) else from_task(hosted(data), encoder)
     samplers = _samplers(config, loaded, parallel, tokenizer.pad_token_id, stops)
@@ -162,6 +165,14 @@ def samples_from_a_copy(config: AMFTConfig) -> bool:
     """
     is_wider = config.dtype == "bfloat16" and config.lora is None and config.parallel != "fsdp2"
     return is_wider and config.rollout_weights == "auto" and config.engine != "vllm"
+
+
+def _choose_template(tokenizer: Any, pictures: Pictures | None, config: AMFTConfig) -> None:
+    if pictures is not None and config.system_prompt is not None:
+        raise ConfigError("system_prompt: not for models that read pictures; put a system message into the prompts")
+    choose_template(tokenizer, config.chat_template, config.chat_template_kwargs, config.system_prompt)
+    if pictures is not None:
+        pictures.processor.chat_template = tokenizer.chat_template
 
 
 def _load(name: str, config: AMFTConfig) -> PreTrainedModel:
