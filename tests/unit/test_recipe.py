@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from amft.assembly.evaluation import asked_task
+from amft.assembly.evaluation import asked_task, run_config
 from amft.assembly.models import model_directory, trained_model
-from amft.assembly.training import _renamed as renamed
+from amft.assembly.own_data import _renamed as renamed
 from amft.checkpoints.checkpoint import save_checkpoint
 from amft.errors import AMFTError, CheckpointError, ConfigError, DataError, ModelError, TaskError
 from amft.planning.own_code import without_own_code
@@ -300,15 +300,18 @@ def test_a_run_is_asked_its_own_task_with_its_own_options(tmp_path: Path) -> Non
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     write_json(run / "config.json", {"task": {"id": "general_points-v1", "cards": 3, "target": 12}})
+    config = run_config(str(run))
     for name in (None, "general_points-v1", "general_points"):
-        assert asked_task(str(run), name, {"target": 10}) == ("general_points-v1", {"cards": 3, "target": 10})
+        assert asked_task(str(run), config, name, {"target": 10}) == ("general_points-v1", {"cards": 3, "target": 10})
     # Another task has nothing of the run's, nor has a model that is no run.
-    assert asked_task(str(run), "word_problems-v1", {}) == ("word_problems-v1", {})
-    assert asked_task("nano", "general_points-v1", {"cards": 2}) == ("general_points-v1", {"cards": 2})
-    write_json(run / "config.json", {"task": None})
+    assert asked_task(str(run), config, "word_problems-v1", {}) == ("word_problems-v1", {})
+    assert asked_task("nano", run_config("nano"), "general_points-v1", {"cards": 2}) == (
+        "general_points-v1",
+        {"cards": 2},
+    )
     for model in ("nano", str(run)):
         with pytest.raises(ConfigError, match="^--task: give a task's id"):
-            asked_task(model, None, {})
+            asked_task(model, {"task": None}, None, {})
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def model_directory(model: str, allow_download: bool = False) -> str:
     Raises:
         ModelError: it is not a directory with a `config.json`, and may not be fetched.
     """
-    path = _NANO if model == "nano" else Path(model)
+    path = _NANO if model == "nano" else Path(model).expanduser()
     trained = trained_model(path)
     if trained is not None:
         return trained
@@ -40,6 +40,21 @@ def trained_model(path: Path) -> str | None:
     from ..checkpoints.checkpoint_retention import final_checkpoint
 
     return str(final_checkpoint(RunDirectory.open(path)) / "model")
+
+
+def final_model(source: str) -> Path:
+    """The directory `model` of a finished run, with its card; or a model directory as it is.
+
+    Raises:
+        RunError: the run is not over.
+        ModelError: it is no model directory.
+    """
+    path = Path(source)
+    if not (path / "checkpoints").is_dir() and not (path / "model").is_dir():
+        return Path(model_directory(source))
+    if not (path / "model").is_dir():
+        raise RunError(f"{source}: the run is not over, so it has no final model yet; go on with --resume")
+    return path / "model"
 
 
 def merge_adapter(source: str, output: str) -> None:

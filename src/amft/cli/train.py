@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,18 +14,27 @@ from ..errors import CutShortError, DeviceMemoryError
 from ..guests import HOST
 from .advice import planned_advice
 from .bars import hide_loading_bars
+from .columns import side_by_side
 from .rank_output import is_main
 from .table import percent, table
 
 if TYPE_CHECKING:
     from ..settings.recipe import Recipe
+    from ..training.trainer import TrainResult
+
+SHOWN_PAIRS, SHOWN_CHARACTERS = 3, 300
+"""Test problems whose answers are printed at the end, and how much of a text."""
 
 _SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A recipe file, or a shipped recipe's name such as general_points.")
+        str,
+        typer.Argument(
+            metavar="RECIPE_OR_RUN",
+            help="A recipe file, a shipped recipe's name such as general_points, or with --resume a run directory.",
+        ),
     ],
     settings: Annotated[
         list[str] | None,
@@ -75,12 +85,22 @@ def train(
             typer.echo(f"amft: stopped by {result.interrupted}; {_how_to_go_on(loaded, command)}", err=True)
         raise typer.Exit(_SIGNALS.get(result.interrupted, 130))
 
-    if not is_main():
-        return
+    if is_main():
+        _say_what_came_of_it(result)
+
+
+def _say_what_came_of_it(result: TrainResult) -> None:
+    from ..report.card import loading_lines
     from ..report.page import write_report
 
     if result.table:
         typer.echo(_outcome(result.table))
+        if answers := _answers(result.run):
+            typer.echo(answers)
+    if result.model is not None:
+        typer.echo("\n".join([f"model: {result.model}", *loading_lines(result.model, str(result.model))]))
+    if result.pushed is not None:
+        typer.echo(result.pushed)
     typer.echo(f"report: {write_report(result.run)}")
 
 
@@ -119,6 +139,20 @@ def _outcome(rows: Sequence[Mapping[str, Any]]) -> str:
         for row in rows
     ]
     return f"\nheld-out success [95 % interval]\n{table(lines, columns)}\n"
+
+
+def _answers(run: Path) -> str:
+    from ..report.answers import answer_pairs
+    from ..report.load import load_run
+    from ..report.text import shorten, visible
+
+    marks = {"good": "right", "poor": "wrong", "none": "not scored"}
+    blocks = []
+    for pair in answer_pairs(load_run(run), SHOWN_PAIRS):
+        titles = [f"before, {marks[pair.before_tone]}", f"after, {marks[pair.after_tone]}"]
+        texts = [shorten(text, SHOWN_CHARACTERS) for text in (pair.before, pair.after)]
+        blocks.append(f"{visible(shorten(pair.prompt, SHOWN_CHARACTERS))}\n{side_by_side(titles, texts)}\n")
+    return "\n".join(blocks)
 
 
 def _how_to_go_on(recipe: Recipe, command: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,7 +182,8 @@ def load_reward(reference: str) -> RewardFunction:
     Raises:
         RewardError: no such file or function, or the file cannot be imported.
     """
-    path, colon, name = reference.rpartition(":")
+    file, colon, name = reference.rpartition(":")
+    path = os.path.expanduser(file)
     if not colon or not name.isidentifier():
         raise RewardError(f"reward {reference!r}: write it as path/to/file.py:function")
     if not Path(path).is_file():

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from ..disk import replace_text
 from ..tasks.registry import describe_tasks
+from .answers import answer_pairs
 from .doctor import diagnose
 from .facts import facts, resolved_settings, subject, tiles
 from .figures import before_after_figure, drawings
@@ -22,6 +23,7 @@ from .text import visible
 from .verdict import CAVEAT, change, change_bounds, headline_split, level, level_bounds, verdict_of_run
 
 MOST_EVENTS = 200
+MOST_PAIRS = 9
 _WORDS = {
     "better": "better", "worse": "worse", "unclear": "no clear change", "few": "too few to tell", "unmeasured": "–",
 }  # fmt: skip
@@ -64,6 +66,7 @@ def _context(run: Run) -> dict[str, Any]:
         "tiles": tiles(run),
         "splits": _table(run, outcomes),
         "before_after": Markup(before_after_figure(outcomes)),
+        "pairs": answer_pairs(run, MOST_PAIRS),
         "findings": diagnose(run),
         "figures": [(drawing.title, drawing.caption, Markup(drawing.svg)) for drawing in drawings(run)],
         "samples": pick_samples(run),

@@ -27,7 +27,8 @@ from ..experience.sources import Encoder, Sources
 from ..experience.task_sources import from_task
 from ..losses.choices import POLICY_LOSSES
 from ..meta import MixGrad
-from ..models.load import load_model, stop_ids, turn_dropout_off
+from ..models.chat_template import choose_template
+from ..models.load import keep_stops, load_model, stop_ids, turn_dropout_off
 from ..models.lora import adapter_off, add_lora, has_adapter
 from ..models.packed import check_packable
 from ..models.pictures import Pictures
@@ -113,12 +114,14 @@ def lay_foundation(
     tokenizer, pictures = load_processing_class(model, processing_class)
     if config.allow_missing and not isinstance(model, str):
         raise ConfigError("allow_missing: the model is loaded already; give its directory, or leave this out")
+    _choose_template(tokenizer, pictures, config)
     loaded = _load(model, config) if isinstance(model, str) else _given(model)
     check_tokenizer(base or _name(loaded), tokenizer, loaded)
     weights = weights_digest(loaded) if parallel.ranks.is_main else ""
     with parallel.ranks.contact():
         reference = _prepare(loaded, config, method, parallel, base)
     stops = stop_ids(loaded, tokenizer)
+    keep_stops(loaded, tokenizer, stops)
     encoder = Encoder(tokenizer, config, stops, method, pictures)
     sources = from_data(encoder, data) if isinstance(data, OwnData) else from_task(hosted(data), encoder)
     options = None if config.engine_options is None else config.engine_options.model_dump()
@@ -136,6 +139,14 @@ def lay_foundation(
     notes = [*(("held-out" if rows.expected else "data", str(rows)) for rows in sources.not_used)]
     notes += [("text", note) for note in encoder.notes]
     return Foundation(config, method, parallel, tokenizer, pictures, loaded, reference, sources, split, content, notes)
+
+
+def _choose_template(tokenizer: Any, pictures: Pictures | None, config: AMFTConfig) -> None:
+    if pictures is not None and config.system_prompt is not None:
+        raise ConfigError("system_prompt: not for models that read pictures; put a system message into the prompts")
+    choose_template(tokenizer, config.chat_template, config.chat_template_kwargs, config.system_prompt)
+    if pictures is not None:
+        pictures.processor.chat_template = tokenizer.chat_template
 
 
 def _load(name: str, config: AMFTConfig) -> PreTrainedModel:

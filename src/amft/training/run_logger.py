@@ -16,10 +16,12 @@ from transformers import PreTrainedModel
 
 from .. import __version__
 from ..batch import Batch
+from ..data.prompt_text import prompt_text
 from ..demo_mixing.generation import Generation
 from ..distributed.ranks import restarted
 from ..experience.sampling_context import Prompts
 from ..experience.sources import Sources
+from ..privacy import private, private_command
 from ..run_lock import RunLock
 from ..runs import RunDirectory
 from ..settings.config import AMFTConfig
@@ -39,7 +41,7 @@ def environment(seed: int) -> dict[str, Any]:
         "platform": platform.platform(),
         "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
         "threads": torch.get_num_threads(),
-        "command": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
+        "command": private_command([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
         "seed": seed,
     }
 
@@ -74,7 +76,7 @@ class RunLogger:
             return True
         RunDirectory.create(self.run.path)
         self._be_sole_writer()
-        self.run.write("config", dict(recipe))
+        self.run.write("config", private(dict(recipe)))
         parameters = sum(parameter.numel() for parameter in model.parameters())
         self.run.write("env", environment(self.config.seed) | {"parameters": parameters})
         self.trackers.open()
@@ -135,8 +137,8 @@ class RunLogger:
                 {
                     "step": self.at + 1,
                     "key": problem.key if problem is not None else str(index),
-                    "prompt": _text(row["prompt"]),
-                    "demonstration": _text(self._demonstration(row)),
+                    "prompt": prompt_text(row["prompt"]),
+                    "demonstration": prompt_text(self._demonstration(row)),
                     "completions": [
                         {
                             "text": line.text,
@@ -202,14 +204,3 @@ class SilentRunLogger(RunLogger):
 
     def note(self, kind: str, message: str) -> None:
         pass
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return "\n".join(_spoken(message["content"]) for message in value)
-
-
-def _spoken(content: Any) -> str:
-    """A message's text, with its picture named."""
-    return content if isinstance(content, str) else "".join(part.get("text", "[picture]\n") for part in content)

@@ -18,12 +18,14 @@ from ..checkpoints.trainer_state import TrainerState
 from ..errors import ConfigError, RewardNotFiniteError
 from ..evaluation.score import before_after_rows
 from ..experience.data_sources import OwnData
+from ..models.hub import push_folder
 from ..settings.config import AMFTConfig
 from ..step.warmup import warmup
 from ..tasks.base import Task
 from ..types import RewardFunction
 from .assemble import build_organs, lay_foundation
 from .check_sources import check_sources
+from .final_model import check_target, place_final_model, push_final_model
 from .guard import NonFiniteGuard, StopSignals
 from .held_out import HeldOutScores
 from .out_of_memory import memory_named
@@ -39,6 +41,10 @@ class TrainResult:
     """Test splits before and after; see `evaluation.score.before_after_rows`."""
     interrupted: str | None = None
     """Name of the signal that stopped the run, or None."""
+    model: Path | None = None
+    """The directory of the final model; None after an interruption."""
+    pushed: str | None = None
+    """Where the model was pushed to, or why it was not; None: nobody asked."""
 
 
 class AMFTTrainer:
@@ -129,6 +135,7 @@ class AMFTTrainer:
         check_accepted(accept_changes, resume)
         stopping = StopSignals(self.config.reward_timeout)
         with self.ranks.contact(), memory_named(self.config), stopping as stop, closing(self.run_logger):
+            self.ranks.from_main(lambda: check_target(self.config))
             is_there = self.ranks.from_main(lambda: self.run_logger.open(described, self.model, resume))
             guard = NonFiniteGuard(self.config.max_bad_steps, run.path if self.ranks.is_main else None)
             state = self._state(guard)
@@ -147,9 +154,18 @@ class AMFTTrainer:
                 state.save()
             if interrupted:
                 return TrainResult(run.path, [], interrupted)
+            final = self.step
             if self.config.checkpoint.keep_best and self.best is not None and self.best["step"] != self.step:
-                state.load_policy(int(self.best["step"]))
-            return TrainResult(run.path, before_after_rows(before, self._test("policy")))
+                final = int(self.best["step"])
+                state.load_policy(final)
+            table = before_after_rows(before, self._test("policy"))
+            model = self.ranks.from_main(lambda: place_final_model(run, final))
+            pushed = self.ranks.from_main(lambda: push_final_model(model, self.config, self.run_logger.event))
+            return TrainResult(run.path, table, model=model, pushed=pushed)
+
+    def push_to_hub(self, target: str, private: bool | None = None) -> str:
+        """Push the final model with its card, after `train`; see `models.hub.push_folder`."""
+        return push_folder(self.run_logger.run.path / "model", target, private)
 
     def _loop(self, state: TrainerState, guard: NonFiniteGuard, stop: StopSignals) -> str | None:
         started, first = time.perf_counter(), self.step
