@@ -40,7 +40,7 @@ class AMFTConfig(StrictModel):
     # run
     output_dir: str = Field("runs/amft", min_length=1, max_length=1024, description="run directory; never overwritten")
     seed: int = Field(0, ge=0, description="reaches every random draw")
-    max_steps: int = Field(200, ge=1, le=10**9, description="optimizer steps, warm-up included")
+    max_steps: int = Field(200, ge=1, description="optimizer steps, warm-up included")
     max_seconds: float | None = Field(None, gt=0, description="stop cleanly after this many seconds of training")
 
     # the balance between imitation and exploration
