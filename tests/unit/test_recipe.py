@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from saved_states import saved_state
 
 from amft.assembly.evaluation import asked_task, run_config
 from amft.assembly.models import model_directory, trained_model
@@ -289,7 +290,7 @@ def test_a_run_stands_for_the_model_it_ended_with(tmp_path: Path, keep_best: boo
         save_checkpoint(
             run.checkpoints / f"step-{n}",
             {},
-            {"best": {"step": 2, "score": 0.5}},
+            saved_state(n, {"step": 2, "score": 0.5}),
             lambda path: path.mkdir(exist_ok=True),
         )
     assert trained_model(run.path) == str(run.checkpoints / f"step-{step}" / "model")

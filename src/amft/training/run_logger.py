@@ -168,7 +168,7 @@ class RunLogger:
     def note(self, kind: str, message: str) -> None:
         """An event that is said aloud as well."""
         self.event(self.at, kind, message)
-        tqdm.write(message)
+        tqdm.write(f"{kind:9} {message}", file=sys.stderr)
 
     def bundle(self) -> dict[str, Any]:
         """The last rollouts, for a person who looks into a non-finite step."""
