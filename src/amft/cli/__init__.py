@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import AMFTError
-from . import compare, doctor, evaluate, lists, merge, plan, report, tasks, train
+from . import audit, compare, doctor, evaluate, lists, merge, plan, report, tasks, train
 from .rank_output import prints_error
 
 USER_ERROR, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
@@ -29,6 +29,7 @@ app.command("merge")(merge.merge)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
+app.command("audit")(audit.audit)
 app.add_typer(tasks.tasks, name="tasks")
 app.command("rules")(lists.rules)
 
