@@ -96,7 +96,7 @@ def follow(section: str, folder: Path, aside: Path) -> None:
     assert not (aside / "connections.txt").exists(), (aside / "connections.txt").read_text(encoding="utf-8")
 
 
-NEEDS = {"train_grpo.py": "trl", "adapter.yaml": "peft"}
+NEEDS = {"train_grpo.py": "trl", "audit_trl.py": "trl", "adapter.yaml": "peft"}
 """File of a section -> the extra it needs, which not every Python has."""
 
 CODE = [(page, heading, text) for page in PAGES for heading, text in sections(page) if blocks(text)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -106,7 +107,7 @@ class Rehearsal:
             AuditedLoss(
                 word(branch),
                 len(_batch(branch)),
-                lambda numbers, size, branch=branch: self.gradient(branch, numbers, size),
+                partial(self.gradient, branch),
             )
             for branch in self.branches
         ]

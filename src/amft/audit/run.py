@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..assembly.training import build_trainer
 from ..settings.recipe import Recipe
 from ..training.trainer import AMFTTrainer
@@ -12,7 +14,7 @@ from .rows import check_demonstrations_whole, check_prompts_alone
 from .sums import check_accumulation, check_ranks
 from .tokens import check_first_token, check_mask, check_token_mean
 
-PLAIN = {
+PLAIN: dict[str, Any] = {
     "dtype": "float32",
     "engine": "hf",
     "engine_options": None,

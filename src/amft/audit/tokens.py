@@ -81,7 +81,8 @@ def _losses_by_hand(on: Rehearsal, batch: Batch, i: int) -> Tensor:
 
 def check_first_token(on: Rehearsal) -> AuditAnswer:
     """With the loss on first tokens alone there is a gradient."""
-    wrong, told = [], []
+    wrong: list[str] = []
+    told: list[str] = []
     for branch in on.branches:
         batch = branch.batch
         assert batch is not None
