@@ -12,7 +12,7 @@ from tiny_runs import ROWS, build, tiny_model, tiny_tokenizer
 import amft.experience.sources as sources
 import amft.losses.sft as sft
 import amft.step.learner as learner
-from amft.audit.gradients import distance, sampled_gradient
+from amft.audit.gradients import relative_distance, sampled_gradient
 from amft.audit.rows import gives_away
 from amft.audit.run import audit_trainer
 from amft.cli import main
@@ -212,9 +212,9 @@ def test_bfloat16_is_refused_since_rounding_would_hide_bugs(tmp_path) -> None:
 
 
 def test_distance_is_relative() -> None:
-    assert distance(torch.tensor([3.0, 4.4]), torch.tensor([3.0, 4.0])) == pytest.approx(0.08)
-    assert distance(torch.zeros(2), torch.zeros(2)) == 0.0
-    assert distance(torch.ones(2), torch.zeros(2)) == float("inf")
+    assert relative_distance(torch.tensor([3.0, 4.4]), torch.tensor([3.0, 4.0])) == pytest.approx(0.08)
+    assert relative_distance(torch.zeros(2), torch.zeros(2)) == 0.0
+    assert relative_distance(torch.ones(2), torch.zeros(2)) == float("inf")
 
 
 def test_a_gradient_that_nothing_reached_is_zeros() -> None:

@@ -45,7 +45,7 @@ def sampled_gradient(model: nn.Module) -> Tensor:
     return torch.cat([grad.reshape(-1)[::stride].double().cpu() for grad in found])
 
 
-def distance(found: Tensor, expected: Tensor) -> float:
+def relative_distance(found: Tensor, expected: Tensor) -> float:
     """|found - expected| / |expected|; both [N]. Infinite where the expected one is 0 and the other is not."""
     scale, off = float(expected.norm()), float((found - expected).norm())
     return off / scale if scale else (float("inf") if off else 0.0)
@@ -57,7 +57,7 @@ def check_micro_batches(losses: Sequence[AuditedLoss]) -> AuditAnswer:
     for loss in losses:
         numbers = range(loss.rows)
         whole = loss.gradient(numbers, loss.rows)
-        off = {size: distance(loss.gradient(numbers, size), whole) for size in (1, 2, 3)}
+        off = {size: relative_distance(loss.gradient(numbers, size), whole) for size in (1, 2, 3)}
         size = max(off, key=off.__getitem__)
         worst = max(worst, off[size])
         told.append(f"{loss.name}: {loss.rows} rows at once or {size} at a time, gradients {off[size]:.1e} apart")

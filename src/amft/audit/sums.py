@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .answer import TOLERANCE, AuditAnswer, ruled
-from .gradients import MICRO, distance, sampled_gradient
+from .gradients import MICRO, relative_distance, sampled_gradient
 from .rehearsal import Rehearsal, ShareOf, word
 
 WEIGHTS = (0.3, 0.7)
@@ -23,7 +23,7 @@ def check_accumulation(on: Rehearsal) -> AuditAnswer:
         on.add(branch, numbers, MICRO, scale=weight)
     found = sampled_gradient(on.learner.model)
     on.learner.clear()
-    off = distance(found, expected + other)
+    off = relative_distance(found, expected + other)
     names = [word(branch) for branch in (first, second)]
     return AuditAnswer(
         "accumulation",
@@ -41,7 +41,7 @@ def check_ranks(on: Rehearsal) -> AuditAnswer:
         whole = on.gradient(branch, numbers, MICRO)
         for size in (2, 3):
             shares = [on.gradient(branch, numbers, MICRO, ShareOf(rank, size)) for rank in range(size)]
-            off = distance(sum(shares[1:], shares[0]), whole)
+            off = relative_distance(sum(shares[1:], shares[0]), whole)
             worst = max(worst, off)
             told.append(f"{word(branch)} on {size}: {off:.1e} apart")
     return AuditAnswer(

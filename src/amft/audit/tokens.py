@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..batch import Batch
 from .answer import TOLERANCE, AuditAnswer, ruled
-from .gradients import MICRO, distance
+from .gradients import MICRO, relative_distance
 from .rehearsal import Rehearsal, word
 
 
@@ -29,7 +29,7 @@ def check_mask(on: Rehearsal) -> AuditAnswer:
         if on.gradient(silent, numbers, len(batch)).any():
             wrong.append(f"{word(branch)}: with every token masked there is still a gradient")
         other = replace(branch, batch=_refilled(batch))
-        if (off := distance(on.gradient(other, numbers, len(batch)), whole)) > TOLERANCE:
+        if (off := relative_distance(on.gradient(other, numbers, len(batch)), whole)) > TOLERANCE:
             wrong.append(f"{word(branch)}: another padding token moves the gradient by {off:.0%}")
         told.append(f"{word(branch)}: loss on {batch.tokens} of {batch.ids.numel()} places")
     return AuditAnswer(

@@ -91,17 +91,17 @@ def _step(trainer: Any) -> Callable[..., Any]:
 def _one_step(trainer: Any, parts: int) -> Iterator[None]:
     """While open, `parts` micro-batches are one optimizer step; a training step takes its inputs as they are."""
     # GRPO counts tokens over a generation, which may feed several steps: here it feeds this one.
-    steps, random = getattr(trainer.args, "steps_per_generation", None), torch.random.get_rng_state()
+    steps = getattr(trainer.args, "steps_per_generation", None)
     trainer.args.steps_per_generation = trainer.current_gradient_accumulation_steps = parts
     trainer._prepare_inputs = lambda inputs: {
         name: value.to(trainer.args.device) if isinstance(value, Tensor) else value for name, value in inputs.items()
     }
     try:
-        yield
+        with torch.random.fork_rng():
+            yield
     finally:
         del trainer._prepare_inputs
         trainer.args.steps_per_generation = steps
-        torch.random.set_rng_state(random)
 
 
 def _demonstrations(trainer: Any) -> TRLRows:
@@ -130,9 +130,8 @@ def _rollouts(trainer: Any) -> TRLRows:
     if TRL_ROWS % group:
         raise ConfigError(f"audit: num_generations must divide {TRL_ROWS}; set it to 2 or 3 for the audit")
     trainer.model.train()
-    state = torch.random.get_rng_state()
-    made = trainer._generate_and_score_completions(examples)
-    torch.random.set_rng_state(state)
+    with torch.random.fork_rng():
+        made = trainer._generate_and_score_completions(examples)
     made["advantages"] = torch.tensor([1.0, -1.0] * TRL_ROWS)[:TRL_ROWS].to(made["completion_ids"].device)
 
     def inputs(numbers: Sequence[int]) -> Mapping[str, Any]:

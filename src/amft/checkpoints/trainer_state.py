@@ -102,6 +102,7 @@ class TrainerState:
     processing_class: Any
     """What is saved beside the model: a tokenizer, or what reads pictures."""
     learner: TensorState
+    implicit_reward: TensorState
     collector: WindowState
     balancer: JsonState
     guard: JsonState
@@ -125,7 +126,15 @@ class TrainerState:
             "streams": {name: stream.state_dict() for name, stream in self.streams.items()},
             **window,
         }
-        groups = {} if self.config.checkpoint.only_model else {**self.learner.state_dict(), "rollouts": rollouts}
+        groups = (
+            {}
+            if self.config.checkpoint.only_model
+            else {
+                **self.learner.state_dict(),
+                **self.implicit_reward.state_dict(),
+                "rollouts": rollouts,
+            }
+        )
         tensors, shards = apart(groups)
         folders = self._write_shards(shards) if shards else {}
         weights = full_state(self.model, self.ranks, self._adapter_names())
@@ -162,6 +171,7 @@ class TrainerState:
                 tensors[group] |= named
         self._load_weights(self._path(step))
         self.learner.load_state_dict(tensors)
+        self.implicit_reward.load_state_dict(tensors)
         self.collector.load_state_dict(tensors["rollouts"], state)
         self.balancer.load_state_dict(state)
         self.guard.load_state_dict(state["guard"])

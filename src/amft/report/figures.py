@@ -114,6 +114,18 @@ def _meta(run: Run) -> list[Panel]:
     ]
 
 
+def _implicit(run: Run) -> list[Panel]:
+    return [
+        Panel(
+            [
+                _curve(run, "implicit_reward/demo", "of demonstrations", ORANGE, marker="o"),
+                _curve(run, "implicit_reward/rollout", "of rollouts", BLUE, dash="--", marker="o"),
+            ],
+            {"": (0.0, MUTED)},
+        )
+    ]
+
+
 def _losses(run: Run) -> list[Panel]:
     return [
         Panel([_curve(run, "sft/loss", "imitation loss, nats per token", ORANGE, smooth=True)]),
@@ -149,6 +161,11 @@ _FIGURES: list[tuple[str, str, Callable[[Run], list[Panel]]]] = [
     ("Entropy", "How undecided the policy is about its next token, against the target H*.", _entropy),
     ("Meta-gradient", "What one step more of μ would do to the reward. Faint: measured; solid: running mean.", _meta),
     ("Gradient norms", "The two gradients before weighting, and the angle between them.", _gradients),
+    (
+        "Implicit reward",
+        "How much likelier an answer is than right after the warm-up, in nats times beta. Imitation raises it.",
+        _implicit,
+    ),
     ("Losses", "The policy loss is a surrogate: its level says little, its jumps do.", _losses),
     ("Length of completions", "A completion cut off at the limit did not get to its end.", _lengths),
     (

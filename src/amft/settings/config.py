@@ -12,6 +12,7 @@ from .groups import (
     CheckpointSettings,
     EngineSettings,
     EvalSettings,
+    ImplicitRewardSettings,
     ImportanceSamplingSettings,
     LoRASettings,
     PPOSettings,
@@ -138,6 +139,9 @@ class AMFTConfig(StrictModel):
     # evaluation, logs, checkpoints
     eval: EvalSettings = Field(EvalSettings(), description="validation and test")
     checkpoint: CheckpointSettings = Field(CheckpointSettings(), description="when, what and which are kept")
+    implicit_reward: ImplicitRewardSettings = Field(
+        ImplicitRewardSettings(), description="log-probabilities against the policy after the warm-up"
+    )
     sample_steps: int = Field(10, ge=0, description="write sample rollouts every n steps; 0 never")
     max_bad_steps: int = Field(5, ge=1, description="stop after this many non-finite steps in a row")
     report_to: list[
@@ -172,6 +176,8 @@ class AMFTConfig(StrictModel):
             raise ValueError("lora.load_in_4bit: weights in 4 bits cannot be sharded by fsdp2; use parallel: ddp")
         if self.cpu_offload and self.parallel != "fsdp2":
             raise ValueError("cpu_offload needs parallel: fsdp2")
+        if self.implicit_reward.steps and self.parallel == "fsdp2":
+            raise ValueError("implicit_reward.steps: not with parallel: fsdp2; use ddp or single")
         if self.engine_options is not None and self.engine != "vllm":
             raise ValueError(f"engine_options: only engine vllm has any, this is {self.engine}; leave them out")
         if self.sft_warmup_steps > self.max_steps:
@@ -187,7 +193,7 @@ class AMFTConfig(StrictModel):
 
 
 GROUPS = tuple(name for name, field in AMFTConfig.model_fields.items() if isinstance(field.default, StrictModel))
-"""Settings that hold a group: `ppo`, `importance_sampling`, `eval`, `checkpoint`."""
+"""Settings that hold a group: `ppo`, `importance_sampling`, `eval`, `checkpoint`, `implicit_reward`."""
 
 
 def dotted(settings: Mapping[str, Any]) -> dict[str, Any]:

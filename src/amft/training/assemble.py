@@ -37,6 +37,7 @@ from ..step.balancer import Balancer
 from ..step.choose import TakeStep, choose_step
 from ..step.critic import Critic
 from ..step.frozen_entries import FrozenEntries
+from ..step.implicit_reward import ImplicitReward
 from ..step.learner import Learner
 from ..step.meta_signals import MetaSignals
 from ..step.objective import Objective
@@ -80,6 +81,7 @@ class Organs:
     balancer: Balancer
     backend: PolicyBackend
     take_step: TakeStep
+    implicit_reward: ImplicitReward
 
 
 def lay_foundation(
@@ -196,6 +198,13 @@ def build_organs(on: Foundation, stage_steps: int) -> Organs:
     )
     meta_signals = MetaSignals(learner, objective, collector, sources, method.requirements.meta_gradient)
     balancer = Balancer(method.rule, stage_steps, branches_of(sources), config.entropy_target)
+    asked = config.implicit_reward
+    implicit = ImplicitReward(learner, sources.demonstrations, asked.steps, asked.beta)
+
+    def see(rollouts: Batch) -> None:
+        run_logger.remember(rollouts)
+        implicit.see(rollouts)
+
     backend = PolicyBackend(
         learner,
         objective,
@@ -205,10 +214,10 @@ def build_organs(on: Foundation, stage_steps: int) -> Organs:
         method,
         balancer,
         score_reference=_reference_logps(on, learner, 1.0) if weighs_reference(method) else None,
-        seen=run_logger.remember,
+        seen=see,
     )
     take_step = choose_step(balancer, learner.mix)
-    return Organs(learner, objective, collector, run_logger, meta_signals, balancer, backend, take_step)
+    return Organs(learner, objective, collector, run_logger, meta_signals, balancer, backend, take_step, implicit)
 
 
 def branches_of(sources: Sources) -> tuple[str, ...]:

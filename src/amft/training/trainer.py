@@ -157,17 +157,21 @@ class AMFTTrainer:
     def one_step(self, guard: NonFiniteGuard) -> tuple[dict[str, Any], dict[str, float]]:
         """One optimizer step of either phase; metrics and seconds."""
         organs, done = self.organs, self.step - self.warmup_steps
+        if done == 0:
+            organs.implicit_reward.begin()
         if done == 0 and (missing := organs.meta_signals.begin(organs.balancer)):
             self.run_logger.event(self.step + 1, "beginning", missing)
         begun = time.perf_counter()
         seconds = organs.collector.backend.start_clock()
         organs.backend.step = self.step
         organs.backend.accept = lambda values: guard.check(self.step + 1, values, self.run_logger.bundle)
+        organs.implicit_reward.start_step(self.step + 1)
         made = warmup(organs.backend) if done < 0 else organs.take_step(organs.backend, organs.balancer, done)
         organs.balancer.remember(made)
         if guard.bad_in_a_row:
             what = f"step skipped: {made.losses} grad_norm {made.grad_norm}"
             self.run_logger.event(self.step + 1, "non-finite", what)
+        made.row |= organs.implicit_reward.found
         made.row |= {
             "phase": "warmup" if done < 0 else "mix",
             "grad_norm": made.grad_norm,
@@ -207,6 +211,7 @@ class AMFTTrainer:
             self.model,
             on.tokenizer if on.pictures is None else on.pictures,
             organs.learner,
+            organs.implicit_reward,
             organs.collector,
             organs.balancer,
             guard,
