@@ -8,32 +8,63 @@ samples.jsonl    {"step", "key", "prompt", "demonstration", "completions": [{"te
 scores.jsonl     one line per graded answer: {"step", "model": "base" | "policy", "split", "key", "problem",
                  "sample", "correct", "reward", "outcome"}
 events.jsonl     warnings and incidents: {"step", "kind", "message"}
+run.lock         held by the one process that writes here, see `run_lock`
 checkpoints/step-N/
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import RunError
+from .errors import AMFTError, RunError
+from .run_lock import NAME as LOCK
 
 STREAMS = ("metrics", "timings", "samples", "scores", "events")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON beside `path` and rename it into place, so that a reader never sees half a file."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, sort_keys=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(name, path)
+    """Write JSON beside `path` and rename it into place, so that a reader never sees half a file.
+
+    Raises:
+        RunError: the disk is full or refuses; what was there is as it was.
+    """
+    with disk_guard(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(value, file, indent=2, sort_keys=True)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def disk_guard(path: Path) -> Iterator[None]:
+    """Turn what a disk says into one line.
+
+    Raises:
+        RunError: in place of any other `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, AMFTError):
+            raise
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror or error}); the last checkpoint is as it was: free some "
+            "space, or make the directory writable, and resume"
+        ) from error
 
 
 def read_json(path: Path) -> Any:
@@ -64,13 +95,22 @@ class RunDirectory:
             RunError: it already holds a run; nothing is ever overwritten silently.
         """
         run = cls(path)
-        if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+        if not run.is_empty():
             raise RunError(f"{path}: already exists; continue it with --resume or choose another output_dir")
         try:
-            run.checkpoints.mkdir(parents=True)
+            run.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{path}: cannot be created ({error.strerror})") from None
         return run
+
+    def is_empty(self) -> bool:
+        """Whether nothing is here but what a process leaves that is killed while it makes the directory."""
+        if not self.path.exists():
+            return True
+        if not self.path.is_dir():
+            return False
+        names = {path.name for path in self.path.iterdir() if not path.name.startswith(".config.json.")}
+        return names <= {"checkpoints", LOCK} and not (self.checkpoints.is_dir() and any(self.checkpoints.iterdir()))
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
@@ -81,7 +121,7 @@ class RunDirectory:
         """
         run = cls(path)
         if not (run.path / "config.json").is_file():
-            raise RunError(f"{path}: not a run directory (no config.json in it)")
+            raise RunError(f"{path}: not a run directory (no config.json in it), so there is nothing to go on with")
         return run
 
     @property
@@ -97,9 +137,14 @@ class RunDirectory:
         return read_json(self.path / f"{name}.json")
 
     def append(self, stream: str, row: Mapping[str, Any]) -> None:
-        """Append one line to a stream and flush it to the operating system."""
-        with open(self._file(stream), "a", encoding="utf-8") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
+        """Append one line to a stream and flush it to the operating system.
+
+        Raises:
+            RunError: the disk is full or refuses.
+        """
+        line = json.dumps(row, allow_nan=False) + "\n"
+        with disk_guard(self._file(stream)), open(self._file(stream), "a", encoding="utf-8") as file:
+            file.write(line)
 
     def rows(self, stream: str) -> Iterator[dict[str, Any]]:
         """The lines of a stream, oldest first; a torn last line (the process was killed) is left out."""
@@ -117,24 +162,65 @@ class RunDirectory:
                     return
                 raise RunError(f"{path}: line {number} is not JSON") from None
 
-    def truncate(self, step: int) -> None:
-        """Drop every stream line after `step`, and the answers of the trained model, which come after the last one.
+    def cut_back(self, step: int, settled: Mapping[str, Mapping[str, Any]]) -> None:
+        """Drop what was written after a checkpoint; a resumed run writes it again, byte for byte.
 
-        A resumed run writes them again, byte for byte.
+        Of the events those up to its step stay, whenever they were written.
+
+        Args:
+            step: of the checkpoint; -1 to begin anew.
+            settled: what `settle` said when it was written.
+
+        Raises:
+            RunError: the disk is full or refuses; the streams are as they were.
         """
         for stream in STREAMS:
             path = self._file(stream)
             if not path.exists():
                 continue
-            kept = [
-                json.dumps(row) + "\n"
-                for row in self.rows(stream)
-                if row["step"] <= step and not (stream == "scores" and row.get("model") == "policy")
-            ]
+            kept = path.read_bytes()[: settled.get(stream, {}).get("bytes", 0)]
+            if stream == "events":
+                kept = b"".join(line for line in path.read_bytes().splitlines(keepends=True) if _up_to(line, step))
             aside = path.with_suffix(".aside")
-            aside.write_text("".join(kept), encoding="utf-8")
-            os.replace(aside, path)
+            with disk_guard(path):
+                aside.write_bytes(kept)
+                os.replace(aside, path)
+
+    def settle(self) -> dict[str, dict[str, Any]]:
+        """Push every stream to the disk; `bytes` and `sha256` of each, for `is_settled`.
+
+        Raises:
+            RunError: the disk refuses.
+        """
+        settled = {}
+        for stream in STREAMS:
+            path = self._file(stream)
+            if path.exists():
+                with disk_guard(path), open(path, "rb") as file:
+                    os.fsync(file.fileno())
+                    content = file.read()
+                settled[stream] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        return settled
+
+    def unsettled(self, settled: Mapping[str, Mapping[str, Any]]) -> str | None:
+        """What is missing from the streams since `settle`, as a sentence; None when they begin as they were then."""
+        for stream, was in settled.items():
+            path = self._file(stream)
+            content = path.read_bytes() if path.exists() else b""
+            if len(content) < was["bytes"]:
+                return f"{path} has {len(content)} bytes and had {was['bytes']} when the checkpoint was written"
+            if hashlib.sha256(content[: was["bytes"]]).hexdigest() != was["sha256"]:
+                return f"{path} is not what it was when the checkpoint was written"
+        return None
 
     def _file(self, stream: str) -> Path:
         assert stream in STREAMS, stream
         return self.path / f"{stream}.jsonl"
+
+
+def _up_to(line: bytes, step: int) -> bool:
+    """Whether it is a whole line of a step that is kept."""
+    try:
+        return line.endswith(b"\n") and json.loads(line)["step"] <= step
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -128,6 +128,24 @@ def test_a_terminated_run_is_saved_and_exits_143(workplace: Path) -> None:
     assert error[-2] == "amft: stopped by SIGTERM; the run is saved. Continue with:"
 
 
+def test_a_second_process_on_a_live_run_is_refused_and_harms_nothing(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str(Path(sys.executable).with_name("amft")), "train", "tiny.yaml", "--set", "max_steps=30"]
+    with subprocess.Popen(command, cwd=workplace, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_for(workplace / "run" / "checkpoints" / "step-1")
+        for more in ([], ["--resume"]):
+            assert main(["train", "tiny.yaml", "--set", "max_steps=30", *more]) == 2
+            error = capsys.readouterr().err
+            wanted = f"another process is writing this run (process {process.pid} on" if more else "already exists"
+            assert wanted in error
+            assert error.count("amft: error") == 1
+        assert process.wait(timeout=240) == 0
+    assert main(["train", "tiny.yaml", "--set", "max_steps=30", "--output-dir", "straight"]) == 0
+    assert read("run", "metrics.jsonl") == read("straight", "metrics.jsonl")
+    assert read("run", "scores.jsonl") == read("straight", "scores.jsonl")
+
+
 def wait_for(path: Path) -> None:
     end = time.monotonic() + 120
     while not path.exists():

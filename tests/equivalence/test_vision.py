@@ -7,7 +7,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from amft.balance.registry import build_method
 from amft.data.encoding import encode_demonstration, encode_prompt, pixels_of
 from amft.errors import DataError
-from amft.experience.sources import Encoder, from_task
+from amft.experience.sources import Encoder
+from amft.experience.task_sources import from_task
 from amft.models.forward import token_scores
 from amft.models.load import load_model, load_pictures, load_tokenizer, turn_dropout_off
 from amft.models.pictures import Pictures

@@ -121,8 +121,9 @@ def skips_the_first_token(patch):
 def shows_the_answer(patch):
     own = sources.encode_prompts
 
-    def encode_prompts(tokenizer, rows, **options):
-        return own(tokenizer, [{**row, "prompt": row["prompt"] + row["completion"][:-2]} for row in rows], **options)
+    def encode_prompts(tokenizer, source, **options):
+        shown = [{**row, "prompt": row["prompt"] + row["completion"][:-2]} for row in source.rows]
+        return own(tokenizer, replace(source, rows=shown), **options)
 
     patch.setattr(sources, "encode_prompts", encode_prompts)
 
@@ -133,14 +134,14 @@ def cuts_long_demonstrations(patch):
     def encode_demonstrations(*arguments, max_completion_length, **options):
         found = own(*arguments, max_completion_length=99, **options)
         cut = [replace(demo, completion_ids=demo.completion_ids[:max_completion_length]) for demo in found.rows]
-        return EncodedDemos(cut, 0, {})
+        return EncodedDemos(cut, [])
 
     patch.setattr(sources, "encode_demonstrations", encode_demonstrations)
 
 
 def leaves_out_in_silence(patch):
     own = sources.encode_demonstrations
-    patch.setattr(sources, "encode_demonstrations", lambda *a, **k: replace(own(*a, **k), dropped=0, reasons={}))
+    patch.setattr(sources, "encode_demonstrations", lambda *a, **k: replace(own(*a, **k), left_out=[]))
 
 
 def scores_the_next_token(patch):
@@ -170,15 +171,15 @@ BUGS = {
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 def test_a_planted_bug_is_found(tmp_path, monkeypatch, bug) -> None:
     bug(monkeypatch)
-    found = rulings(tmp_path / "run", max_completion_length=4)
+    found = rulings(tmp_path / "run", max_completion_length=5)
     assert BUGS[bug] in wrong(found), {name: answer.evidence for name, answer in found.items()}
 
 
 def test_what_was_left_out_is_counted(tmp_path) -> None:
-    answer = rulings(tmp_path / "run", max_completion_length=4)["demonstrations"]
+    answer = rulings(tmp_path / "run", max_completion_length=5)["demonstrations"]
     assert answer.ruling == "ok"
     assert "given" in answer.evidence
-    assert "completion longer than max_completion_length 4" in answer.evidence
+    assert "the completion is longer than max_completion_length 5" in answer.evidence
 
 
 def test_rows_that_give_their_answer_away_are_named(tmp_path) -> None:

@@ -12,7 +12,9 @@ import pyarrow
 import pytest
 from pyarrow import csv, parquet
 
-from amft.data.dataset import check_demonstrations, check_prompts, load_rows
+from amft.data.check_rows import check_demonstrations, check_one_kind, check_prompts
+from amft.data.dataset import load_rows
+from amft.data.row_set import RowSet
 from amft.errors import DataError
 
 USER = [{"role": "user", "content": "2+2?"}]
@@ -222,7 +224,7 @@ def test_a_bad_object_is_named(source: Any, said: str) -> None:
     ids=str,
 )
 def test_good_prompts(prompt: Any) -> None:
-    check_prompts([{"prompt": prompt}, {"prompt": prompt}])
+    check_prompts(RowSet.whole("mine", [{"prompt": prompt}, {"prompt": prompt}]))
 
 
 EMPTY = {"role": "user", "content": " \n"}
@@ -245,17 +247,17 @@ EMPTY = {"role": "user", "content": " \n"}
     ],
 )
 def test_a_bad_prompt_is_named(row: dict[str, Any], said: str) -> None:
-    with pytest.raises(DataError, match=r"^rl_dataset row 2: ") as caught:
-        check_prompts([{"prompt": "fine"}, row])
+    with pytest.raises(DataError, match=r"^mine row 2: ") as caught:
+        check_prompts(RowSet.whole("mine", [{"prompt": "fine"}, row]))
     with pytest.raises(DataError, match=said if "{" not in said else "needs messages like"):
-        check_prompts([{"prompt": "fine"}, row], "mine")
+        check_prompts(RowSet("theirs", [row], [2]))
     assert "\n" not in str(caught.value)
 
 
 def test_one_joined_set_serves_both_branches() -> None:
     for rows in (ROWS, FLAT, ROWS + FLAT):
-        check_prompts(rows)
-        check_demonstrations(rows)
+        check_prompts(RowSet.whole("mine", rows))
+        check_demonstrations(RowSet.whole("mine", rows))
 
 
 @pytest.mark.parametrize(
@@ -274,12 +276,29 @@ def test_one_joined_set_serves_both_branches() -> None:
 )
 def test_a_bad_demonstration_is_named(row: dict[str, Any], said: str) -> None:
     with pytest.raises(DataError, match=said) as caught:
-        check_demonstrations([ROWS[0], FLAT[0], row])
-    assert str(caught.value).startswith("sft_dataset row 3: ")
+        check_demonstrations(RowSet.whole("mine", [ROWS[0], FLAT[0], row]))
+    assert str(caught.value).startswith("mine row 3: ")
 
 
 def test_an_empty_dataset_is_named() -> None:
-    with pytest.raises(DataError, match="rl_dataset: no rows"):
-        check_prompts([])
-    with pytest.raises(DataError, match="sft_dataset: no rows"):
-        check_demonstrations([])
+    with pytest.raises(DataError, match="mine: no rows"):
+        check_prompts(RowSet.whole("mine", []))
+    with pytest.raises(DataError, match="mine: no rows"):
+        check_demonstrations(RowSet.whole("mine", []))
+
+
+def test_rows_keep_their_numbers() -> None:
+    rows = RowSet.whole("mine", [{"prompt": "a"}, {"prompt": "b"}, {"prompt": ""}]).pick([1, 2])
+    with pytest.raises(DataError, match="^mine row 3: prompt is empty"):
+        check_prompts(rows)
+
+
+@pytest.mark.parametrize("other", [0, 1])
+def test_two_formats_in_one_run_are_refused(other: int) -> None:
+    talks, plain = RowSet.whole("talks", [ROWS[0]]), RowSet.whole("plain", [FLAT[0], FLAT[0]])
+    first, second = (talks, plain) if other else (plain, talks)
+    check_one_kind([first, first])
+    with pytest.raises(DataError, match=f"^{second.name} row 1: its prompt is .* that of {first.name} row 1 is"):
+        check_one_kind([first, second])
+    with pytest.raises(DataError, match="mine row 2: its prompt is a string, that of mine row 1 is a conversation"):
+        check_one_kind([RowSet.whole("mine", [ROWS[0], FLAT[0]])])

@@ -38,6 +38,16 @@ def test_a_run_that_goes_well_is_told_so(tmp_path):
     assert "200 steps" in finding.evidence
 
 
+def test_rows_that_are_not_used(tmp_path):
+    lost = {"step": 0, "kind": "data", "message": "demonstrations: 30 of 80 rows are not used: too long"}
+    assert "30 of 80" in only(tmp_path, "warn", "not used", events=[lost]).evidence
+
+
+def test_rows_that_are_held_out_are_no_finding(tmp_path):
+    held_out = {"step": 0, "kind": "held-out", "message": "train_dataset: 3 of 36 rows are not used: held out"}
+    assert titles(tmp_path, events=[held_out]) == []
+
+
 def test_nothing_measured_yet(tmp_path):
     RunDirectory.create(tmp_path / "r").write("config", config())
     (finding,) = diagnose(tmp_path / "r")

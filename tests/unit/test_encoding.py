@@ -7,7 +7,14 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from amft.data.encoding import encode_demonstration, encode_demonstrations, encode_prompt, encode_prompts
+from amft.data.encoding import (
+    EncodedDemos,
+    encode_demonstration,
+    encode_demonstrations,
+    encode_prompt,
+    encode_prompts,
+)
+from amft.data.row_set import RowCount, RowSet
 from amft.errors import DataError
 
 CHATML = (
@@ -198,13 +205,13 @@ def test_a_prompt_without_tokens() -> None:
 
 
 def test_prompts_are_measured_by_row(tokenizer: PreTrainedTokenizerFast) -> None:
-    rows = [{"prompt": "ab"}, {"prompt": "=" * 9}]
+    rows = RowSet.whole("mine", [{"prompt": "ab"}, {"prompt": "=" * 9}])
     encoded = encode_prompts(tokenizer, rows, max_prompt_length=9)
-    assert encoded == [encode_prompt(tokenizer, row["prompt"]) for row in rows]
+    assert encoded == [encode_prompt(tokenizer, row["prompt"]) for row in rows.rows]
     with pytest.raises(DataError, match=r"^mine row 2: prompt has 9 tokens, max_prompt_length is 8; raise it or drop"):
-        encode_prompts(tokenizer, rows, max_prompt_length=8, name="mine")
-    with pytest.raises(DataError, match=r"^rl_dataset row 1: prompt has no tokens"):
-        encode_prompts(tokenizer, [{"prompt": ""}], max_prompt_length=8)
+        encode_prompts(tokenizer, rows, max_prompt_length=8)
+    with pytest.raises(DataError, match=r"^mine row 4: prompt has no tokens"):
+        encode_prompts(tokenizer, RowSet("mine", [{"prompt": ""}], [4]), max_prompt_length=8)
 
 
 def test_long_demonstrations_are_dropped_and_counted_never_cut(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -215,22 +222,28 @@ def test_long_demonstrations_are_dropped_and_counted_never_cut(tokenizer: PreTra
         {"prompt": "=" * 6, "completion": "4"},
         {"prompt": "a=", "completion": "=" * 50},
     ]
-    demos = encode_demonstrations(tokenizer, rows, max_prompt_length=6, max_completion_length=5)
+    source = RowSet.whole("mine", rows)
+    demos = encode_demonstrations(tokenizer, source, max_prompt_length=6, max_completion_length=5)
     assert [demo.row for demo in demos.rows] == [0, 3]
     assert len(demos.rows[0].completion_ids) == 5
     assert all(demo.completion_ids[-1] == tokenizer.eos_token_id for demo in demos.rows)
-    assert demos.dropped == 3
-    assert demos.reasons == {
-        "completion longer than max_completion_length 5": 2,
-        "prompt longer than max_prompt_length 6": 1,
-    }
+    assert demos.left_out == [
+        RowCount("mine", "the completion is longer than max_completion_length 5", 2, 5),
+        RowCount("mine", "the prompt is longer than max_prompt_length 6", 1, 5),
+    ]
+    with pytest.raises(DataError, match="mine: 2 of 5 demonstrations fit, at least half must .2 times the completion"):
+        demos.require_half(source)
+    EncodedDemos(demos.rows, []).require_half(source.pick(range(4)))  # exactly half
 
 
 def test_no_demonstration_left_is_an_error(tokenizer: PreTrainedTokenizerFast) -> None:
-    rows = [{"prompt": "a=", "completion": "=" * 9}] * 2
-    with pytest.raises(DataError, match=r"sft_dataset: no demonstration fits \(2 completion longer than"):
+    rows = RowSet.whole("mine", [{"prompt": "a=", "completion": "=" * 9}] * 2)
+    with pytest.raises(DataError, match=r"mine: 0 of 2 demonstrations fit, .* \(2 times the completion is longer than"):
         encode_demonstrations(tokenizer, rows, max_prompt_length=9, max_completion_length=9)
-    with pytest.raises(DataError, match=r"sft_dataset row 1: completion goes on"):
+    with pytest.raises(DataError, match=r"mine row 7: completion goes on"):
         encode_demonstrations(
-            tokenizer, [{"prompt": "a", "completion": "4<|im_end|>5"}], max_prompt_length=9, max_completion_length=9
+            tokenizer,
+            RowSet("mine", [{"prompt": "a", "completion": "4<|im_end|>5"}], [7]),
+            max_prompt_length=9,
+            max_completion_length=9,
         )

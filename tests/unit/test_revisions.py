@@ -11,7 +11,8 @@ from amft.balance.registry import build_method
 from amft.batch import Batch
 from amft.data.conversation import Transcript, UserTurns
 from amft.errors import TaskError
-from amft.experience.sources import Encoder, from_task
+from amft.experience.sources import Encoder
+from amft.experience.task_sources import from_task
 from amft.models.load import load_tokenizer
 from amft.settings.config import AMFTConfig
 from amft.tasks.base import Reviser, demonstration
@@ -66,7 +67,7 @@ def test_only_the_right_answer_is_imitated_and_a_rollout_has_the_same_tokens() -
     sources = from_task(TASK, Encoder(tokenizer, config, [tokenizer.eos_token_id], build_method({"rule": "sft"})))
     assert sources.demonstrations is not None
     encoded = sources.demonstrations.encoded
-    assert (len(encoded.rows), encoded.dropped) == (16, 0)
+    assert (len(encoded.rows), encoded.left_out) == (16, [])
     for demo in encoded.rows:
         row = sources.demonstrations.rows[demo.row]
         problem: Problem = row["problem"]

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from amft.balance.amft import AMFT
-from amft.checkpoints.trainer_state import FREE_TO_CHANGE, changed_settings
 from amft.errors import ConfigError
 from amft.settings.config import GROUPS, AMFTConfig, dotted
 from amft.settings.groups import CheckpointSettings, EvalSettings, ImportanceSamplingSettings, PPOSettings
 from amft.settings.moved_keys import MOVED_KEYS
 from amft.settings.recipe import load_recipe
 from amft.settings.strict_model import StrictModel
+from amft.training.same_run import FREE_TO_CHANGE, changed_settings
 
 KINDS = {
     "ppo": PPOSettings,

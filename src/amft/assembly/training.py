@@ -40,6 +40,7 @@ def _load_data(data: DataSpec, allow_download: bool) -> dict[str, Any]:
     return {
         "train_dataset": rows(data.train),
         "demonstrations": rows(data.demonstrations),
+        "val_dataset": rows(data.val),
         "eval_dataset": rows(data.test),
         "reward_funcs": [load_reward(reward) for reward in data.rewards],
     }

@@ -63,9 +63,11 @@ def check_demonstrations_whole(on: Rehearsal) -> AuditAnswer:
         for number, row in _some_demonstrations(on)
         if number in kept and kept[number].completion_ids != _whole(on, row, stops)
     ]
-    uncounted = given - len(kept) - found.encoded.dropped
-    reasons = "; ".join(f"{count} {reason}" for reason, count in found.encoded.reasons.items())
-    told = f"{given} given, {len(kept)} trained whole, {found.encoded.dropped} left out"
+    counts = found.encoded.left_out
+    left_out = sum(count.rows for count in counts)
+    uncounted = given - len(kept) - left_out
+    reasons = "; ".join(f"{count.rows}: {count.reason}" for count in counts)
+    told = f"{given} given, {len(kept)} trained whole, {left_out} left out"
     told += f" ({reasons})" if reasons else ""
     wrong = [f"{len(cut)} of {_looked(on)} are cut, the first in row {cut[0] + 1}"] if cut else []
     if uncounted:

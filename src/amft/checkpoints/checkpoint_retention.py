@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,12 +34,17 @@ class Newest(NamedTuple):
     skipped: list[Skipped]
 
 
-def newest_checkpoint(checkpoints: Path) -> Newest:
-    """The newest complete and undamaged `step-N`, with the newer ones passed over and why. Changes nothing."""
+def newest_checkpoint(checkpoints: Path, check: Callable[[Path], object] = verify) -> Newest:
+    """The newest `step-N` that passes the check, with the newer ones passed over and why. Changes nothing.
+
+    Args:
+        checkpoints: a run's directory of them.
+        check: raises `CheckpointError` for one that is not to be used; default: every file is whole.
+    """
     skipped = []
     for path in reversed(list_checkpoints(checkpoints)):
         try:
-            verify(path)
+            check(path)
         except CheckpointError as error:
             skipped.append(Skipped(path, str(error)))
         else:

@@ -18,41 +18,15 @@ from ..errors import CheckpointError
 from ..models.load import load_model
 from ..models.lora import adapter_state, has_adapter, save_adapter
 from ..models.pictures import Pictures
-from ..runs import RunDirectory
-from ..settings.config import AMFTConfig, dotted
+from ..runs import RunDirectory, read_json
+from ..settings.config import AMFTConfig
 from ..tensors import TensorGroups
 from .checkpoint import load_checkpoint, save_checkpoint
-from .checkpoint_retention import is_resumable, newest_checkpoint, prune
+from .checkpoint_retention import STATE, is_resumable, newest_checkpoint, prune
+from .manifest import verify
 from .shards import apart, load_shards, save_shards
 
 SHARDS = "shards"
-
-LAYOUT = {"parallel", "cpu_offload", "gradient_checkpointing", "rank_timeout"}
-"""How the work lies on the machine; the numbers stay."""
-
-FREE_TO_CHANGE = LAYOUT | {
-    "output_dir",
-    "report_to",
-    "checkpoint.total_limit",
-    "checkpoint.only_model",
-    "threads",
-    "max_seconds",
-}
-"""Settings that may differ on resume; another difference would make another run."""
-
-
-def changed_settings(saved: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    """What makes another run of it: `eval.steps was 25, is 5`, one text a key.
-
-    Args:
-        saved: the config.json of the run.
-        ours: the recipe it shall go on with.
-    """
-    before, now = dotted(saved), dotted(ours)
-    names = sorted((before.keys() | now.keys()) - FREE_TO_CHANGE)
-    return [
-        f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in names if before.get(name) != now.get(name)
-    ]
 
 
 class JsonState(Protocol):
@@ -95,8 +69,6 @@ class TrainerState:
 
     run: RunDirectory
     config: AMFTConfig
-    recipe: Mapping[str, Any]
-    """As config.json has it."""
     ranks: Ranks
     model: PreTrainedModel
     processing_class: Any
@@ -148,7 +120,8 @@ class TrainerState:
             (reads.save if isinstance(reads, Pictures) else reads.save_pretrained)(directory)
 
         def write() -> None:
-            save_checkpoint(self._path(step), tensors, state, export, folders)
+            written = {"written": self.run.settle()}  # what the run wrote is on the disk before its checkpoint is
+            save_checkpoint(self._path(step), tensors, state | written, export, folders)
             protect = [self._path(int(best["step"]))] if best and self.config.checkpoint.keep_best else []
             prune(self.run.checkpoints, self.config.checkpoint.total_limit, protect)
 
@@ -158,8 +131,10 @@ class TrainerState:
     def restore(self) -> None:
         """Continue from the newest sound checkpoint; without one, start over from step 0.
 
+        Data of another length, which the user has accepted, begins a new epoch.
+
         Raises:
-            CheckpointError: the recipe differs, every checkpoint is damaged, or the newest holds the model only.
+            CheckpointError: every checkpoint is damaged, or the newest holds the model only.
         """
         step, skipped = self.ranks.from_main(self._find)
         if step is None:
@@ -172,12 +147,18 @@ class TrainerState:
         self._load_weights(self._path(step))
         self.learner.load_state_dict(tensors)
         self.implicit_reward.load_state_dict(tensors)
-        self.collector.load_state_dict(tensors["rollouts"], state)
+        other = [name for name, stream in self.streams.items() if state["streams"][name]["n_rows"] != stream.n_rows]
+        # What waits in a buffer is named by its place in the data.
+        self.collector.load_state_dict(tensors["rollouts"], state | ({"buffer": []} if other else {}))
         self.balancer.load_state_dict(state)
         self.guard.load_state_dict(state["guard"])
         self.lr_schedule.load_state_dict(state["lr_schedule"])
         for name, stream in self.streams.items():
-            stream.load_state_dict(state["streams"][name])
+            saved = state["streams"][name]
+            if name in other:
+                stream.begin_epoch(saved["epoch"] + 1)
+            else:
+                stream.load_state_dict(saved)
         self.progress.step, self.progress.best, self.last = state["step"], state["best"], state["step"]
         for reason in skipped:
             self.progress.event(state["step"], "checkpoint", f"passed over: {reason}")
@@ -203,8 +184,7 @@ class TrainerState:
 
     def _find(self) -> tuple[int | None, list[str]]:
         """Step of the newest sound checkpoint, and why newer ones are not; the streams are cut back to it."""
-        self._same_recipe()
-        newest = newest_checkpoint(self.run.checkpoints)
+        newest = newest_checkpoint(self.run.checkpoints, self._is_sound)
         if newest.path is None and newest.skipped:
             raise CheckpointError(f"no checkpoint can be read; the newest: {newest.skipped[0].reason}")
         if newest.path is not None and not is_resumable(newest.path):
@@ -212,9 +192,18 @@ class TrainerState:
                 f"{newest.path}: holds the model only (checkpoint.only_model, or a finished run of a study), so there "
                 f"is nothing to resume; begin a new run, with model: {self.run.path} or from scratch"
             )
-        step = None if newest.path is None else int(newest.path.name.removeprefix("step-"))
-        self.run.truncate(-1 if step is None else step)
+        if newest.path is None:
+            self.run.cut_back(-1, {})
+            return None, []
+        step = int(newest.path.name.removeprefix("step-"))
+        self.run.cut_back(step, read_json(newest.path / STATE)["written"])
         return step, [skipped.reason for skipped in newest.skipped]
+
+    def _is_sound(self, checkpoint: Path) -> None:
+        verify(checkpoint)
+        missing = self.run.unsettled(read_json(checkpoint / STATE)["written"])
+        if missing is not None:
+            raise CheckpointError(f"{checkpoint}: {missing}; use an older checkpoint")
 
     def _write_shards(self, shards: TensorGroups) -> dict[str, Path]:
         """Every rank writes its part beside the checkpoint to be; a folder left by a killed save is taken away."""
@@ -227,11 +216,6 @@ class TrainerState:
         self.ranks.from_main(make_room)
         save_shards(folder, shards, self.ranks)
         return {SHARDS: folder}
-
-    def _same_recipe(self) -> None:
-        differ = changed_settings(self.run.read("config"), self.recipe)
-        if differ:
-            raise CheckpointError(f"{self.run.path}: the recipe has changed since the run began: {'; '.join(differ)}")
 
     def _path(self, step: int) -> Path:
         return self.run.checkpoints / f"step-{step}"

@@ -30,6 +30,14 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in output_dir from its last checkpoint.")
     ] = False,
+    accept_changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--accept-changes",
+            metavar="WHAT",
+            help="With --resume: data, rewards, rule, model or tokenizer may have changed; repeatable.",
+        ),
+    ] = None,
     output_dir: Annotated[
         str | None, typer.Option("--output-dir", metavar="DIR", help="Where the run is written.")
     ] = None,
@@ -46,7 +54,7 @@ def train(
     from ..assembly.training import build_trainer
 
     hide_loading_bars()
-    result = build_trainer(loaded).train(resume=resume)
+    result = build_trainer(loaded).train(resume=resume, accept_changes=accept_changes or ())
     if result.interrupted:
         if is_main():
             command = _resume_command(recipe, settings, output_dir)

@@ -42,69 +42,6 @@ def load_rows(source: str | Path | Iterable[Mapping[str, Any]], allow_download: 
     return [dict(row) for row in rows]
 
 
-def check_prompts(rows: list[Row], name: str = "rl_dataset") -> None:
-    """Every row has a `prompt` to answer.
-
-    Args:
-        rows: rows as `load_rows` gives them.
-        name: how messages call the dataset.
-
-    Raises:
-        DataError: naming the row, the column and the fix.
-    """
-    if not rows:
-        raise DataError(f"{name}: no rows; give at least one")
-    for number, row in enumerate(rows, 1):
-        where = f"{name} row {number}"
-        prompt = _text_or_messages(row, "prompt", where)
-        if isinstance(prompt, list) and prompt[-1]["role"] == "assistant":
-            raise DataError(f"{where}: prompt ends with an assistant message; move that message to completion")
-
-
-def check_demonstrations(rows: list[Row], name: str = "sft_dataset") -> None:
-    """Every row has a `prompt` and the `completion` to imitate, both plain or both conversational.
-
-    Args:
-        rows: rows as `load_rows` gives them; extra columns are fine, so one joined set serves both branches.
-        name: how messages call the dataset.
-
-    Raises:
-        DataError: naming the row, the column and the fix.
-    """
-    check_prompts(rows, name)
-    for number, row in enumerate(rows, 1):
-        where = f"{name} row {number}"
-        completion = _text_or_messages(row, "completion", where)
-        if type(completion) is not type(row["prompt"]):
-            raise DataError(f"{where}: prompt and completion differ in kind; make both strings or both conversations")
-        if isinstance(completion, list) and (len(completion) != 1 or completion[0]["role"] != "assistant"):
-            raise DataError(f"{where}: completion must be one assistant message; move earlier turns to prompt")
-
-
-def _text_or_messages(row: Row, column: str, where: str) -> Any:
-    value = row.get(column)
-    if column not in row:
-        raise DataError(f"{where}: no column {column!r} (columns: {', '.join(row)}); rename the one that holds it")
-    if isinstance(value, str):
-        if not value.strip():
-            raise DataError(f"{where}: {column} is empty; fill it or drop the row")
-        return value
-    if not isinstance(value, list) or not value:
-        raise DataError(f"{where}: {column} must be a non-empty string or list of messages, not {_shown(value)}")
-    for message in value:
-        if not isinstance(message, Mapping) or not all(
-            isinstance(message.get(key), str) for key in ("role", "content")
-        ):
-            raise DataError(f'{where}: {column} needs messages like {{"role": "user", "content": "text"}}')
-    if not value[-1]["content"].strip():
-        raise DataError(f"{where}: the last message of {column} has no content; fill it or drop the row")
-    return value
-
-
-def _shown(value: Any) -> str:
-    return f"{type(value).__name__} {str(value)[:40]!r}"
-
-
 def _read_named(source: str, allow_download: bool) -> list[Any]:
     named = None if Path(source).exists() else hub_name(source)
     if named is None:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..models.pictures import Pictures
-from ..types import Message, Prompt, Row
+from ..types import Message, Prompt
+from .row_set import RowCount, RowSet
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,16 @@ class EncodedDemos:
     """The demonstrations that fit, and how many did not."""
 
     rows: list[EncodedDemo]
-    dropped: int
-    reasons: dict[str, int]
-    """Why -> how many."""
+    left_out: list[RowCount]
+
+    def require_half(self, source: RowSet) -> None:
+        """Refuse a set of which less than half would be trained on.
+
+        Raises:
+            DataError: with the counts and the reasons.
+        """
+        if 2 * len(self.rows) < len(source.rows):
+            raise DataError(_too_long(source, self))
 
 
 def encode_prompt(tokenizer: Any, prompt: Prompt, pictures: Pictures | None = None) -> list[int]:
@@ -95,12 +103,7 @@ def encode_demonstration(
 
 
 def encode_prompts(
-    tokenizer: Any,
-    rows: Sequence[Row],
-    *,
-    max_prompt_length: int,
-    name: str = "rl_dataset",
-    pictures: Pictures | None = None,
+    tokenizer: Any, source: RowSet, *, max_prompt_length: int, pictures: Pictures | None = None
 ) -> list[list[int]]:
     """The token ids of every row's prompt.
 
@@ -108,14 +111,14 @@ def encode_prompts(
         DataError: a prompt is longer than `max_prompt_length` tokens, or cannot be encoded; names the row.
     """
     encoded = []
-    for number, row in enumerate(rows, 1):
+    for where, row in source.placed():
         try:
             ids = encode_prompt(tokenizer, row["prompt"], pictures)
         except DataError as error:
-            raise DataError(f"{name} row {number}: {error}") from None
+            raise DataError(f"{where}: {error}") from None
         if len(ids) > max_prompt_length:
             raise DataError(
-                f"{name} row {number}: prompt has {len(ids)} tokens, max_prompt_length is {max_prompt_length}; "
+                f"{where}: prompt has {len(ids)} tokens, max_prompt_length is {max_prompt_length}; "
                 "raise it or drop the row"
             )
         encoded.append(ids)
@@ -124,12 +127,11 @@ def encode_prompts(
 
 def encode_demonstrations(
     tokenizer: Any,
-    rows: Sequence[Row],
+    source: RowSet,
     *,
     max_prompt_length: int,
     max_completion_length: int,
     stop_ids: Collection[int] = (),
-    name: str = "sft_dataset",
     pictures: Pictures | None = None,
 ) -> EncodedDemos:
     """Every demonstration that fits; the longer ones are left out and counted, never cut.
@@ -139,23 +141,31 @@ def encode_demonstrations(
     """
     kept: list[EncodedDemo] = []
     reasons: Counter[str] = Counter()
-    for index, row in enumerate(rows):
+    for index, (where, row) in enumerate(source.placed()):
         try:
             prompt_ids, completion_ids = encode_demonstration(
                 tokenizer, row["prompt"], row["completion"], stop_ids, pictures
             )
         except DataError as error:
-            raise DataError(f"{name} row {index + 1}: {error}") from None
+            raise DataError(f"{where}: {error}") from None
         if len(prompt_ids) > max_prompt_length:
-            reasons[f"prompt longer than max_prompt_length {max_prompt_length}"] += 1
+            reasons[f"the prompt is longer than max_prompt_length {max_prompt_length}"] += 1
         elif len(completion_ids) > max_completion_length:
-            reasons[f"completion longer than max_completion_length {max_completion_length}"] += 1
+            reasons[f"the completion is longer than max_completion_length {max_completion_length}"] += 1
         else:
             kept.append(EncodedDemo(index, tuple(prompt_ids), tuple(completion_ids)))
+    left_out = [RowCount(source.name, reason, count, len(source.rows)) for reason, count in reasons.items()]
     if not kept:
-        why = "; ".join(f"{count} {reason}" for reason, count in reasons.items()) or "no rows"
-        raise DataError(f"{name}: no demonstration fits ({why}); raise the limit or shorten them")
-    return EncodedDemos(kept, reasons.total(), dict(reasons))
+        raise DataError(_too_long(source, EncodedDemos([], left_out)))
+    return EncodedDemos(kept, left_out)
+
+
+def _too_long(source: RowSet, found: EncodedDemos) -> str:
+    why = "; ".join(f"{count.rows} times {count.reason}" for count in found.left_out) or "there are no rows"
+    return (
+        f"{source.name}: {len(found.rows)} of {len(source.rows)} demonstrations fit, at least half must ({why}); raise "
+        "the limit, or shorten or drop the long ones"
+    )
 
 
 def _seam(tokenizer: Any, prompt: list[Message], completion: Any, pictures: Pictures | None) -> tuple[str, str]:

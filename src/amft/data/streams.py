@@ -77,6 +77,10 @@ class RowStream:
             raise CheckpointError(f"stream {self.name}: the checkpoint has no such place: epoch {epoch}, row {cursor}")
         self._start(epoch, cursor)
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Go on with the first row of an epoch."""
+        self._start(epoch, cursor=0)
+
     def _start(self, epoch: int, cursor: int) -> None:
         self.epoch = epoch
         self.cursor = cursor

@@ -13,8 +13,10 @@ import torch
 from torch import nn
 
 from ..batch import Batch, pad_batch
-from ..data.dataset import check_demonstrations, load_rows
+from ..data.check_rows import check_demonstrations
 from ..data.encoding import encode_demonstrations
+from ..data.held_out_split import without_prompts_of
+from ..data.row_set import RowSet
 from ..data.streams import RowStream
 from ..errors import ConfigError
 from ..losses.sft import sft_loss
@@ -33,10 +35,11 @@ class Imitation:
         stop_ids: tokens that end a completion.
         seed: of the order.
         rank, world: this process and how many there are.
+        scored: rows that are only scored; demonstrations for their prompts are left out.
 
     Raises:
         ConfigError: the demonstrations of a step do not divide over the ranks.
-        DataError: a row is malformed, or none fits.
+        DataError: a row is malformed, or less than half of them fit.
     """
 
     def __init__(
@@ -51,20 +54,22 @@ class Imitation:
         seed: int,
         rank: int = 0,
         world: int = 1,
+        scored: Any = None,
     ):
         if num_demos < 1 or num_demos % world:
             raise ConfigError(f"num_demos must be a multiple of the {world} processes, got {num_demos}")
-        rows = load_rows(demonstrations)
-        check_demonstrations(rows, "demonstrations")
+        rows = RowSet.read("demonstrations", demonstrations)
+        check_demonstrations(rows)
+        rows, taken = without_prompts_of(RowSet.read("eval_dataset", scored), rows)
         encoded = encode_demonstrations(
             tokenizer,
             rows,
             max_prompt_length=sys.maxsize,
             max_completion_length=max_completion_length,
             stop_ids=stop_ids,
-            name="demonstrations",
         )
-        self.rows, self.dropped = encoded.rows, encoded.dropped
+        encoded.require_half(rows)
+        self.rows, self.not_used = encoded.rows, [*taken, *encoded.left_out]
         self.stream = RowStream(len(self.rows), seed, "demonstrations")
         self.num_demos, self.micro_batch, self.pad_id = num_demos, micro_batch, tokenizer.pad_token_id
         self.rank, self.world = rank, world

@@ -76,6 +76,8 @@ class AMFTGRPOTrainer(GRPOTrainer):
         _check_engine(self)
         self.entropy_target = entropy_target
         self.imitation = self._imitation(demonstrations, num_demos)
+        for count in self.imitation.not_used:
+            self.accelerator.print(f"amft: {count}")
         self.backend: TRLBackend | None = None
         self._resumed_from: Path | None = None
         self._fresh: list[bool] = []
@@ -148,7 +150,14 @@ class AMFTGRPOTrainer(GRPOTrainer):
             seed=args.seed,
             rank=self.accelerator.process_index,
             world=world,
+            scored=_rows_of(self.eval_dataset),
         )
+
+
+def _rows_of(dataset: Any) -> list[Any] | None:
+    """Rows of an evaluation set, of all of them when there are several; None where they cannot be listed."""
+    several = dataset.values() if isinstance(dataset, Mapping) else [dataset]
+    return [row for each in several if hasattr(each, "to_list") for row in each.to_list()] or None
 
 
 class _Steps(TrainerCallback):

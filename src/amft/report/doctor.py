@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .advice import findings
+from .check_data import rows_not_used
 from .checks_balance import balance, gradients, meta_signal
 from .checks_outcome import bad_steps, on_splits, unfinished, validation
 from .checks_rollout import abstentions, entropy_drift, truncation, zero_spread
@@ -25,6 +26,7 @@ CHECKS: Mapping[str, Callable[[Run], Remark | None]] = {
     "entropy": entropy_drift,
     "length": truncation,
     "grading": abstentions,
+    "data": rows_not_used,
 }
 """Topic -> the one check that speaks of it. Each test split is a topic of its own besides."""
 

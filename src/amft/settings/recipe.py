@@ -46,6 +46,7 @@ class DataSpec(StrictModel):
     train: str = Field(min_length=1, description="JSONL, JSON, Parquet or CSV with a column `prompt`, or a hub name")
     demonstrations: str | None = Field(None, description="rows with `prompt` and `completion`; null: those of train")
     rewards: list[str] = Field(default_factory=list, description='each "path/to/file.py:function"')
+    val: str | None = Field(None, description="rows to validate on; null: one prompt in ten of train, at most 64")
     test: str | None = Field(None, description="rows scored before and after")
     columns: dict[str, str] = Field(default_factory=dict, description="our column name: its name in the files")
 

@@ -6,7 +6,6 @@ driver that finds it held waits for the run that is still going on, then looks a
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -24,6 +23,7 @@ from typing import IO
 from ..checkpoints.checkpoint_retention import keep_model
 from ..checkpoints.manifest import fsync
 from ..errors import CheckpointError, RunError
+from ..run_lock import try_lock
 from ..runs import RunDirectory, read_json, write_json
 from . import forks
 from .plan import PlannedRun
@@ -69,7 +69,7 @@ def sole_driver(output: Path) -> Iterator[None]:
         RunError: another `amft compare` holds it.
     """
     with open(output / ".lock", "w", encoding="utf-8") as file:
-        if not _locked(file):
+        if not try_lock(file):
             raise RunError(f"{output}: another amft compare is working on it; wait for it or choose another --output")
         yield
 
@@ -146,11 +146,11 @@ class Driver:
 
     def _acquire(self, lock: IO[str], run: PlannedRun) -> bool:
         """Wait until no process of an earlier driver works on the run; False when told to stop meanwhile."""
-        if _locked(lock):
+        if try_lock(lock):
             return True
         self.tell(f"{run.name}: a process of an earlier amft compare still works on it; waiting")
         while not self.stop.wait(_POLL):
-            if _locked(lock):
+            if try_lock(lock):
                 return True
         return False
 
@@ -216,14 +216,6 @@ def _threads(run: PlannedRun) -> dict[str, str]:
 def _environment(run: PlannedRun, slot: Slot) -> dict[str, str]:
     gpu = {} if slot.gpu is None else {"CUDA_VISIBLE_DEVICES": slot.gpu}
     return {**os.environ, **_threads(run), "TOKENIZERS_PARALLELISM": "false", **gpu}
-
-
-def _locked(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _last_line(log: Path) -> str:

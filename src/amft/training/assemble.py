@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,11 @@ from ..distributed.parallel import Parallel, build_parallel
 from ..distributed.rank_partition import SplitSampler, SplitScorer
 from ..distributed.ranks import local_device
 from ..errors import ConfigError
+from ..experience.data_sources import OwnData, from_data
 from ..experience.rollouts import Collector
 from ..experience.sampling_context import RolloutBackend
-from ..experience.sources import Encoder, Sources, from_data, from_task
+from ..experience.sources import Encoder, Sources
+from ..experience.task_sources import from_task
 from ..losses.choices import POLICY_LOSSES
 from ..meta import MixGrad
 from ..models.load import load_model, stop_ids, turn_dropout_off
@@ -44,8 +46,9 @@ from ..step.objective import Objective
 from ..step.optimizers import PolicyOptimizer, SeparateImitation, SharedOptimizer, build_optimizer
 from ..step.policy_backend import PolicyBackend
 from ..tasks.base import Task
-from ..types import SFT, RewardFunction
+from ..types import SFT
 from ..weighting.base import TokenInput
+from .content import Content, method_parts, sources_of, tokenizer_digests, weights_digest
 from .processing_class import load_processing_class
 from .run_logger import RunLogger, SilentRunLogger
 
@@ -67,6 +70,8 @@ class Foundation:
     """The policy at the start, frozen; None where nothing reads it, and for adapters, whose base it is."""
     sources: Sources
     sampler: SplitSampler
+    content: Content
+    """What it was all made of; nothing on the ranks that write nothing."""
 
 
 @dataclass
@@ -91,11 +96,7 @@ def lay_foundation(
     *,
     base: str | None,
     processing_class: Any,
-    task: Task | None,
-    train_dataset: Any,
-    reward_funcs: Sequence[RewardFunction] | RewardFunction | None,
-    demonstrations: Any,
-    eval_dataset: Any,
+    data: Task | OwnData,
 ) -> Foundation:
     """Load the model and the data; the arguments are those of `AMFTTrainer`, `base` is the model's name in a recipe.
 
@@ -109,26 +110,25 @@ def lay_foundation(
     parallel = build_parallel(config)
     tokenizer, pictures = load_processing_class(model, processing_class)
     loaded = _load(model, config) if isinstance(model, str) else model
+    weights = weights_digest(loaded) if parallel.ranks.is_main else ""
     with parallel.ranks.contact():
         reference = _prepare(loaded, config, method, parallel, base)
     stops = stop_ids(loaded, tokenizer)
     encoder = Encoder(tokenizer, config, stops, method, pictures)
-    if task is not None:
-        sources = from_task(task, encoder)
-    else:
-        sources = from_data(
-            encoder,
-            train_dataset=train_dataset,
-            reward_funcs=reward_funcs,
-            demonstrations=demonstrations,
-            eval_dataset=eval_dataset,
-        )
+    sources = from_data(encoder, data) if isinstance(data, OwnData) else from_task(data, encoder)
     options = None if config.engine_options is None else config.engine_options.model_dump()
     sampler = build_sampler(config.engine, loaded, pad_id=tokenizer.pad_token_id, eos_ids=stops, options=options)
     if sources.scorer is not None:
         sources.scorer = SplitScorer(sources.scorer, parallel.ranks)
     split = SplitSampler(sampler, parallel.ranks, lambda: parallel.whole(loaded))
-    return Foundation(config, method, parallel, tokenizer, pictures, loaded, reference, sources, split)
+    content = {
+        "data": sources.digests,
+        "rewards": sources_of([data] if isinstance(data, Task) else data.functions),
+        "rule": sources_of(method_parts(method)),
+        "model": {"weights": weights},
+        "tokenizer": tokenizer_digests(tokenizer),
+    }
+    return Foundation(config, method, parallel, tokenizer, pictures, loaded, reference, sources, split, content)
 
 
 def _load(name: str, config: AMFTConfig) -> PreTrainedModel:

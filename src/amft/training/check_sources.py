@@ -37,6 +37,10 @@ def check_sources(
         )
     if meta is not None and meta.utility == "likelihood" and sources.meta_demonstrations is None:
         raise ConfigError("balance.utility: likelihood needs 10 or more rows with a completion in train_dataset")
+    if meta is not None and meta.utility == "heldout" and sources.val is None:
+        raise ConfigError(
+            "balance.utility: heldout needs 10 or more different prompts in train_dataset, or val_dataset"
+        )
     if len(balancer.branches) > 1 and (unmeasured := asked.costs(Cost.DEMONSTRATIONS)):
         names = ", ".join(signal.name for signal in unmeasured)
         raise ConfigError(f"balance: {names} cannot be measured over {len(balancer.branches)} imitation branches")

@@ -20,6 +20,7 @@ from ..demo_mixing.generation import Generation
 from ..distributed.ranks import restarted
 from ..experience.sampling_context import Prompts
 from ..experience.sources import Sources
+from ..run_lock import RunLock
 from ..runs import RunDirectory
 from ..settings.config import AMFTConfig
 from .tracking import Trackers
@@ -53,9 +54,10 @@ class RunLogger:
         self.at = 0
         """Step that is being made; samples carry it."""
         self.trackers = Trackers(config)
+        self.lock = RunLock(run.path)
 
     def open(self, recipe: Mapping[str, Any], model: PreTrainedModel, resume: bool) -> bool:
-        """Open or make the run directory; whether there is something to resume.
+        """Open or make the run directory, and be the only one who writes there; whether there is something to resume.
 
         Args:
             recipe: written to config.json.
@@ -63,18 +65,36 @@ class RunLogger:
             resume: as asked by the user; a process that torchrun has started again resumes anyhow.
 
         Raises:
-            RunError: it is occupied, or holds no run to resume.
+            RunError: it is occupied, holds no run to resume, or another process writes there.
         """
         if (resume and not restarted()) or (restarted() and (self.run.path / "config.json").is_file()):
             RunDirectory.open(self.run.path)
+            self._be_sole_writer()
             self.trackers.open()
             return True
         RunDirectory.create(self.run.path)
+        self._be_sole_writer()
         self.run.write("config", dict(recipe))
         parameters = sum(parameter.numel() for parameter in model.parameters())
         self.run.write("env", environment(self.config.seed) | {"parameters": parameters})
         self.trackers.open()
         return False
+
+    def close(self) -> None:
+        """Let another process write in the run directory."""
+        self.lock.release()
+
+    def _be_sole_writer(self) -> None:
+        remark = self.lock.take()
+        if remark is not None:
+            tqdm.write(f"amft: {remark}", file=sys.stderr)
+            self.event(0, "lock", remark)
+
+    def say_what_is_not_used(self) -> None:
+        """Rows that were left out of the data, on the screen and at the head of events.jsonl."""
+        for count in self.sources.not_used:
+            tqdm.write(f"data      {count}", file=sys.stderr)
+            self.event(0, "held-out" if count.expected else "data", str(count))
 
     @contextmanager
     def bar(self, step: int) -> Iterator[Any]:
@@ -163,6 +183,9 @@ class SilentRunLogger(RunLogger):
 
     def __init__(self, run: RunDirectory, tokenizer: Any, config: AMFTConfig, sources: Sources):
         super().__init__(run, tokenizer, config.model_copy(update={"report_to": []}), sources)
+
+    def say_what_is_not_used(self) -> None:
+        pass
 
     @contextmanager
     def bar(self, step: int) -> Iterator[Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from transformers import PreTrainedModel
 from ..balance.base import Balance
 from ..balance.method import Method
 from ..checkpoints.trainer_state import TrainerState
+from ..errors import ConfigError
 from ..evaluation.score import before_after_rows
+from ..experience.data_sources import OwnData
 from ..settings.config import AMFTConfig
 from ..step.warmup import warmup
 from ..tasks.base import Task
@@ -22,6 +25,7 @@ from .assemble import build_organs, lay_foundation
 from .check_sources import check_sources
 from .guard import NonFiniteGuard, StopSignals
 from .held_out import HeldOutScores
+from .same_run import check_accepted, same_run
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class AMFTTrainer:
         train_dataset: rows in TRL's formats (path, `datasets.Dataset` or list of dicts) with
         reward_funcs: one or more functions with TRL's signature, and
         demonstrations: rows with `prompt` and `completion` (default: those of `train_dataset` that have both).
-        eval_dataset: rows scored before and after.
+        val_dataset: rows to validate on (default: one prompt in ten of `train_dataset`, at most 64).
+        eval_dataset: rows scored before and after. Their prompts, and those of validation, are taken out of training.
         processing_class: the tokenizer or processor; default: the one saved with the model.
         balance: a rule of one's own, or a method joined from parts, instead of `config.balance`.
         recipe: what to write into the run's config.json; default: the config.
@@ -63,22 +68,22 @@ class AMFTTrainer:
         train_dataset: Any = None,
         reward_funcs: Sequence[RewardFunction] | RewardFunction | None = None,
         demonstrations: Any = None,
+        val_dataset: Any = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
         balance: Balance | Method | None = None,
         recipe: Mapping[str, Any] | None = None,
     ):
+        own = OwnData(train_dataset, reward_funcs, demonstrations, val_dataset, eval_dataset)
+        if task is not None and any(value is not None for value in vars(own).values()):
+            raise ConfigError("task: it brings its own data; give a task, or train_dataset and what belongs to it")
         self.foundation = lay_foundation(
             config,
             balance,
             model,
             base=None if recipe is None else recipe.get("model"),
             processing_class=processing_class,
-            task=task,
-            train_dataset=train_dataset,
-            reward_funcs=reward_funcs,
-            demonstrations=demonstrations,
-            eval_dataset=eval_dataset,
+            data=own if task is None else task,
         )
         self.config = self.foundation.config
         self.recipe = dict(recipe or self.config.model_dump()) | {"dtype": self.config.dtype}
@@ -97,29 +102,37 @@ class AMFTTrainer:
         self.learner, self.run_logger = self.organs.learner, self.organs.run_logger
         self.held_out = HeldOutScores(self.foundation)
 
-    def train(self, resume: bool = False) -> TrainResult:
+    def train(self, resume: bool = False, accept_changes: Collection[str] = ()) -> TrainResult:
         """Run to `max_steps`, or to a stop signal; then score the test splits.
 
         Args:
             resume: continue the run in `output_dir` from its newest sound checkpoint, bit for bit on a CPU. After a
                 restart by torchrun it is done anyhow.
+            accept_changes: what may be other than when the run began, of `content.GROUPS`; said in events.jsonl.
 
         Raises:
             RankError: another rank is gone.
             RunError: `output_dir` is occupied, or holds no run to resume.
-            CheckpointError: no checkpoint can be read, or it is of another recipe.
+            CheckpointError: no checkpoint can be read, or it is of another recipe, or made of other things.
+            ConfigError: there is no such thing to accept.
             NonFiniteError: too many non-finite steps in a row.
         """
         balancer, schedule = self.organs.balancer, self.learner.schedule
         check_sources(self.config, self.foundation.method, self.sources, balancer, schedule, self.warmup_steps)
-        run = self.run_logger.run
-        with self.ranks.contact(), StopSignals() as stop:
-            is_there = self.ranks.from_main(lambda: self.run_logger.open(self.recipe, self.model, resume))
+        run, described = self.run_logger.run, self.recipe | {"content": self.foundation.content}
+        check_accepted(accept_changes, resume)
+        with self.ranks.contact(), StopSignals() as stop, closing(self.run_logger):
+            is_there = self.ranks.from_main(lambda: self.run_logger.open(described, self.model, resume))
             guard = NonFiniteGuard(self.config.max_bad_steps, run.path if self.ranks.is_main else None)
             state = self._state(guard)
             if is_there:
+                accepted = self.ranks.from_main(lambda: same_run(run, described, accept_changes))
                 state.restore()
                 self.run_logger.at = self.step
+                for changed in accepted:
+                    self.run_logger.event(self.step, "accepted", f"changed since the run began: {changed}")
+            if self.step == 0:
+                self.run_logger.say_what_is_not_used()
             before = self._test("base") if self.step == 0 else self.run_logger.scores("base")
             interrupted = self._loop(state, guard, stop)
             if state.last != self.step:
@@ -206,7 +219,6 @@ class AMFTTrainer:
         return TrainerState(
             self.run_logger.run,
             self.config,
-            self.recipe,
             self.ranks,
             self.model,
             on.tokenizer if on.pictures is None else on.pictures,
