@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from amft.cli import main
+from amft.training.result import TrainResult
 
 TABLE = [
     {
@@ -30,9 +30,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Any:
         asked: dict[str, Any] = {}
 
         class Trainer:
-            def train(self, resume: bool) -> SimpleNamespace:
+            def train(self, resume: bool, accept_changes: Any = ()) -> TrainResult:
                 asked["resume"] = resume
-                return SimpleNamespace(run=Path("runs/x"), table=TABLE, interrupted=interrupted)
+                return TrainResult(Path("runs/x"), TABLE, interrupted)
 
         def build_trainer(recipe: Any) -> Trainer:
             asked["recipe"] = recipe

@@ -12,17 +12,17 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..data.streams import RowStream
-from ..distributed.parallel import full_state, load_full_state
+from ..distributed.parallel import load_full_state
 from ..distributed.ranks import Ranks
 from ..errors import CheckpointError
 from ..models.load import load_model
-from ..models.lora import adapter_state, has_adapter, save_adapter
-from ..models.pictures import Pictures
+from ..models.lora import adapter_state, has_adapter
 from ..runs import RunDirectory, read_json
 from ..settings.config import AMFTConfig
 from ..tensors import TensorGroups
 from .checkpoint import load_checkpoint, save_checkpoint
 from .checkpoint_retention import STATE, is_resumable, newest_checkpoint, prune
+from .export_model import adapter_names, export_model, policy_weights
 from .manifest import verify
 from .shards import apart, load_shards, save_shards
 
@@ -109,15 +109,10 @@ class TrainerState:
         )
         tensors, shards = apart(groups)
         folders = self._write_shards(shards) if shards else {}
-        weights = full_state(self.model, self.ranks, self._adapter_names())
+        weights = policy_weights(self.model, self.ranks)
 
         def export(directory: Path) -> None:
-            if has_adapter(self.model):
-                save_adapter(self.model, directory, weights)
-            else:
-                self.model.save_pretrained(directory, state_dict=weights)
-            reads = self.processing_class
-            (reads.save if isinstance(reads, Pictures) else reads.save_pretrained)(directory)
+            export_model(self.model, self.processing_class, weights, directory)
 
         def write() -> None:
             written = {"written": self.run.settle()}  # what the run wrote is on the disk before its checkpoint is
@@ -171,16 +166,11 @@ class TrainerState:
         model = self.model
         if has_adapter(model):
             saved = adapter_state(checkpoint / "model")
-            if saved.keys() != self._adapter_names():
+            if saved.keys() != adapter_names(model):
                 raise CheckpointError(f"{checkpoint}: its adapter has other modules than this run's")
         else:
             saved = load_model(str(checkpoint / "model"), next(model.parameters()).dtype).state_dict()
         load_full_state(model, saved)
-
-    def _adapter_names(self) -> set[str] | None:
-        """What is trained, when that is an adapter; a checkpoint holds nothing else."""
-        model = self.model
-        return {name for name, p in model.named_parameters() if p.requires_grad} if has_adapter(model) else None
 
     def _find(self) -> tuple[int | None, list[str]]:
         """Step of the newest sound checkpoint, and why newer ones are not; the streams are cut back to it."""

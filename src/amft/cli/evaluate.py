@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ..report.text_table import percent, table
 from .bars import hide_loading_bars
-from .table import percent, table
 
 
 def evaluate(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .table import table
+from ..report.text_table import table
 
 if TYPE_CHECKING:
     from ..planning.plan import Plan

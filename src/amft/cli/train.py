@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .bars import hide_loading_bars
 from .rank_output import is_main
-from .table import percent, table
 
 if TYPE_CHECKING:
     from ..settings.recipe import Recipe
@@ -63,11 +62,9 @@ def train(
 
     if not is_main():
         return
-    from ..report.page import write_report
-
     if result.table:
-        typer.echo(_outcome(result.table))
-    typer.echo(f"report: {write_report(result.run)}")
+        typer.echo(f"\n{result}\n")
+    typer.echo(f"report: {result.report()}")
 
 
 def _facts(name: str, recipe: Recipe) -> str:
@@ -84,21 +81,6 @@ def _facts(name: str, recipe: Recipe) -> str:
         "run": recipe.output_dir,
     }
     return "\n".join(f"{key:9} {value}" for key, value in facts.items())
-
-
-def _outcome(rows: Sequence[Mapping[str, Any]]) -> str:
-    columns = ["split", "before", "after", "answers", "clusters"]
-    lines = [
-        {
-            "split": row["split"],
-            "before": percent(row["before"], row["before_low"], row["before_high"]),
-            "after": percent(row["after"], row["after_low"], row["after_high"]),
-            "answers": row["n"],
-            "clusters": row["clusters"],
-        }
-        for row in rows
-    ]
-    return f"\nheld-out success [95 % interval]\n{table(lines, columns)}\n"
 
 
 def _how_to_go_on(recipe: Recipe, command: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from ..losses.choices import POLICY_LOSSES
+from .borrowed_names import translated
 from .groups import (
     CheckpointSettings,
     EngineSettings,
@@ -35,6 +36,9 @@ class AMFTConfig(StrictModel):
     output_dir: str = Field("runs/amft", min_length=1, description="run directory; never overwritten")
     seed: int = Field(0, ge=0, description="reaches every random draw")
     max_steps: int = Field(200, ge=1, description="optimizer steps, warm-up included")
+    num_train_epochs: float | None = Field(
+        None, gt=0, description="passes over the prompts (or demonstrations) in place of max_steps; not for a task"
+    )
     max_seconds: float | None = Field(None, gt=0, description="stop cleanly after this many seconds of training")
 
     # the balance between imitation and exploration
@@ -142,6 +146,7 @@ class AMFTConfig(StrictModel):
     implicit_reward: ImplicitRewardSettings = Field(
         ImplicitRewardSettings(), description="log-probabilities against the policy after the warm-up"
     )
+    logging_steps: int = Field(1, ge=1, description="trackers and callbacks get every n-th step; metrics.jsonl has all")
     sample_steps: int = Field(10, ge=0, description="write sample rollouts every n steps; 0 never")
     max_bad_steps: int = Field(5, ge=1, description="stop after this many non-finite steps in a row")
     report_to: list[
@@ -156,6 +161,11 @@ class AMFTConfig(StrictModel):
     cpu_offload: bool = Field(False, description="fsdp2: parameters and optimizer state in the host's memory")
     gradient_checkpointing: bool = Field(False, description="compute activations twice, keep them once")
     rank_timeout: float = Field(600.0, gt=0, description="seconds a rank waits for another before it stops")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _borrowed_names(cls, values: Any) -> Any:
+        return translated(values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _consistent(self) -> AMFTConfig:

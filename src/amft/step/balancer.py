@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,8 @@ from ..errors import ConfigError
 from ..signals.base import Cost, Moment, Observation, Signal, Signals
 from ..types import RL, SFT
 from .branch import StepResult
+
+_WANTED = "(Weights, state, metrics), for example (Weights.convex(0.5), state, {}) for a weight of imitation of 0.5"
 
 
 @dataclass
@@ -82,7 +85,7 @@ class Balancer:
             raise ConfigError(f"balance.rule: {name}: {error.args[0]}") from None
         parts = found if isinstance(found, tuple) and len(found) == 3 else (found, None, None)
         if not (isinstance(parts[0], Weights) and isinstance(parts[1], dict) and isinstance(parts[2], dict)):
-            raise ConfigError(f"balance.rule: {name}.update must return (Weights, state, metrics), got {found!r}")
+            raise ConfigError(f"balance.rule: {name}.update must return {_WANTED}; it returned {reprlib.repr(found)}")
         weights = parts[0]
         if weights.keys() != {RL, *self.branches}:
             asked, given = ", ".join((RL, *self.branches)), ", ".join(sorted(weights))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from ..balance.base import Balance
 from ..balance.method import Method
 from ..balance.registry import build_method
 from ..batch import Batch
+from ..data.rewards import TaskReward
 from ..data.streams import derive_seed
 from ..distributed.parallel import Parallel, build_parallel
 from ..distributed.rank_partition import SplitSampler, SplitScorer
@@ -116,6 +118,7 @@ def lay_foundation(
     stops = stop_ids(loaded, tokenizer)
     encoder = Encoder(tokenizer, config, stops, method, pictures)
     sources = from_data(encoder, data) if isinstance(data, OwnData) else from_task(data, encoder)
+    config = with_epochs(config, sources)
     options = None if config.engine_options is None else config.engine_options.model_dump()
     sampler = build_sampler(config.engine, loaded, pad_id=tokenizer.pad_token_id, eos_ids=stops, options=options)
     if sources.scorer is not None:
@@ -129,6 +132,27 @@ def lay_foundation(
         "tokenizer": tokenizer_digests(tokenizer),
     }
     return Foundation(config, method, parallel, tokenizer, pictures, loaded, reference, sources, split, content)
+
+
+def with_epochs(config: AMFTConfig, sources: Sources) -> AMFTConfig:
+    """The config with `max_steps` as many as `num_train_epochs` says, where that is given.
+
+    Raises:
+        ConfigError: the data has no end, or the warm-up alone is longer.
+    """
+    epochs = config.num_train_epochs
+    if epochs is None:
+        return config
+    prompts, demos = sources.prompts, sources.demonstrations
+    if isinstance(sources.scorer, TaskReward):
+        raise ConfigError("num_train_epochs: a task makes problems without end; give max_steps")
+    rows, per_step = (0, 1) if demos is None else (len(demos.encoded.rows), config.num_demos)
+    if prompts is not None:
+        rows, per_step = len(prompts.rows), config.num_prompts
+    steps = math.ceil(epochs * rows / per_step) * config.num_iterations
+    if config.sft_warmup_steps > steps:
+        raise ConfigError(f"num_train_epochs: {epochs:g} are {steps} steps, fewer than sft_warmup_steps")
+    return config.model_copy(update={"max_steps": steps})
 
 
 def _load(name: str, config: AMFTConfig) -> PreTrainedModel:

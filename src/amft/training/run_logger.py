@@ -113,8 +113,9 @@ class RunLogger:
         finite = {name: value for name, value in row.items() if not isinstance(value, float) or value - value == 0}
         self.run.append("metrics", {"step": step, **finite})
         self.run.append("timings", {"step": step, **timings})
-        for failure in self.trackers.log(step, {**finite, **timings}):
-            self.event(step, "tracker", failure)
+        if step % self.config.logging_steps == 0:
+            for failure in self.trackers.log(step, {**finite, **timings}):
+                self.event(step, "tracker", failure)
         shown = {name: row.get(key) for name, key in (("mu", "mix/mu"), ("reward", "reward"), ("H", "entropy"))}
         shown = {name: f"{value:.2f}" for name, value in shown.items() if value is not None}
         bar.set_postfix({**shown, "tok/s": f"{timings['tokens_per_second']:.0f}"}, refresh=False)
