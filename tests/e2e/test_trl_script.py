@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,11 +54,15 @@ trainer = GRPOTrainer(
 )
 trainer.train()
 """
-CHANGES = {
-    "from trl import GRPOConfig, GRPOTrainer": "from amft import AMFTConfig as GRPOConfig, AMFTTrainer as GRPOTrainer",
-    '"answer": str(max(a, b))}': '"answer": str(max(a, b)), "completion": f" {max(a, b)}"}',
-    "trainer.train()": "print(trainer.train())",
-}
+README = Path(__file__).parents[2] / "README.md"
+
+
+def changes() -> dict[str, str]:
+    """Line of the script -> what the README makes of it."""
+    (diff,) = re.findall(r"^```diff\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    lines = diff.splitlines()
+    assert [line[0] for line in lines] == ["-", "+"] * (len(lines) // 2)
+    return {old[1:]: new[1:] for old, new in zip(lines[::2], lines[1::2], strict=True)}
 
 
 def run(script: str, folder: Path) -> str:
@@ -79,9 +84,9 @@ def run(script: str, folder: Path) -> str:
 
 def test_three_lines_make_it_a_run_of_amft(tmp_path: Path) -> None:
     changed = SCRIPT
-    for old, new in CHANGES.items():
-        assert changed.count(old) == 1
-        changed = changed.replace(old, new)
+    for old, new in changes().items():
+        assert changed.splitlines().count(old) == 1
+        changed = changed.replace(f"{old}\n", f"{new}\n")
     diff = difflib.ndiff(SCRIPT.splitlines(), changed.splitlines())
     assert sum(line.startswith("+ ") for line in diff) <= 5
     for name, script in (("trl", SCRIPT), ("amft", changed)):
