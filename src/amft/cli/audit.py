@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .bars import hide_loading_bars
+from .status import doing
 
 if TYPE_CHECKING:
     from ..audit.answer import AuditAnswer
@@ -31,10 +32,11 @@ def audit(
     from ..settings.recipe import load_recipe
 
     loaded = load_recipe(recipe, changes or [])
-    from ..audit.run import audit_recipe
+    with doing(f"auditing {loaded.model}"):
+        from ..audit.run import audit_recipe
 
-    hide_loading_bars()
-    found = audit_recipe(loaded)
+        hide_loading_bars()
+        found = audit_recipe(loaded)
     if as_json:
         typer.echo(json.dumps([asdict(answer) for answer in found], indent=2))
     else:

@@ -9,6 +9,7 @@ import typer
 
 from ..report.text_table import percent, table
 from .bars import hide_loading_bars
+from .status import doing
 
 
 def evaluate(
@@ -37,10 +38,11 @@ def evaluate(
     from ..assembly.evaluation import build_evaluation
     from ..settings.recipe_file import settings as given
 
-    hide_loading_bars()
-    summary = build_evaluation(
-        model, task, splits or [], samples=samples, problems=problems, seed=seed, options=given(settings or [])
-    )
+    with doing(f"loading {model}, then answering"):
+        hide_loading_bars()
+        summary = build_evaluation(
+            model, task, splits or [], samples=samples, problems=problems, seed=seed, options=given(settings or [])
+        )
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
         return

@@ -11,6 +11,7 @@ import typer
 
 from .bars import hide_loading_bars
 from .rank_output import is_main
+from .status import doing
 
 if TYPE_CHECKING:
     from ..settings.recipe import Recipe
@@ -47,13 +48,14 @@ def train(
 
     overrides = [*settings, *([] if output_dir is None else [f"output_dir={json.dumps(output_dir)}"])]
     loaded = load_recipe(recipe, overrides)
+    with doing(f"loading {loaded.model}"):
+        from ..assembly.training import build_trainer
+
+        hide_loading_bars()
+        trainer = build_trainer(loaded)
     if is_main():
         typer.echo(_facts(recipe, loaded))
-
-    from ..assembly.training import build_trainer
-
-    hide_loading_bars()
-    result = build_trainer(loaded).train(resume=resume, accept_changes=accept_changes or ())
+    result = trainer.train(resume=resume, accept_changes=accept_changes or ())
     if result.interrupted:
         if is_main():
             command = _resume_command(recipe, settings, output_dir)

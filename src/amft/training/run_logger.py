@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,9 @@ from ..run_lock import RunLock
 from ..runs import RunDirectory
 from ..settings.config import AMFTConfig
 from .tracking import Trackers
+
+SILENCE = 30.0
+"""Seconds without a line, where no bar is drawn."""
 
 SHOWN_PROMPTS = 2
 """Prompts written to samples.jsonl each time."""
@@ -55,6 +59,8 @@ class RunLogger:
         """Step that is being made; samples carry it."""
         self.trackers = Trackers(config)
         self.lock = RunLock(run.path)
+        self.said = time.monotonic()
+        """When something was last said about how the run goes."""
 
     def open(self, recipe: Mapping[str, Any], model: PreTrainedModel, resume: bool) -> bool:
         """Open or make the run directory, and be the only one who writes there; whether there is something to resume.
@@ -90,6 +96,11 @@ class RunLogger:
             tqdm.write(f"amft: {remark}", file=sys.stderr)
             self.event(0, "lock", remark)
 
+    def say(self, doing: str) -> None:
+        """One line about what goes on, on stderr."""
+        tqdm.write(f"amft: {doing}", file=sys.stderr)
+        self.said = time.monotonic()
+
     def say_what_is_not_used(self) -> None:
         """Rows that were left out of the data, on the screen and at the head of events.jsonl."""
         for count in self.sources.not_used:
@@ -120,6 +131,10 @@ class RunLogger:
         shown = {name: f"{value:.2f}" for name, value in shown.items() if value is not None}
         bar.set_postfix({**shown, "tok/s": f"{timings['tokens_per_second']:.0f}"}, refresh=False)
         bar.update()
+        if bar.disable and time.monotonic() - self.said > SILENCE:
+            left = (self.config.max_steps - step) * timings["time/step"]
+            told = ", ".join(f"{name} {value}" for name, value in shown.items())
+            self.say(f"step {step} of {self.config.max_steps}, {told}, about {left / 60:.1f} min left")
         if "eval/val/success" in row:
             mu = f", mu {row['mix/mu']:.2f}" if "mix/mu" in row else ""
             tqdm.write(f"step {step}: validation success {row['eval/val/success']:.1%}{mu}")
@@ -195,6 +210,9 @@ class SilentRunLogger(RunLogger):
 
     def step(self, step: int, row: Mapping[str, Any], timings: dict[str, float], bar: Any) -> None:  # noqa: ARG002
         self.at = step
+
+    def say(self, doing: str) -> None:
+        pass
 
     def samples(self, prompts: Prompts, generation: Generation) -> None:
         pass

@@ -142,9 +142,12 @@ class AMFTTrainer:
                     self.run_logger.event(self.step, "accepted", f"changed since the run began: {changed}")
             if self.step == 0:
                 self.run_logger.say_what_is_not_used()
+                if self.sources.tests:
+                    self.run_logger.say("scoring the model as it came")
             before = self._test("base") if self.step == 0 else self.run_logger.scores("base")
             self.callbacks.state.global_step = self.step
             self.callbacks.tell("on_train_begin")
+            self.run_logger.say(f"training, step {self.step} of {self.config.max_steps}")
             interrupted = self._loop(state, guard, stop)
             if state.last != self.step:
                 self._save(state)
@@ -153,6 +156,8 @@ class AMFTTrainer:
                 return TrainResult(run.path, [], interrupted)
             if self.config.checkpoint.keep_best and self.best is not None and self.best["step"] != self.step:
                 state.load_policy(int(self.best["step"]))
+            if self.sources.tests:
+                self.run_logger.say("scoring the trained model")
             return TrainResult(run.path, before_after_rows(before, self._test("policy")))
 
     def _loop(self, state: TrainerState, guard: NonFiniteGuard, stop: StopSignals) -> str | None:
