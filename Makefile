@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm test-matrix lint format nano clean
+.PHONY: help demo test attack test-vllm test-matrix lint format nano clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ demo: $(VENV)/.runtime  ## train on GeneralPoints from the shipped base on this 
 
 test: lint  ## lint, type check, import floors, then every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+attack: $(VENV)/.dev  ## hostile models, rewards and recipes against the command line (a few minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/attack
 
 test-vllm: $(VLLM_VENV)/.ready  ## the vLLM engine for real on this CPU, in an environment of its own (3.8 GB)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VLLM_VENV)/bin/python -m pytest -W default tests/vllm_engine

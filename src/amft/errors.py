@@ -4,6 +4,11 @@ The command line prints the message of an `AMFTError` on one line and exits with
 exception is a defect of ours and keeps its traceback. Messages name the field or file and the fix.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 
 class AMFTError(Exception):
     """Root of every error that a user's input can cause."""
@@ -38,7 +43,37 @@ class OptimizerError(AMFTError, TypeError):
 
 
 class NonFiniteError(AMFTError, ArithmeticError):
-    """Too many steps in a row had a non-finite loss or gradient; the run stopped with a bundle on disk."""
+    """Too many steps in a row were not finite (the run stopped with a bundle on disk), or a policy's logits are not."""
+
+
+class RewardNotFiniteError(RewardError):
+    """A reward is NaN, infinite or too large to compute with; a run skips the step and keeps what was rewarded.
+
+    Args:
+        message: one line.
+        bundle: JSON values that let a person see what was rewarded.
+    """
+
+    def __init__(self, message: str, bundle: Mapping[str, Any]):
+        super().__init__(message)
+        self.bundle = bundle
+
+
+class CutShortError(AMFTError, RuntimeError):
+    """The run had to stop in the middle of a step, because a user's code did not return.
+
+    Args:
+        message: one line.
+        signal: name of the signal that asked for the stop; None: the run's own time was over.
+    """
+
+    def __init__(self, message: str, signal: str | None):
+        super().__init__(message)
+        self.signal = signal
+
+
+class DeviceMemoryError(AMFTError, MemoryError):
+    """Memory is not enough for a model or a step; the message names the setting to change."""
 
 
 class RankError(AMFTError, RuntimeError):

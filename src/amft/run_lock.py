@@ -8,14 +8,15 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from .disk import disk_guard
 from .errors import RunError
 
-NAME = "run.lock"
+LOCK_FILE = "run.lock"
 
 
-def try_lock(file: IO[str]) -> bool:
+def try_lock(file: IO[Any]) -> bool:
     """Take the exclusive lock on an open file; False when another process has it.
 
     Raises:
@@ -36,8 +37,8 @@ class RunLock:
     """
 
     def __init__(self, directory: Path):
-        self.path = directory / NAME
-        self._file: IO[str] | None = None
+        self.path = directory / LOCK_FILE
+        self._file: IO[bytes] | None = None
 
     def take(self) -> str | None:
         """Take the lock, for as long as this process lives or until `release`.
@@ -48,14 +49,12 @@ class RunLock:
         Raises:
             RunError: another process writes here; says which.
         """
-        try:
-            file = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115  # held open until `release`
-        except OSError as error:
-            raise RunError(f"{self.path}: cannot be written ({error.strerror})") from None
+        with disk_guard(self.path):
+            file = open(self.path, "a+b", buffering=0)  # noqa: SIM115  # held open until `release`
         try:
             if not try_lock(file):
                 file.seek(0)
-                owner = file.read(200).strip("\0\n ") or "of which nothing is known"
+                owner = file.read(200).decode("utf-8", "replace").strip("\0\n ") or "of which nothing is known"
                 file.close()
                 raise RunError(
                     f"{self.path.parent}: another process is writing this run ({owner}); wait for it, stop it, or "
@@ -79,9 +78,9 @@ class RunLock:
             self._file = None
 
     @staticmethod
-    def _write_owner(file: IO[str]) -> None:
+    def _write_owner(file: IO[bytes]) -> None:
         # On a full disk the lock holds, only its owner stays unnamed.
         with contextlib.suppress(OSError):
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
-            file.flush()
+            owner = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+            file.write(owner.encode())

@@ -17,54 +17,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import AMFTError, RunError
-from .run_lock import NAME as LOCK
+from .disk import disk_guard, replace_bytes, replace_text
+from .errors import RunError
+from .run_lock import LOCK_FILE
 
 STREAMS = ("metrics", "timings", "samples", "scores", "events")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON beside `path` and rename it into place, so that a reader never sees half a file.
+    """Write JSON so that a reader never sees half a file.
 
     Raises:
         RunError: the disk is full or refuses; what was there is as it was.
     """
-    with disk_guard(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(value, file, indent=2, sort_keys=True)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-
-
-@contextmanager
-def disk_guard(path: Path) -> Iterator[None]:
-    """Turn what a disk says into one line.
-
-    Raises:
-        RunError: in place of any other `OSError`.
-    """
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, AMFTError):
-            raise
-        raise RunError(
-            f"{path}: cannot be written ({error.strerror or error}); the last checkpoint is as it was: free some "
-            "space, or make the directory writable, and resume"
-        ) from error
+    replace_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -97,10 +67,8 @@ class RunDirectory:
         run = cls(path)
         if not run.is_empty():
             raise RunError(f"{path}: already exists; continue it with --resume or choose another output_dir")
-        try:
+        with disk_guard(run.path, cure="choose another output_dir"):
             run.checkpoints.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"{path}: cannot be created ({error.strerror})") from None
         return run
 
     def is_empty(self) -> bool:
@@ -109,8 +77,10 @@ class RunDirectory:
             return True
         if not self.path.is_dir():
             return False
-        names = {path.name for path in self.path.iterdir() if not path.name.startswith(".config.json.")}
-        return names <= {"checkpoints", LOCK} and not (self.checkpoints.is_dir() and any(self.checkpoints.iterdir()))
+        names = {path.name for path in self.path.iterdir() if path.name != ".config.json.aside"}
+        return names <= {"checkpoints", LOCK_FILE} and not (
+            self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
+        )
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
@@ -181,10 +151,7 @@ class RunDirectory:
             kept = path.read_bytes()[: settled.get(stream, {}).get("bytes", 0)]
             if stream == "events":
                 kept = b"".join(line for line in path.read_bytes().splitlines(keepends=True) if _up_to(line, step))
-            aside = path.with_suffix(".aside")
-            with disk_guard(path):
-                aside.write_bytes(kept)
-                os.replace(aside, path)
+            replace_bytes(path, kept)
 
     def settle(self) -> dict[str, dict[str, Any]]:
         """Push every stream to the disk; `bytes` and `sha256` of each, for `is_settled`.

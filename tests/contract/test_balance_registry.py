@@ -269,5 +269,5 @@ def test_fields_of_a_rule_named_like_requirements_are_its_own(tmp_path):
 
 def test_a_file_with_a_fault(tmp_path):
     (tmp_path / "broken.py").write_text("import nothing_of_the_kind")
-    with pytest.raises(ConfigError, match=r"broken\.py cannot be imported: ModuleNotFoundError"):
+    with pytest.raises(ConfigError, match=r"broken\.py cannot be imported \(ModuleNotFoundError"):
         build_balance({"rule": f"{tmp_path / 'broken.py'}:Mine"})

@@ -134,7 +134,7 @@ def test_a_message_of_several_lines_is_still_printed_on_one(
     def refuse(*_: object) -> None:
         raise AMFTError("first\n  second")
 
-    monkeypatch.setattr("amft.settings.recipe.load_recipe", refuse)
+    monkeypatch.setattr("amft.settings.recipe.read_recipe", refuse)
     assert main(["train", "general_points"]) == 2
     assert capsys.readouterr().err == "amft: error: first second\n"
 
@@ -143,7 +143,7 @@ def test_our_own_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -
     def defect(*_: object) -> None:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("amft.settings.recipe.load_recipe", defect)
+    monkeypatch.setattr("amft.settings.recipe.read_recipe", defect)
     with pytest.raises(ZeroDivisionError):
         main(["train", "general_points"])
 
@@ -154,7 +154,7 @@ def test_an_early_interrupt_is_one_line_and_130(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("amft.settings.recipe.load_recipe", interrupt)
+    monkeypatch.setattr("amft.settings.recipe.read_recipe", interrupt)
     assert main(["train", "general_points"]) == 130
     assert capsys.readouterr().err == "amft: interrupted\n"
 

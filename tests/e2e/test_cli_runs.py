@@ -22,7 +22,7 @@ max_steps: 3
 num_prompts: 2
 num_generations: 2
 num_demos: 2
-max_completion_length: 32
+max_completion_length: 64
 learning_rate: 1e-3
 eval:
   steps: 2

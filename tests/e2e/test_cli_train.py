@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Any:
         asked: dict[str, Any] = {}
 
         class Trainer:
-            def train(self, resume: bool, accept_changes: Any = ()) -> TrainResult:
-                asked["resume"] = resume
+            def train(self, resume: bool, accept_changes: Sequence[str]) -> TrainResult:
+                asked["resume"], asked["accepted"] = resume, list(accept_changes)
                 return TrainResult(Path("runs/x"), TABLE, interrupted)
 
         def build_trainer(recipe: Any) -> Trainer:
@@ -92,4 +93,6 @@ def test_an_interruption_with_save_only_model_offers_no_resume(
 def test_resume_reaches_the_trainer(trained: Any) -> None:
     asked = trained()
     assert main(["train", "general_points", "--resume"]) == 0
-    assert asked["resume"] is True
+    assert (asked["resume"], asked["accepted"]) == (True, [])
+    assert main(["train", "general_points", "--resume", "--accept-changes", "data", "--accept-changes", "rule"]) == 0
+    assert asked["accepted"] == ["data", "rule"]

@@ -27,7 +27,7 @@ settings:
   task: {{id: general_points-v1, cards: 3, demonstrations: answer}}
   sft_warmup_steps: 1
   lr_warmup_steps: 0
-  max_completion_length: 32
+  max_completion_length: 64
   eval: {{steps: 4, problems: 2}}
   checkpoint.steps: 1
 budget: {{max_steps: 8, num_prompts: 2, num_generations: 2, num_demos: 2}}

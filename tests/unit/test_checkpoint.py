@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from saved_states import saved_state
 from torch import Tensor
 
 from amft.checkpoints.checkpoint import load_checkpoint, save_checkpoint
@@ -35,7 +36,9 @@ def round_trip(tmp_path: Path, group: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def save(checkpoints: Path, *steps: int) -> None:
     for step in steps:
-        save_checkpoint(checkpoints / f"step-{step}", {"policy": {"w": torch.full((3,), float(step))}}, {"step": step})
+        save_checkpoint(
+            checkpoints / f"step-{step}", {"policy": {"w": torch.full((3,), float(step))}}, saved_state(step)
+        )
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -196,7 +199,7 @@ def test_leftovers_of_a_killed_process(tmp_path: Path) -> None:
     (tmp_path / ".notes-step-1").mkdir()
     clean_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".notes-step-1", "step-1", "step-2"]
-    assert load_checkpoint(tmp_path / "step-1")[1] == {"step": 1}
+    assert load_checkpoint(tmp_path / "step-1")[1] == saved_state(1)
     clean_leftovers(tmp_path / "none")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from dying import Death, Killed
+from saved_states import saved_state
 
 from amft.checkpoints import checkpoint, manifest
 from amft.checkpoints.checkpoint import load_checkpoint, save_checkpoint
@@ -26,14 +27,14 @@ def save(checkpoints: Path, step: int, size: int = 64) -> None:
         (folder / "config.json").write_text(f'{{"step": {step}}}')
 
     tensors = {"policy": {"w": torch.full((size,), float(step))}, "optimizer": {"m": torch.full((size,), -float(step))}}
-    save_checkpoint(checkpoints / f"step-{step}", tensors, {"step": step}, export)
+    save_checkpoint(checkpoints / f"step-{step}", tensors, saved_state(step), export)
 
 
 def check(path: Path) -> int:
     """The step of a checkpoint whose every part is of that step."""
     tensors, state = load_checkpoint(path)
     step = int(path.name.removeprefix("step-"))
-    assert state == {"step": step}
+    assert state == saved_state(step)
     assert (tensors["policy"]["w"] == step).all()
     assert (tensors["optimizer"]["m"] == -step).all()
     assert f'"step": {step}' in (path / "model" / "config.json").read_text()
@@ -222,7 +223,9 @@ def test_the_kernel_refuses_the_bytes(tmp_path: Path, limit: int) -> None:
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
     try:
-        with pytest.raises(CheckpointError, match=r"step-2: cannot be written \(.* are intact; free") as caught:
+        with pytest.raises(
+            CheckpointError, match=r"step-2: cannot be written \(.*; older checkpoints are as they were; free"
+        ) as caught:
             save(tmp_path, 2, size=4 if limit == 50 else 100_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)

@@ -165,8 +165,6 @@ def test_which_token_ends_a_turn() -> None:
 @pytest.mark.parametrize(
     ("settings", "prompt", "completion", "said"),
     [
-        ({}, "a", "4<|im_end|>5", r"goes on after '<\|im_end\|>'"),
-        ({}, ask("a"), say("4<|im_end|>5"), r"goes on after '<\|im_end\|>'"),
         ({}, "a", "<|im_end|>", "completion has no tokens before"),
         ({"eos_token": None}, "a", "b", "no eos_token"),
         ({"chat_template": None}, ask("a"), say("b"), "no chat template; use plain strings"),
@@ -240,10 +238,14 @@ def test_no_demonstration_left_is_an_error(tokenizer: PreTrainedTokenizerFast) -
     rows = RowSet.whole("mine", [{"prompt": "a=", "completion": "=" * 9}] * 2)
     with pytest.raises(DataError, match=r"mine: 0 of 2 demonstrations fit, .* \(2 times the completion is longer than"):
         encode_demonstrations(tokenizer, rows, max_prompt_length=9, max_completion_length=9)
+    rows = RowSet("mine", [{"prompt": "a", "completion": "4<|im_end|>5"}], [7])
     with pytest.raises(DataError, match=r"mine row 7: completion goes on"):
-        encode_demonstrations(
-            tokenizer,
-            RowSet("mine", [{"prompt": "a", "completion": "4<|im_end|>5"}], [7]),
-            max_prompt_length=9,
-            max_completion_length=9,
-        )
+        encode_demonstrations(tokenizer, rows, max_prompt_length=9, max_completion_length=9, trusted=True)
+
+
+@pytest.mark.parametrize(("prompt", "completion"), [("a", "4<|im_end|>5"), (ask("a"), say("4<|im_end|>5"))])
+def test_a_trusted_completion_may_not_go_on_after_its_end(
+    tokenizer: PreTrainedTokenizerFast, prompt: Any, completion: Any
+) -> None:
+    with pytest.raises(DataError, match=r"goes on after '<\|im_end\|>'"):
+        encode_demonstration(tokenizer, prompt, completion, trusted=True)

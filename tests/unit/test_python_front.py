@@ -18,7 +18,7 @@ from amft import AMFTConfig, AMFTTrainer
 from amft.balance import Requirements
 from amft.errors import AMFTError, CheckpointError, ConfigError, RewardError
 from amft.report.doctor import diagnose
-from amft.settings.borrowed_names import BORROWED, ELSEWHERE
+from amft.settings.borrowed_names import BORROWED, INSTEAD
 from amft.training.arguments import lora_of
 from amft.training.callbacks import callback_arguments
 from amft.training.guard import AbstentionGuard
@@ -99,7 +99,7 @@ def test_an_interrupted_result_says_so(tmp_path: Path) -> None:
 def test_a_trainer_shows_what_it_trains(done: tuple[AMFTTrainer, TrainResult]) -> None:
     made = done[0]
     assert re.fullmatch(
-        r"AMFTTrainer\(model your own, prompts 33, demonstrations 33, rule fixed, step 4 of 4, run .*\)", repr(made)
+        r"AMFTTrainer\(model your own, prompts 33, demonstrations 33, rule fixed, run .*, step 4 of 4\)", repr(made)
     )
     assert "<th>demonstrations</th>" in made._repr_html_()
 
@@ -251,9 +251,9 @@ def test_names_of_trl_mean_what_they_mean_there() -> None:
     assert AMFTConfig(scale_rewards=True).scale_rewards == "group"
 
 
-@pytest.mark.parametrize("name", ELSEWHERE)
+@pytest.mark.parametrize("name", INSTEAD)
 def test_other_names_are_refused_with_what_to_use(name: str) -> None:
-    assert refusal(AMFTConfig, **{name: "x"}) == f"{name}: {ELSEWHERE[name]}"
+    assert refusal(AMFTConfig, **{name: "x"}) == f"{name}: {INSTEAD[name]}"
     assert AMFTConfig(**{name: False}) == AMFTConfig()
 
 

@@ -12,9 +12,10 @@ from amft.assembly.models import model_directory, trained_model
 from amft.assembly.training import _renamed as renamed
 from amft.checkpoints.checkpoint import save_checkpoint
 from amft.errors import AMFTError, CheckpointError, ConfigError, DataError, ModelError, TaskError
+from amft.planning.own_code import without_own_code
 from amft.runs import RunDirectory, write_json
 from amft.settings.config import AMFTConfig
-from amft.settings.recipe import Recipe, load_recipe
+from amft.settings.recipe import Recipe, load_recipe, read_recipe
 from amft.settings.recipe_file import preset_recipes
 
 MINIMAL = "task: general_points-v1\n"
@@ -308,3 +309,50 @@ def test_a_run_is_asked_its_own_task_with_its_own_options(tmp_path: Path) -> Non
     for model in ("nano", str(run)):
         with pytest.raises(ConfigError, match="^--task: give a task's id"):
             asked_task(model, None, {})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "learning_rate: 1.0e+300",
+        "epsilon: 1.0e+300",
+        "adam_epsilon: 1.0e-300",
+        "temperature: 1.0e-300",
+        "reward_weights: [1.0e+300]",
+        "max_completion_length: 2147483648",
+        "num_prompts: 1000000000",
+        "num_demos: 1000000",
+        "lora: {r: 10000000}",
+        "threads: 100000",
+        'output_dir: "a\\0b"',
+        f"output_dir: {'x' * 300}",
+        f"output_dir: {'x/' * 2000}",
+        f"model: {'x' * 300}",
+        "eval: {test_samples: 1000000000}",
+    ],
+)
+def test_sizes_beyond_all_reason_are_refused_by_name(write: Any, line: str) -> None:
+    said = message(load_recipe, write(MINIMAL + line + "\n"), kind=AMFTError)
+    name = line.partition(":")[0]
+    assert said.startswith(name)
+    assert len(said) < 300
+
+
+def test_a_recipe_says_which_code_it_runs_and_reading_it_runs_none(write: Any, tmp_path: Any) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("open('executed', 'w')\n")
+    text = f"""
+data: {{train: rows.jsonl, rewards: ['reward.py:f']}}
+balance: {{rule: '{own}:Mine', token_weight: '{own}:Weight'}}
+"""
+    recipe = read_recipe(write(text))
+    assert recipe.code == ["reward.py:f", f"{own}:Mine", f"{own}:Weight"]
+    task = read_recipe(write(f"task: '{own}:Task'\nbalance: fixed\n"))
+    assert task.code == [f"{own}:Task"]
+    assert read_recipe(write(MINIMAL)).code == []
+    planned, note = without_own_code(recipe)
+    assert planned.balance == {"rule": "amft"}
+    assert note is not None
+    assert "runs no code of yours" in note
+    assert without_own_code(task)[0].task is None
+    assert not (tmp_path / "executed").exists()

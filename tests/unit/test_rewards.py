@@ -146,12 +146,8 @@ def test_numbers_of_every_kind(values: Any) -> None:
         (np.array(1.0), "returned a ndarray"),
         (np.ones((3, 1)), "row 1: returned list"),
         ([1.0, "0.5", 1.0], r"row 2: returned str '0\.5'"),
-        ([1.0, 1.0, NAN], "row 3: returned nan"),
-        ([math.inf, 1.0, 1.0], "row 1: returned inf"),
-        ([1.0, 10**400, 1.0], "row 2: returned inf"),
         ([1.0, 1j, 1.0], "row 2: returned complex"),
         ([1.0, [1.0], 1.0], "row 2: returned list"),
-        (torch.tensor([1.0, NAN, 1.0]), "row 2: returned nan"),
     ],
 )
 def test_anything_else_is_refused_with_name_row_and_fix(values: Any, said: str) -> None:
@@ -165,9 +161,19 @@ def test_anything_else_is_refused_with_name_row_and_fix(values: Any, said: str) 
     assert "\n" not in str(caught.value)
 
 
-def test_a_weighted_sum_that_overflows_is_refused() -> None:
-    with pytest.raises(RewardError, match="weighted sum of rewards, row 1"):
-        reward(lambda **_: [1e308, 0.0, 0.0], weights=[10.0])
+@pytest.mark.parametrize(
+    "values",
+    [[1.0, NAN, 1.0], [1.0, -math.inf, 1.0], [1.0, 10**400, 1.0], [1.0, 1e308, 1.0], torch.tensor([1.0, NAN, 1.0])],
+    ids=str,
+)
+def test_what_cannot_be_computed_with_is_infinite_and_no_abstention(values: Any) -> None:
+    scores = FunctionReward([lambda **_: values, lambda **_: [0.5] * 3], [0.0, 2.0]).score(ROWS, TEXTS, IDS)
+    assert scores.rewards == [1.0, math.inf, 1.0]
+    assert scores.abstained == 0
+
+
+def test_a_weighted_sum_that_overflows_is_infinite() -> None:
+    assert reward(lambda **_: [1e14, 0.0, -1e14], weights=[100.0]).rewards == [math.inf, 0.0, math.inf]
 
 
 def test_an_exception_is_named_with_its_place() -> None:
@@ -285,9 +291,11 @@ def test_a_task_gives_the_same_table_with_outcomes() -> None:
     assert scores.abstained == 0
 
 
-def test_a_grade_that_is_not_finite_is_refused() -> None:
-    with pytest.raises(RewardError, match="grade of 'wrong', row 1: returned nan"):
-        TaskReward(Parity()).score([problem(answer="odd", penalty=NAN)], ["even"], [[1]])  # type: ignore[arg-type]
+def test_a_grade_that_is_not_finite_is_infinite_and_one_that_is_no_number_is_refused() -> None:
+    scores = TaskReward(Parity()).score([problem(answer="odd", penalty=NAN)], ["even"], [[1]])  # type: ignore[arg-type]
+    assert scores.rewards == [math.inf]
+    with pytest.raises(RewardError, match="grade of 'wrong', row 1: returned str"):
+        TaskReward(Parity()).score([problem(answer="odd", penalty="1")], ["even"], [[1]])  # type: ignore[arg-type]
 
 
 class Batched(Parity):

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from amft.errors import RunError
-from amft.run_lock import NAME, RunLock
+from amft.run_lock import LOCK_FILE, RunLock
 from amft.runs import RunDirectory
 
 HOLDER = """
@@ -37,7 +37,7 @@ def holder(tmp_path):
 def test_a_second_process_is_told_who_the_first_one_is(holder, tmp_path):
     with pytest.raises(RunError, match=rf"another process is writing this run \(process {holder.pid} on .*since 20"):
         RunLock(tmp_path).take()
-    assert f"process {holder.pid} on" in (tmp_path / NAME).read_text()
+    assert f"process {holder.pid} on" in (tmp_path / LOCK_FILE).read_text()
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM])
@@ -46,7 +46,7 @@ def test_the_lock_of_a_dead_process_is_none(holder, stop, tmp_path):
     holder.wait()
     lock = RunLock(tmp_path)
     assert lock.take() is None
-    assert f"process {os.getpid()} on" in (tmp_path / NAME).read_text()
+    assert f"process {os.getpid()} on" in (tmp_path / LOCK_FILE).read_text()
     lock.release()
 
 
@@ -71,7 +71,7 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
 
 def test_a_full_disk_leaves_the_owner_unnamed_and_the_lock_held(tmp_path):
     lock = RunLock(tmp_path)
-    (tmp_path / NAME).symlink_to("/dev/full")
+    (tmp_path / LOCK_FILE).symlink_to("/dev/full")
     assert lock.take() is None
     with pytest.raises(RunError, match="of which nothing is known"):
         RunLock(tmp_path).take()
@@ -83,7 +83,7 @@ def test_a_run_that_was_killed_while_it_was_made_is_begun_anew(tmp_path):
     lock = RunLock(run.path)
     lock.take()
     lock.release()
-    (run.path / ".config.json.x1").write_text("{")
+    (run.path / ".config.json.aside").write_text("{")
     RunDirectory.create(tmp_path / "run")
     for name in ("config.json", "notes.txt"):
         (run.path / name).write_text("{}")

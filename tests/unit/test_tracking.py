@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_runs import build
 
 from amft.errors import ConfigError
+from amft.runs import RunDirectory
 from amft.settings.config import AMFTConfig
 from amft.training.tracking import ARGUMENTS, Trackers, flat
 
@@ -93,7 +94,7 @@ def test_a_run_is_in_tensorboard(tmp_path: Path) -> None:
         found = [(event.step, event.value) for event in events.Scalars(name)]
         assert found == [(line["step"], pytest.approx(line[name], rel=1e-6)) for line in lines]
     assert len(events.Scalars("time/step")) == 3
-    assert not (tmp_path / "run" / "events.jsonl").exists()
+    assert {row["kind"] for row in RunDirectory(tmp_path / "run").rows("events")} == {"held-out"}
     assert torch.get_num_threads() == threads
 
 
@@ -126,7 +127,7 @@ class Broken:
 def test_a_tracker_that_fails_is_an_event_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "tensorboard", Broken)
     build(tmp_path / "run", "fixed", max_steps=3, report_to=["tensorboard"]).train()
-    [event] = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    [event] = [row for row in RunDirectory(tmp_path / "run").rows("events") if row["kind"] != "held-out"]
     assert event == {
         "step": 1,
         "kind": "tracker",

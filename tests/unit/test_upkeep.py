@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from dying import Death, Killed
+from saved_states import saved_state
 
 from amft.checkpoints import manifest
 from amft.checkpoints.checkpoint import load_checkpoint, save_checkpoint
@@ -35,7 +36,7 @@ def run_of(directory: Path, *, best: int | None, steps: tuple[int, ...] = (4, 8)
         shards.mkdir()
         (shards / "part.safetensors").write_bytes(b"0" * 100)
         tensors = {"optimizer": moments, "meta": {"w": torch.ones(SIZE)}, "rollouts": {}}
-        save_checkpoint(run.checkpoints / f"step-{step}", tensors, {"best": known}, export, {"shards": shards})
+        save_checkpoint(run.checkpoints / f"step-{step}", tensors, saved_state(step, known), export, {"shards": shards})
     return run
 
 

@@ -37,10 +37,11 @@ def build_evaluation(
         TaskError: the task, an option or a split does not exist.
         ModelError, CheckpointError: there is no model to load.
     """
+    from ..tasks.guest_task import hosted
     from ..tasks.registry import build_task
 
     name, chosen_options = asked_task(model, task, options or {})
-    built = build_task(name, **chosen_options)
+    built = hosted(build_task(name, **chosen_options))
     chosen = list(splits) or list(built.test_splits)
     check_known_splits(built, chosen)
     path = trained_model(Path(model)) or model_directory(model)
@@ -48,7 +49,8 @@ def build_evaluation(
     from ..evaluation.groups import group_figures
     from ..evaluation.score import summary
 
-    rows = evaluate_model(path, built, chosen, samples, problems, seed)
+    trusted = _is_run(model) and bool(RunDirectory(Path(model)).read("config").get("trust_special_tokens"))
+    rows = evaluate_model(path, built, chosen, samples, problems, seed, trusted)
     return [
         line
         | group_figures(
@@ -66,11 +68,14 @@ def asked_task(model: str, task: str | None, options: Mapping[str, Any]) -> tupl
     Raises:
         ConfigError: no task is given, and `model` is not a run with one.
     """
-    path = Path(model)
-    trained = RunDirectory(path).read("config").get("task") if (path / "checkpoints").is_dir() else None
+    trained = RunDirectory(Path(model)).read("config").get("task") if _is_run(model) else None
     if trained and task in (None, trained["id"], trained["id"].rpartition("-v")[0]):
         own = TaskSpec(**trained)
         return own.id, own.options | dict(options)
     if task is None:
         raise ConfigError(f"--task: give a task's id, since {model} is not a run of `amft train` on a task")
     return task, dict(options)
+
+
+def _is_run(model: str) -> bool:
+    return (Path(model) / "checkpoints").is_dir()

@@ -16,7 +16,7 @@ def model_directory(model: str, allow_download: bool = False) -> str:
     Raises:
         ModelError: it is not a directory with a `config.json`, and may not be fetched.
     """
-    path = _NANO if model == "nano" else Path(model)
+    path = _NANO if model == "nano" else Path(model).expanduser()
     trained = trained_model(path)
     if trained is not None:
         return trained

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError
 from ..settings.config import AMFTConfig
 from ..settings.recipe import DataSpec, Recipe
+from ..types import RewardFunction
 from .models import model_directory
 
 if TYPE_CHECKING:
@@ -24,26 +25,34 @@ def build_trainer(recipe: Recipe) -> AMFTTrainer:
 
         return AMFTTrainer(model, config, task=task, recipe=described)
     assert recipe.data is not None
-    data = _load_data(recipe.data, recipe.allow_download)
+    data = _load_data(recipe.data, recipe)
     from ..training.trainer import AMFTTrainer
 
     return AMFTTrainer(model, config, recipe=described, **data)
 
 
-def _load_data(data: DataSpec, allow_download: bool) -> dict[str, Any]:
+def _load_data(data: DataSpec, recipe: Recipe) -> dict[str, Any]:
     from ..data.dataset import load_rows
-    from ..data.rewards import load_reward
 
     def rows(path: str | None) -> list[dict[str, Any]] | None:
-        return None if path is None else [_renamed(row, data.columns, path) for row in load_rows(path, allow_download)]
+        if path is None:
+            return None
+        return [_renamed(row, data.columns, path) for row in load_rows(path, recipe.allow_download)]
 
     return {
         "train_dataset": rows(data.train),
         "demonstrations": rows(data.demonstrations),
         "val_dataset": rows(data.val),
         "eval_dataset": rows(data.test),
-        "reward_funcs": [load_reward(reward) for reward in data.rewards],
+        "reward_funcs": [_reward(reference, recipe) for reference in data.rewards],
     }
+
+
+def _reward(reference: str, recipe: Recipe) -> RewardFunction:
+    from ..data.isolated_reward import IsolatedReward
+    from ..data.rewards import load_reward
+
+    return IsolatedReward(reference, recipe.reward_timeout) if recipe.rewards.isolate else load_reward(reference)
 
 
 def _renamed(row: dict[str, Any], columns: dict[str, str], path: str) -> dict[str, Any]:

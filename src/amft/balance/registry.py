@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib.util
-import sys
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from ..errors import ConfigError
+from ..guests import call_guest, guest, is_guest, is_guest_class, load_file
 from .base import Balance
 from .method import PARTS, Method
 from .method_spec import MethodSpec
 from .methods import RULES as RULES
 from .requirements import Requirements
+
+WEIGHTINGS = ("token_weight", "advantage", "off_policy")
+"""Slots of `PARTS` whose parts are called with tensors."""
 
 
 def build_balance(spec: Mapping[str, Any] | Balance) -> Balance:
@@ -53,7 +56,33 @@ def build_method(spec: Mapping[str, Any] | Balance | Method) -> Method:
         str(name), {slot: kind for slot, kind in classes.items() if kind is not None}, method_spec, settings
     )
     _checked(built["rule"], str(name))
-    return Method(**built)
+    own = {slot: HostedWeighting(built[slot], slot) for slot in WEIGHTINGS if slot in built and is_guest(built[slot])}
+    return Method(**{**built, **own})
+
+
+def code_in(spec: Mapping[str, Any]) -> list[str]:
+    """The files of one's own that `build_method` would run, each `path/to/file.py:ClassName`."""
+    return [str(spec[slot]) for slot in ("rule", *PARTS) if ".py:" in str(spec.get(slot, ""))]
+
+
+@dataclass(frozen=True)
+class HostedWeighting:
+    """A weighting of one's own: what it raises is one line."""
+
+    part: Any
+    slot: str
+
+    def __call__(self, *tensors: Any) -> Any:
+        who = f"balance.{self.slot}: {type(self.part).__name__}"
+        with guest(who, ConfigError):
+            found = self.part(*tensors)
+            if not hasattr(found, "shape"):
+                raise ConfigError(f"{who} must return a tensor, got {type(found).__name__}")
+        return found
+
+    @property
+    def reads(self) -> frozenset[Any]:
+        return frozenset(self.part.reads)
 
 
 def _named(name: object) -> MethodSpec:
@@ -113,6 +142,9 @@ def defaults(kind: type) -> dict[str, Any]:
 
 
 def _construct(kind: type, name: str, settings: dict[str, Any]) -> Any:
+    if is_guest_class(kind):
+        with guest(f"balance: rule {name}: {kind.__name__}", ConfigError):
+            return kind(**settings)
     try:
         return kind(**settings)
     except TypeError as error:
@@ -125,7 +157,7 @@ def _checked(rule: Any, name: str) -> Balance:
     if missing:
         raise ConfigError(f"balance.rule: {name} lacks {', '.join(missing)}; see amft.balance.base.Balance")
     try:
-        asked = rule.requirements
+        asked = call_guest(rule, f"{name}.requirements", ConfigError, lambda: rule.requirements)
     except (TypeError, ConfigError) as error:
         raise ConfigError(f"balance.rule: {name}: {error}") from None
     if not isinstance(asked, Requirements):
@@ -138,16 +170,7 @@ def _load(slot: str, name: str) -> type:
     path = Path(file).expanduser()
     if not path.is_file():
         raise ConfigError(f"balance.{slot}: no file {file}; write path/to/file.py:ClassName")
-    module_name = f"amft_rule_{path.stem}"
-    module_spec = importlib.util.spec_from_file_location(module_name, path)
-    assert module_spec is not None
-    assert module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module_name] = module  # dataclasses look their module up by name
-    try:
-        module_spec.loader.exec_module(module)
-    except Exception as error:
-        raise ConfigError(f"balance.{slot}: {file} cannot be imported: {type(error).__name__}: {error}") from error
+    module = load_file(path, f"amft_rule_{path.stem}", f"balance.{slot}", ConfigError)
     found = getattr(module, attribute, None)
     if not isinstance(found, type):
         raise ConfigError(f"balance.{slot}: {file} has no class {attribute!r}")

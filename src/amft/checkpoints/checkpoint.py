@@ -21,9 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..disk import disk_guard
 from ..errors import CheckpointError
-from .checkpoint_retention import REPLACED, SAVING, STATE, clean_leftovers
+from .checkpoint_retention import REPLACED, SAVING, clean_leftovers
 from .manifest import fsync, verify, write_manifest
+from .saved_state import STATE
 
 Tensors = dict[str, dict[str, Tensor]]
 
@@ -49,20 +51,14 @@ def save_checkpoint(
     """
     aside = directory.parent / f"{SAVING}{directory.name}"
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        clean_leftovers(directory.parent)
-        aside.mkdir()
-        for name, folder in (folders or {}).items():
-            folder.rename(aside / name)
-        _write_contents(aside, tensors, state, export)
-        _swap_in(aside, directory)
-    except (OSError, SafetensorError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise CheckpointError(
-            f"{directory}: cannot be written ({reason}); older checkpoints are intact; free some space and resume"
-        ) from error
+        with disk_guard(directory, CheckpointError, "older checkpoints are as they were; free some space and resume"):
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            clean_leftovers(directory.parent)
+            aside.mkdir()
+            for name, folder in (folders or {}).items():
+                folder.rename(aside / name)
+            _write_contents(aside, tensors, state, export)
+            _swap_in(aside, directory)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -85,7 +81,7 @@ def load_checkpoint(directory: Path) -> tuple[Tensors, dict[str, Any]]:
             if name.endswith(".safetensors") and "/" not in name:
                 tensors[name.removesuffix(".safetensors")] = load_file(directory / name)
         state = json.loads((directory / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"{directory}: cannot be read ({error})") from error
     return tensors, state
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import CheckpointError
-from ..runs import RunDirectory, read_json
+from ..runs import RunDirectory
 from .manifest import MANIFEST, drop_files, read_manifest, verify
+from .saved_state import STATE, SavedState, saved_state_of
 
-STATE, OPTIMIZER = "state.json", "optimizer.safetensors"
+OPTIMIZER = "optimizer.safetensors"
 SAVING, REPLACED, DELETING = ".saving-", ".replaced-", ".deleting-"
 
 
@@ -34,17 +35,17 @@ class Newest(NamedTuple):
     skipped: list[Skipped]
 
 
-def newest_checkpoint(checkpoints: Path, check: Callable[[Path], object] = verify) -> Newest:
+def newest_checkpoint(checkpoints: Path, check: Callable[[Path], object] | None = None) -> Newest:
     """The newest `step-N` that passes the check, with the newer ones passed over and why. Changes nothing.
 
     Args:
         checkpoints: a run's directory of them.
-        check: raises `CheckpointError` for one that is not to be used; default: every file is whole.
+        check: raises `CheckpointError` for one that is not to be used; default: `check_whole`.
     """
     skipped = []
     for path in reversed(list_checkpoints(checkpoints)):
         try:
-            check(path)
+            (check or check_whole)(path)
         except CheckpointError as error:
             skipped.append(Skipped(path, str(error)))
         else:
@@ -52,11 +53,21 @@ def newest_checkpoint(checkpoints: Path, check: Callable[[Path], object] = verif
     return Newest(None, skipped)
 
 
+def check_whole(checkpoint: Path) -> SavedState:
+    """Its state, after every file was compared with the manifest.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the state is not one of this step.
+    """
+    verify(checkpoint)
+    return saved_state_of(checkpoint)
+
+
 def list_checkpoints(checkpoints: Path) -> list[Path]:
     """Every `step-N` directory, sound or not, in order of N."""
     if not checkpoints.is_dir():
         return []
-    found = [path for path in checkpoints.iterdir() if re.fullmatch(r"step-\d+", path.name) and path.is_dir()]
+    found = [path for path in checkpoints.iterdir() if re.fullmatch(r"step-[1-9]\d{0,17}", path.name) and path.is_dir()]
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
@@ -95,8 +106,8 @@ def final_checkpoint(run: RunDirectory, check: Callable[[Path], object] = verify
     newest = newest_checkpoint(run.checkpoints, check).path
     if newest is None:
         raise CheckpointError(f"{run.path}: the run has no complete checkpoint yet")
-    best = read_json(newest / STATE).get("best") if run.read("config").get("checkpoint", {}).get("keep_best") else None
-    return run.checkpoints / f"step-{best['step']}" if best else newest
+    best = saved_state_of(newest).best if run.read("config").get("checkpoint", {}).get("keep_best") else None
+    return run.checkpoints / f"step-{best.step}" if best else newest
 
 
 def is_resumable(checkpoint: Path) -> bool:

@@ -9,9 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..disk import is_regular
 from ..errors import CheckpointError
 
 FORMAT = 1
+MANIFEST_BYTES = 2**24
+"""Of a manifest; one line a file takes about a hundred."""
 MANIFEST = "manifest.json"
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 
@@ -48,8 +51,10 @@ def verify(directory: Path) -> list[str]:
         _refuse_pickle(path)
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise CheckpointError(f"{directory / MANIFEST}: names a file outside it ({name}); do not use it")
-        if not path.is_file():
+        if not path.exists():
             raise CheckpointError(f"{path}: missing from the checkpoint; use an older one")
+        if not is_regular(path) or any((directory / part).is_symlink() for part in Path(name).parents):
+            raise CheckpointError(f"{path}: a link or not a plain file, which is not written here; use an older one")
         if path.stat().st_size != expected["size"] or _sha256(path) != expected["sha256"]:
             raise CheckpointError(f"{path}: damaged (size or SHA-256 differ from {MANIFEST}); use an older checkpoint")
     return list(files)
@@ -62,16 +67,18 @@ def read_manifest(directory: Path) -> dict[str, dict[str, Any]]:
         CheckpointError: the manifest is missing or damaged, or of another format.
     """
     path = directory / MANIFEST
-    if not directory.is_dir():
-        raise CheckpointError(f"{directory}: no such checkpoint")
+    if not directory.is_dir() or directory.is_symlink():
+        raise CheckpointError(f"{directory}: no such checkpoint (a link to one is none)")
+    if not path.exists():
+        raise CheckpointError(f"{path}: missing, so the checkpoint is incomplete; use an older one")
+    if not is_regular(path, MANIFEST_BYTES):
+        raise CheckpointError(f"{path}: a link, not a plain file, or far too large; use an older checkpoint")
     try:
         text = path.read_bytes().decode("utf-8")
         manifest = json.loads(text)
         files, version = manifest["files"], manifest["format"]
-        whole = text == _text(files)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: missing, so the checkpoint is incomplete; use an older one") from None
-    except (OSError, ValueError, KeyError, TypeError):
+        whole = text == _text(files) and all(_is_entry(entry) for entry in files.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(f"{path}: damaged; use an older checkpoint") from None
     if version != FORMAT:
         raise CheckpointError(f"{path}: format {version!r}, this version reads {FORMAT}; use the one that wrote it")
@@ -121,6 +128,10 @@ def _text(files: Mapping[str, Mapping[str, Any]]) -> str:
     """The manifest's only spelling; it carries its own hash, so that no flipped bit in it goes unseen."""
     own = hashlib.sha256(json.dumps([FORMAT, files], sort_keys=True).encode()).hexdigest()
     return json.dumps({"format": FORMAT, "files": files, "sha256": own}, indent=1, sort_keys=True) + "\n"
+
+
+def _is_entry(entry: Any) -> bool:
+    return entry.keys() == {"size", "sha256"} and type(entry["size"]) is int and type(entry["sha256"]) is str
 
 
 def _refuse_pickle(path: Path) -> None:

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
+from ..disk import reason
 from ..distributed.ranks import Ranks
 from ..errors import CheckpointError
 from ..tensors import TensorGroups
@@ -37,10 +39,18 @@ def apart(tensors: Mapping[str, Mapping[str, Tensor]]) -> tuple[TensorGroups, Te
 
 
 def save_shards(directory: Path, shards: TensorGroups, ranks: Ranks) -> None:
-    """Every rank writes its part into `directory`, which all must see."""
+    """Every rank writes its part into `directory`, which all must see.
+
+    Raises:
+        CheckpointError: the disk is full or refuses.
+    """
     flat = {f"{group}/{name}": value for group, named in shards.items() for name, value in named.items()}
     writer = HuggingFaceStorageWriter(str(directory), save_distributed=True)
-    save(flat, storage_writer=writer, process_group=ranks.group, no_dist=ranks.group is None)
+    try:
+        save(flat, storage_writer=writer, process_group=ranks.group, no_dist=ranks.group is None)
+    except CheckpointException as error:  # every rank gets it, whichever could not write
+        first = next(iter(error.failures.values()))[0]
+        raise CheckpointError(f"{directory}: cannot be written ({reason(first)}); free some space and resume") from None
 
 
 def load_shards(directory: Path, like: Mapping[str, Tensor], ranks: Ranks) -> TensorGroups:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,18 +13,19 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..data.streams import RowStream
+from ..disk import disk_guard
 from ..distributed.parallel import load_full_state
 from ..distributed.ranks import Ranks
-from ..errors import CheckpointError
+from ..errors import AMFTError, CheckpointError
 from ..models.load import load_model
 from ..models.lora import adapter_state, has_adapter
-from ..runs import RunDirectory, read_json
+from ..runs import RunDirectory
 from ..settings.config import AMFTConfig
 from ..tensors import TensorGroups
 from .checkpoint import load_checkpoint, save_checkpoint
-from .checkpoint_retention import STATE, is_resumable, newest_checkpoint, prune
+from .checkpoint_retention import check_whole, clean_leftovers, is_resumable, newest_checkpoint, prune
 from .export_model import adapter_names, export_model, policy_weights
-from .manifest import verify
+from .saved_state import saved_state_of
 from .shards import apart, load_shards, save_shards
 
 SHARDS = "shards"
@@ -134,6 +136,18 @@ class TrainerState:
         step, skipped = self.ranks.from_main(self._find)
         if step is None:
             return
+        with _fitting(self._path(step)):
+            state = self._load(step)
+        self.progress.step, self.progress.best, self.last = state["step"], state["best"], state["step"]
+        for reason in skipped:
+            self.progress.event(state["step"], "checkpoint", f"passed over: {reason}")
+
+    def load_policy(self, step: int) -> None:
+        """The weights of `checkpoints/step-N` alone."""
+        self._load_weights(self._path(step))
+
+    def _load(self, step: int) -> dict[str, Any]:
+        """Put everything back; returns the JSON."""
         tensors, state = load_checkpoint(self._path(step))
         if (self._path(step) / SHARDS).is_dir():
             parameters = dict(self.model.named_parameters())
@@ -154,13 +168,7 @@ class TrainerState:
                 stream.begin_epoch(saved["epoch"] + 1)
             else:
                 stream.load_state_dict(saved)
-        self.progress.step, self.progress.best, self.last = state["step"], state["best"], state["step"]
-        for reason in skipped:
-            self.progress.event(state["step"], "checkpoint", f"passed over: {reason}")
-
-    def load_policy(self, step: int) -> None:
-        """The weights of `checkpoints/step-N` alone."""
-        self._load_weights(self._path(step))
+        return state
 
     def _load_weights(self, checkpoint: Path) -> None:
         model = self.model
@@ -174,6 +182,8 @@ class TrainerState:
 
     def _find(self) -> tuple[int | None, list[str]]:
         """Step of the newest sound checkpoint, and why newer ones are not; the streams are cut back to it."""
+        with disk_guard(self.run.checkpoints):
+            clean_leftovers(self.run.checkpoints)
         newest = newest_checkpoint(self.run.checkpoints, self._is_sound)
         if newest.path is None and newest.skipped:
             raise CheckpointError(f"no checkpoint can be read; the newest: {newest.skipped[0].reason}")
@@ -186,12 +196,11 @@ class TrainerState:
             self.run.cut_back(-1, {})
             return None, []
         step = int(newest.path.name.removeprefix("step-"))
-        self.run.cut_back(step, read_json(newest.path / STATE)["written"])
+        self.run.cut_back(step, saved_state_of(newest.path).model_dump()["written"])
         return step, [skipped.reason for skipped in newest.skipped]
 
     def _is_sound(self, checkpoint: Path) -> None:
-        verify(checkpoint)
-        missing = self.run.unsettled(read_json(checkpoint / STATE)["written"])
+        missing = self.run.unsettled(check_whole(checkpoint).model_dump()["written"])
         if missing is not None:
             raise CheckpointError(f"{checkpoint}: {missing}; use an older checkpoint")
 
@@ -209,3 +218,15 @@ class TrainerState:
 
     def _path(self, step: int) -> Path:
         return self.run.checkpoints / f"step-{step}"
+
+
+@contextmanager
+def _fitting(checkpoint: Path) -> Iterator[None]:
+    """Whatever goes wrong with a state that is whole: it is of another model or version, or made by hand."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError, OverflowError) as error:
+        if isinstance(error, AMFTError):
+            raise
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise CheckpointError(f"{checkpoint}: does not fit this run ({what}); delete it to use an older one") from error

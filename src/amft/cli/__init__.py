@@ -10,10 +10,12 @@ from typing import Annotated
 import typer
 
 from ..errors import AMFTError
-from . import audit, compare, doctor, evaluate, lists, merge, plan, report, tasks, train
+from . import audit, bundle, compare, doctor, evaluate, lists, merge, plan, report, tasks, train
 from .rank_output import prints_error
 
 USER_ERROR, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
+LONGEST_LINE = 1200
+"""Characters of an error: what was given may be as long as the user likes."""
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # typer >= 0.26 brings its own click
 
 app = typer.Typer(
@@ -26,6 +28,7 @@ app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("plan")(plan.plan)
 app.command("merge")(merge.merge)
+app.command("bundle")(bundle.bundle)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
@@ -71,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    typer.echo(f"amft: error: {' '.join(message.split())}", err=True)
+    line = " ".join(message.split())
+    typer.echo(f"amft: error: {line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + ' ...'}", err=True)
     return USER_ERROR
 
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .bars import hide_loading_bars
+from .lists import TERMINAL
 from .status import doing
 
 if TYPE_CHECKING:
     from ..audit.answer import AuditAnswer
 
-WIDTH, INDENT = 80, 25
+INDENT = 25
 WRONG = 1
 """Exit code when a check fails."""
 _WORDS = {"ok": "ok", "wrong": "WRONG", "none": "-"}
@@ -47,8 +48,8 @@ def audit(
 
 def _lines(answer: AuditAnswer) -> str:
     head = f"{_WORDS[answer.ruling]:6} {answer.check:17} {answer.question}"
-    below = textwrap.fill(answer.evidence, WIDTH, initial_indent=" " * INDENT, subsequent_indent=" " * INDENT)
-    return f"{textwrap.fill(head, WIDTH, subsequent_indent=' ' * INDENT)}\n{below}"
+    below = textwrap.fill(answer.evidence, TERMINAL, initial_indent=" " * INDENT, subsequent_indent=" " * INDENT)
+    return f"{textwrap.fill(head, TERMINAL, subsequent_indent=' ' * INDENT)}\n{below}"
 
 
 def _summary(found: list[AuditAnswer]) -> str:

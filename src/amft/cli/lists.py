@@ -14,7 +14,7 @@ from ..errors import ConfigError
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-WIDTH = 80
+TERMINAL = 80
 """Columns of a terminal that lists fit in."""
 
 _AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print docs/rules.md.")]
@@ -54,7 +54,7 @@ def _named(described: Sequence[Mapping[str, Any]], name: str) -> Any:
 def _overview(described: Sequence[Mapping[str, Any]]) -> str:
     width = max(len(rule["rule"]) for rule in described) + 2
     lines = [
-        rule["rule"].ljust(width) + textwrap.shorten(rule["summary"], WIDTH - width, placeholder=" ...")
+        rule["rule"].ljust(width) + textwrap.shorten(rule["summary"], TERMINAL - width, placeholder=" ...")
         for rule in described
     ]
     return "\n".join([*lines, "", "amft rules NAME shows one whole: equation, source, settings"])
@@ -73,7 +73,7 @@ def _rule(rule: Mapping[str, Any]) -> str:
 
 
 def indented(text: str) -> str:
-    return textwrap.fill(" ".join(text.split()), WIDTH, initial_indent="  ", subsequent_indent="  ")
+    return textwrap.fill(" ".join(text.split()), TERMINAL, initial_indent="  ", subsequent_indent="  ")
 
 
 def entries(entries: Mapping[str, Any]) -> str:
@@ -81,7 +81,7 @@ def entries(entries: Mapping[str, Any]) -> str:
     lines = []
     for name, value in entries.items():
         head = f"    {name}".ljust(width)
-        text = textwrap.fill(_as_yaml(value), WIDTH, initial_indent=head, subsequent_indent=" " * width)
+        text = textwrap.fill(_as_yaml(value), TERMINAL, initial_indent=head, subsequent_indent=" " * width)
         lines.append(text or head.rstrip())
     return "\n".join(lines)
 

@@ -43,20 +43,24 @@ def plan(
     from dataclasses import replace
 
     from ..planning.devices import GIB, find_device
+    from ..planning.own_code import without_own_code
     from ..planning.plan import plan_step as make
     from ..planning.shape import read_shape
-    from ..settings.recipe import load_recipe
+    from ..settings.recipe import check_parts, read_recipe
 
     device = find_device(gpu)
     if memory is not None:
         device = replace(device, memory=memory * GIB)
-    loaded = load_recipe(recipe, changes or [])
+    loaded, note = without_own_code(read_recipe(recipe, changes or []))
+    check_parts(loaded)
     mean = (
         loaded.max_prompt_length if mean_prompt is None else mean_prompt,
         loaded.max_completion_length if mean_completion is None else mean_completion,
     )
     lengths = None if mean_prompt is None and mean_completion is None else mean
     found = make(loaded, read_shape(loaded.model, model_config), device, gpus, lengths)
+    if note:
+        typer.echo(note, err=True)
     typer.echo(json.dumps(_record(found), indent=2) if as_json else _text(found, gpu))
 
 

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import CutShortError, DeviceMemoryError
+from ..guests import HOST
+from .advice import planned_advice
 from .bars import hide_loading_bars
 from .rank_output import is_main
 from .status import doing
 
 if TYPE_CHECKING:
     from ..settings.recipe import Recipe
+    from ..training.trainer import AMFTTrainer
 
 _SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
@@ -44,21 +48,26 @@ def train(
 ) -> None:
     """Train a model from a recipe."""
     settings = settings or []
-    from ..settings.recipe import load_recipe
+    from ..settings.recipe import read_recipe
 
     overrides = [*settings, *([] if output_dir is None else [f"output_dir={json.dumps(output_dir)}"])]
-    loaded = load_recipe(recipe, overrides)
-    with doing(f"loading {loaded.model}"):
-        from ..assembly.training import build_trainer
-
-        hide_loading_bars()
-        trainer = build_trainer(loaded)
-    if is_main():
-        typer.echo(_facts(recipe, loaded))
-    result = trainer.train(resume=resume, accept_changes=accept_changes or ())
+    loaded = read_recipe(recipe, overrides)
+    if loaded.code and is_main():
+        typer.echo(_facts(recipe, loaded))  # before any of it runs
+    command = _resume_command(recipe, settings, output_dir)
+    try:
+        with HOST.limited(loaded.reward_timeout):
+            trainer = _built(loaded)
+            if not loaded.code and is_main():
+                typer.echo(_facts(recipe, loaded))
+            result = trainer.train(resume=resume, accept_changes=accept_changes or ())
+    except CutShortError as cut:
+        typer.echo(f"amft: error: {cut}; continue from the last checkpoint with: {command}", err=True)
+        raise typer.Exit(_SIGNALS.get(cut.signal or "", 2)) from None
+    except DeviceMemoryError as short:
+        raise DeviceMemoryError(f"{short}; {planned_advice(loaded)}") from None
     if result.interrupted:
         if is_main():
-            command = _resume_command(recipe, settings, output_dir)
             typer.echo(f"amft: stopped by {result.interrupted}; {_how_to_go_on(loaded, command)}", err=True)
         raise typer.Exit(_SIGNALS.get(result.interrupted, 130))
 
@@ -81,8 +90,26 @@ def _facts(name: str, recipe: Recipe) -> str:
         "per step": f"{recipe.num_prompts} prompts x {recipe.num_generations} completions + "
         f"{recipe.num_demos} demonstrations",
         "run": recipe.output_dir,
+        **({"runs code": _code(recipe)} if recipe.code else {}),
     }
     return "\n".join(f"{key:9} {value}" for key, value in facts.items())
+
+
+def _built(recipe: Recipe) -> AMFTTrainer:
+    """The trainer, every part of the recipe checked."""
+    from ..settings.recipe import check_parts
+
+    check_parts(recipe)
+    with doing(f"loading {recipe.model}"):
+        from ..assembly.training import build_trainer
+
+        hide_loading_bars()
+        return build_trainer(recipe)
+
+
+def _code(recipe: Recipe) -> str:
+    where = "rewards each in a process of its own" if recipe.rewards.isolate else "in this process"
+    return f"{', '.join(recipe.code)} ({where}, with your rights)"
 
 
 def _how_to_go_on(recipe: Recipe, command: str) -> str:

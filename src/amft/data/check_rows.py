@@ -46,6 +46,7 @@ def _text_or_messages(row: Row, column: str, where: str) -> Any:
     if column not in row:
         raise DataError(f"{where}: no column {column!r} (columns: {', '.join(row)}); rename the one that holds it")
     if isinstance(value, str):
+        _check_unicode(value, column, where)
         if not value.strip():
             raise DataError(f"{where}: {column} is empty; fill it or drop the row")
         return value
@@ -56,9 +57,20 @@ def _text_or_messages(row: Row, column: str, where: str) -> Any:
             isinstance(message.get(key), str) for key in ("role", "content")
         ):
             raise DataError(f'{where}: {column} needs messages like {{"role": "user", "content": "text"}}')
+        _check_unicode(message["content"], column, where)
     if not value[-1]["content"].strip():
         raise DataError(f"{where}: the last message of {column} has no content; fill it or drop the row")
     return value
+
+
+def _check_unicode(text: str, column: str, where: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        place = f"character {error.start + 1} of {column}"
+        raise DataError(
+            f"{where}: {place} is half of a surrogate pair, which is no text; mend or drop the row"
+        ) from None
 
 
 def _shown(value: Any) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 
 from ..errors import DataError
 from ..types import Message, Sample
-from .encoding import in_parts, render_conversation, token_ids
+from .encoding import in_parts, render_conversation
+from .plain_text import Reader, reader
 
 _STAND_INS = ("kavolimu", "seritopa")
 """Answers of the dummy conversations: words that no template and no system prompt holds."""
@@ -40,24 +41,27 @@ class UserTurns:
             last: last token of the answer before it. If it is the end token with which the template begins here, that
                 one is left out; an answer that was cut gets it.
 
+        The message is text, never a control token, whatever it quotes.
+
         Raises:
             DataError: the template renders the message differently for different answers.
         """
         if content not in self.known:
-            self.known[content] = tuple(token_ids(self.tokenizer, self._after_answer(content)))
+            reads = reader(self.tokenizer, [content])
+            self.known[content] = tuple(reads.ids(self._after_answer(content, reads)))
         ids = self.known[content]
         return ids[1:] if ids[:1] == (last,) else ids
 
-    def _after_answer(self, content: str) -> str:
+    def _after_answer(self, content: str, reads: Reader) -> str:
         for spelled in (list, in_parts):
-            tails = [self._tail(spelled(_dummy(answer, content)), answer) for answer in _STAND_INS]
+            tails = [self._tail(spelled(_dummy(answer, content)), answer, reads) for answer in _STAND_INS]
             if tails[0] == tails[1] and content.strip() in tails[0]:
                 return tails[0]
         raise DataError("the chat template leaves out or rewrites turns after an answer; use another template")
 
-    def _tail(self, dummy: list[Message], answer: str) -> str:
+    def _tail(self, dummy: list[Message], answer: str, reads: Reader) -> str:
         try:
-            return render_conversation(self.tokenizer, dummy, add_generation_prompt=True).partition(answer)[2]
+            return render_conversation(self.tokenizer, dummy, reads, add_generation_prompt=True).partition(answer)[2]
         except DataError:  # a template of text may refuse parts
             return ""
 

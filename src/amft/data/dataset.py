@@ -9,6 +9,7 @@ one assistant message. All other columns go to the reward functions. Rows are nu
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -31,7 +32,7 @@ def load_rows(source: str | Path | Iterable[Mapping[str, Any]], allow_download: 
         DataError: the file is missing, malformed or of another kind, or there are no rows.
     """
     if isinstance(source, str | Path):
-        name, rows = str(source), _read_named(str(source), allow_download)
+        name, rows = str(source), _read_named(os.path.expanduser(source), allow_download)
     else:
         name, rows = f"the {type(source).__name__}", _read_object(source)
     if not rows:

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..errors import DataError
 from ..models.pictures import Pictures
 from ..types import Message, Prompt
+from .plain_text import Reader, reader, special_strings
 from .row_set import RowCount, RowSet
 
 
@@ -46,23 +47,28 @@ class EncodedDemos:
             raise DataError(_too_long(source, self))
 
 
-def encode_prompt(tokenizer: Any, prompt: Prompt, pictures: Pictures | None = None) -> list[int]:
+def encode_prompt(
+    tokenizer: Any, prompt: Prompt, pictures: Pictures | None = None, *, trusted: bool = False
+) -> list[int]:
     """The token ids the policy continues: a conversation through the chat template, a string as it stands (as in TRL).
 
     Args:
         tokenizer: a transformers tokenizer.
         prompt: string or conversation.
         pictures: of a model that reads them; a picture takes its place-holder tokens.
+        trusted: strings of special tokens in the text are those tokens; see `plain_text`.
 
     Raises:
         DataError: there is no token, no chat template, or the template refuses the conversation.
     """
+    return _prompt_ids(reader(tokenizer, [prompt], trusted), tokenizer, prompt, pictures)
+
+
+def _prompt_ids(reads: Reader, tokenizer: Any, prompt: Prompt, pictures: Pictures | None) -> list[int]:
     if isinstance(prompt, str):
-        ids = _plain_ids(tokenizer, prompt)
+        ids = reads.whole_ids(prompt)
     else:
-        ids = token_ids(
-            tokenizer, render_conversation(tokenizer, prompt, add_generation_prompt=True, pictures=pictures)
-        )
+        ids = reads.ids(render_conversation(tokenizer, prompt, reads, add_generation_prompt=True, pictures=pictures))
     if not ids:
         raise DataError("prompt has no tokens in this tokenizer; fill it or use another tokenizer")
     return ids
@@ -74,15 +80,18 @@ def encode_demonstration(
     completion: Prompt,
     stop_ids: Collection[int] = (),
     pictures: Pictures | None = None,
+    *,
+    trusted: bool = False,
 ) -> tuple[list[int], list[int]]:
     """`(prompt_ids, completion_ids)`, where `prompt_ids == encode_prompt(tokenizer, prompt)`.
 
     Args:
         tokenizer: a transformers tokenizer.
         prompt: string or conversation.
-        completion: of the same kind as the prompt; a conversation is one assistant message.
+        completion: of the same kind as the prompt; a conversation is one assistant message. It may end with the
+            string of a token that ends a rollout.
         stop_ids: tokens that end a rollout, when the model has more than the tokenizer's `eos_token`.
-        pictures: as in `encode_prompt`.
+        pictures, trusted: as in `encode_prompt`.
 
     Raises:
         DataError: the chat template changes the prompt or the answer, or no token can end the completion.
@@ -90,20 +99,39 @@ def encode_demonstration(
     stops = set(stop_ids) | ({tokenizer.eos_token_id} - {None})
     if not stops:
         raise DataError("the tokenizer has no eos_token, so no completion could end; set tokenizer.eos_token")
-    prompt_ids = encode_prompt(tokenizer, prompt, pictures)
+    completion, end = _without_end(tokenizer, completion, stops)
+    reads = reader(tokenizer, [prompt, completion], trusted)
+    prompt_ids = _prompt_ids(reads, tokenizer, prompt, pictures)
     if isinstance(prompt, str):
-        joint, tail = _plain_ids(tokenizer, prompt + str(completion)), str(completion)
+        joint, tail = reads.whole_ids(prompt + str(completion)), str(completion)
     else:
-        text, tail = _seam(tokenizer, prompt, completion, pictures)
-        joint = token_ids(tokenizer, text)
+        text, tail = _seam(tokenizer, prompt, completion, reads, pictures)
+        joint = reads.ids(text)
     # Where tokens merge over the seam the completion is encoded alone: a rollout could not undo the prompt's tokens.
     stable = joint[: len(prompt_ids)] == prompt_ids
-    completion_ids = joint[len(prompt_ids) :] if stable else token_ids(tokenizer, tail)
-    return prompt_ids, _ended(tokenizer, completion_ids, stops)
+    completion_ids = joint[len(prompt_ids) :] if stable else reads.ids(tail)
+    return prompt_ids, _ended(tokenizer, completion_ids, stops, end)
+
+
+def _without_end(tokenizer: Any, completion: Prompt, stops: set[int]) -> tuple[Prompt, int | None]:
+    """The completion before the string of a special token that ends it, and that token; None where it has no such."""
+    last = completion if isinstance(completion, str) else completion[0]["content"]
+    bare = last.rstrip()
+    for stop in sorted(stops):
+        name = tokenizer.convert_ids_to_tokens(stop) or ""
+        if special_strings(tokenizer).fullmatch(name) and bare.endswith(name):
+            text = bare.removesuffix(name)
+            return (text if isinstance(completion, str) else [{**completion[0], "content": text}]), stop
+    return completion, None
 
 
 def encode_prompts(
-    tokenizer: Any, source: RowSet, *, max_prompt_length: int, pictures: Pictures | None = None
+    tokenizer: Any,
+    source: RowSet,
+    *,
+    max_prompt_length: int,
+    pictures: Pictures | None = None,
+    trusted: bool = False,
 ) -> list[list[int]]:
     """The token ids of every row's prompt.
 
@@ -113,7 +141,7 @@ def encode_prompts(
     encoded = []
     for where, row in source.placed():
         try:
-            ids = encode_prompt(tokenizer, row["prompt"], pictures)
+            ids = encode_prompt(tokenizer, row["prompt"], pictures, trusted=trusted)
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
         if len(ids) > max_prompt_length:
@@ -133,6 +161,7 @@ def encode_demonstrations(
     max_completion_length: int,
     stop_ids: Collection[int] = (),
     pictures: Pictures | None = None,
+    trusted: bool = False,
 ) -> EncodedDemos:
     """Every demonstration that fits; the longer ones are left out and counted, never cut.
 
@@ -144,7 +173,7 @@ def encode_demonstrations(
     for index, (where, row) in enumerate(source.placed()):
         try:
             prompt_ids, completion_ids = encode_demonstration(
-                tokenizer, row["prompt"], row["completion"], stop_ids, pictures
+                tokenizer, row["prompt"], row["completion"], stop_ids, pictures, trusted=trusted
             )
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
@@ -168,10 +197,13 @@ def _too_long(source: RowSet, found: EncodedDemos) -> str:
     )
 
 
-def _seam(tokenizer: Any, prompt: list[Message], completion: Any, pictures: Pictures | None) -> tuple[str, str]:
+def _seam(
+    tokenizer: Any, prompt: list[Message], completion: Any, reads: Reader, pictures: Pictures | None
+) -> tuple[str, str]:
     """The rendered conversation, and the part of it that follows the rendered prompt."""
-    before = render_conversation(tokenizer, prompt, add_generation_prompt=True, pictures=pictures)
-    text = render_conversation(tokenizer, [*prompt, *completion], add_generation_prompt=False, pictures=pictures)
+    whole = [*prompt, *completion]
+    before = render_conversation(tokenizer, prompt, reads, add_generation_prompt=True, pictures=pictures)
+    text = render_conversation(tokenizer, whole, reads, add_generation_prompt=False, pictures=pictures)
     fix = "use a template that does not, or plain strings for prompt and completion"
     if not text.startswith(before):
         raise DataError(f"the chat template renders the prompt differently once an answer follows it; {fix}")
@@ -181,30 +213,18 @@ def _seam(tokenizer: Any, prompt: list[Message], completion: Any, pictures: Pict
     return text, tail
 
 
-def _ended(tokenizer: Any, ids: list[int], stops: set[int]) -> list[int]:
-    """The ids up to and with their first stop token; one is added where there is none."""
+def _ended(tokenizer: Any, ids: list[int], stops: set[int], end: int | None) -> list[int]:
+    """The ids up to and with their first stop token; where there is none, `end` or the usual one is added."""
     first = next((place for place, token in enumerate(ids) if token in stops), len(ids))
     if first == 0:
         raise DataError("completion has no tokens before the one that ends it; fill it or drop the row")
     if first == len(ids):
-        return [*ids, tokenizer.eos_token_id if tokenizer.eos_token_id is not None else min(stops)]
+        usual = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else min(stops)
+        return [*ids, usual if end is None else end]
     if tokenizer.decode(ids[first + 1 :], skip_special_tokens=True).strip():
         word = tokenizer.decode([ids[first]])
         raise DataError(f"completion goes on after {word!r}, the token that ends it; take that token out of it")
     return ids[: first + 1]
-
-
-def _plain_ids(tokenizer: Any, text: str) -> list[int]:
-    ids = list(tokenizer(text)["input_ids"])
-    # Some tokenizers close every text (add_eos_token); a closed prompt has no continuation.
-    while ids and ids[-1] == tokenizer.eos_token_id and not text.endswith(tokenizer.eos_token):
-        ids.pop()
-    return ids
-
-
-def token_ids(tokenizer: Any, text: str) -> list[int]:
-    """The tokens of a rendered text, nothing added."""
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def picture_of(prompt: Prompt) -> Any:
@@ -231,22 +251,39 @@ def in_parts(messages: Sequence[Message]) -> list[Message]:
 
 
 def render_conversation(
-    tokenizer: Any, messages: list[Message], *, add_generation_prompt: bool, pictures: Pictures | None = None
+    tokenizer: Any,
+    messages: list[Message],
+    reads: Reader,
+    *,
+    add_generation_prompt: bool,
+    pictures: Pictures | None = None,
 ) -> str:
-    """A conversation through the chat template; a picture becomes its place-holders.
+    """A conversation through the chat template, for `reads.ids`; a picture becomes its place-holders.
 
     Raises:
-        DataError: there is no template, it refuses the conversation, or a picture meets a model of text.
+        DataError: there is no template, it refuses the conversation, a role is no word, or a picture meets a model of
+            text.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise DataError("prompt is a conversation but the tokenizer has no chat template; use plain strings")
+    for message in messages:
+        if not message["role"].isidentifier():  # templates write it among the control tokens
+            raise DataError(f"the role {message['role'][:40]!r} is not a word; use system, user or assistant")
     picture = picture_of(messages)
     if picture is not None and pictures is None:
         raise DataError("prompt has a picture, and this model reads text only; use a task without pictures")
     if picture is not None:
         messages = in_parts(messages)
+
+    def template(messages: Sequence[Any]) -> str:
+        text: str = tokenizer.apply_chat_template(
+            list(messages), add_generation_prompt=add_generation_prompt, tokenize=False
+        )
+        return text if picture is None or pictures is None else pictures.expanded(text, picture)
+
     try:
-        text: str = tokenizer.apply_chat_template(messages, add_generation_prompt=add_generation_prompt, tokenize=False)
+        return reads.render(messages, template)
+    except DataError:
+        raise
     except Exception as error:  # Jinja templates raise what they like
         raise DataError(f"the chat template refuses the conversation ({' '.join(str(error).split())})") from error
-    return text if picture is None or pictures is None else pictures.expanded(text, picture)

@@ -7,15 +7,17 @@ import atexit
 import inspect
 import math
 import threading
-import traceback
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 from ..errors import RewardError
+from ..guests import guest, one_line, place_of
 from ..types import RewardFunction
+
+LARGEST = 1e15
+"""Size of a reward above which the squares that advantages are made of leave single precision."""
 
 
 def call_functions(
@@ -23,29 +25,31 @@ def call_functions(
 ) -> dict[str, list[float]]:
     """Name of each function -> its n values, NaN where it returned None; async ones run side by side.
 
+    A value that is not finite, or too large to compute with, is infinity.
+
     Args:
         functions: K functions; equal names get a number.
         arguments: keyword -> list; every function gets lists of its own.
         n: completions.
 
     Raises:
-        RewardError: a function raised, or did not return one finite number or None per completion.
+        RewardError: a function raised, exited or hung, or did not return one number or None per completion.
     """
     names = _names(functions)
     calls = [
         (function, name, {key: list(value) for key, value in arguments.items()})
         for function, name in zip(functions, names, strict=True)
     ]
-    results = {call[1]: _call(*call) for call in calls if not _is_async(call[0])}
+    results = {call[1]: _call(*call, n) for call in calls if not _is_async(call[0])}
     if waiting := [call for call in calls if _is_async(call[0])]:
-        results |= _run(_call_all(waiting))
-    return {name: _values(results[name], f"reward function {name!r}", n) for name in names}
+        results |= _run(waiting, n)
+    return {name: results[name] for name in names}
 
 
 def _names(functions: Sequence[RewardFunction]) -> list[str]:
     names: list[str] = []
     for function in functions:
-        base = getattr(function, "__name__", None) or type(function).__name__
+        base = str(getattr(function, "__name__", None) or type(function).__name__)
         name, number = base, 1
         while name in names:
             number += 1
@@ -58,19 +62,30 @@ def _is_async(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
-def _call(function: RewardFunction, name: str, arguments: dict[str, Any]) -> Any:
+def _call(function: RewardFunction, name: str, arguments: dict[str, Any], n: int) -> list[float]:
+    with guest(f"reward function {name!r}", RewardError):
+        _check_call(function, name, arguments)
+        return _values(function(**arguments), f"reward function {name!r}", n)
+
+
+def _check_call(function: Any, name: str, arguments: Mapping[str, Any]) -> None:
     try:
-        return function(**arguments)
-    except Exception as error:
-        raise RewardError(_raised(name, error)) from error
+        inspect.signature(function).bind(**arguments)
+    except ValueError:  # some callables of C have no signature
+        return
+    except TypeError as error:
+        raise RewardError(f"reward function {name!r} cannot be called ({one_line(error)}); give it **kwargs") from error
 
 
-async def _call_all(calls: list[tuple[Any, str, dict[str, Any]]]) -> dict[str, Any]:
-    async def call(function: Any, name: str, arguments: dict[str, Any]) -> Any:
+async def _call_all(calls: list[tuple[Any, str, dict[str, Any]]], n: int) -> dict[str, list[float]]:
+    async def call(function: Any, name: str, arguments: dict[str, Any]) -> list[float]:
         try:
-            return await function(**arguments)
-        except Exception as error:
-            raise RewardError(_raised(name, error)) from error
+            _check_call(function, name, arguments)
+            return _values(await function(**arguments), f"reward function {name!r}", n)
+        except RewardError:
+            raise
+        except BaseException as error:  # an exit would end the loop, and then nobody would ever get an answer
+            raise RewardError(f"reward function {name!r} raised {one_line(error)}{place_of(error)}") from error
 
     answers = await asyncio.gather(*(call(*one) for one in calls))
     return {name: answer for (_, name, _), answer in zip(calls, answers, strict=True)}
@@ -85,20 +100,14 @@ def _event_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def _run(work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
-    return asyncio.run_coroutine_threadsafe(work, _event_loop()).result()
-
-
-def _raised(name: str, error: Exception) -> str:
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    if place.filename == __file__:  # the call itself failed
-        return f"reward function {name!r} cannot be called ({one_line(error)}); give it **kwargs"
-    return f"reward function {name!r} raised {one_line(error)} at {Path(place.filename).name}:{place.lineno}"
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's type and message on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+def _run(calls: list[tuple[Any, str, dict[str, Any]]], n: int) -> dict[str, list[float]]:
+    names = ", ".join(repr(name) for _, name, _ in calls)
+    with guest(f"reward function {names}", RewardError):
+        answers = asyncio.run_coroutine_threadsafe(_call_all(calls, n), _event_loop())
+        try:
+            return answers.result()
+        finally:
+            answers.cancel()  # where this wait was cut
 
 
 def _values(result: Any, who: str, n: int) -> list[float]:
@@ -107,23 +116,21 @@ def _values(result: Any, who: str, n: int) -> list[float]:
         raise RewardError(f"{who} returned a {type(result).__name__}; return a list of {n} numbers or None")
     if len(values) != n:
         raise RewardError(f"{who} returned {len(values)} values for {n} completions; return one per completion")
-    return [math.nan if value is None else finite_reward(value, who, row) for row, value in enumerate(values, 1)]
+    return [math.nan if value is None else reward_number(value, who, row) for row, value in enumerate(values, 1)]
 
 
-def finite_reward(value: Any, who: str, row: int) -> float:
-    """The value as a float.
+def reward_number(value: Any, who: str, row: int) -> float:
+    """The value as a float; infinite where it is NaN, infinite or beyond `LARGEST`: then its step is an incident.
 
     Raises:
-        RewardError: it is no number, or NaN or infinite; names who gave it and the row.
+        RewardError: it is no number; names who gave it and the row.
     """
     plain = value.item() if getattr(value, "shape", None) == () else value
-    fix = "return a finite number, or None to abstain"
     if not isinstance(plain, Real):
-        raise RewardError(f"{who}, row {row}: returned {type(value).__name__} {str(value)[:40]!r}; {fix}")
+        shown = f"{type(value).__name__} {str(value)[:40]!r}"
+        raise RewardError(f"{who}, row {row}: returned {shown}; return a finite number, or None to abstain")
     try:
         number = float(plain)
     except OverflowError:
         number = math.inf
-    if not math.isfinite(number):
-        raise RewardError(f"{who}, row {row}: returned {number}; {fix}")
-    return number
+    return number if abs(number) <= LARGEST else math.inf

@@ -1,24 +1,24 @@
 """How completions are scored: TRL's reward functions, or a task's grader, behind one protocol. No torch.
 
-A score is one finite number per completion, or an abstention (NaN here; None from a reward function). Nothing is
-broadcast and no failure is swallowed.
+A score is one number per completion, or an abstention (NaN here; None from a reward function). Nothing is broadcast and
+no failure is swallowed. What is NaN, infinite or too large to compute with is infinity here: a run skips such a step.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import math
-import sys
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import ConfigError, RewardError
+from ..guests import load_file
 from ..tasks.base import Task, grade_all
 from ..types import ABSTENTIONS, Answer, Grade, RewardFunction, Row
-from .reward_calls import call_functions, finite_reward, one_line
+from .reward_calls import LARGEST, call_functions, reward_number
 
 NOT_COLUMNS = {"prompt", "completion", "completion_ids"}
 
@@ -87,13 +87,13 @@ class TaskReward:
         """See `Scorer`; an outcome among `types.ABSTENTIONS` has the reward NaN.
 
         Raises:
-            RewardError: a grade is not finite.
+            RewardError: a reward is no number.
         """
         grades = grade_all(self.task, [row["problem"] for row in rows], texts)
         rewards = [
             math.nan
             if grade.outcome in ABSTENTIONS
-            else finite_reward(grade.reward, f"the grade of {grade.outcome!r}", number)
+            else reward_number(grade.reward, f"the grade of {grade.outcome!r}", number)
             for number, grade in enumerate(grades, 1)
         ]
         outcomes = [grade.outcome for grade in grades]
@@ -156,17 +156,24 @@ def score_completions(
         columns: name -> [N], handed to the functions as keywords.
 
     Raises:
-        RewardError: a function raised, or did not return one finite number or None per completion.
+        RewardError: a function raised, exited or hung, or did not return one number or None per completion.
     """
     given = {"prompts": prompts, "completions": completions, "completion_ids": completion_ids}
     if clash := given.keys() & columns.keys():
         raise RewardError(f"dataset column {min(clash)!r} has the name of a reward argument; rename the column")
     parts = call_functions(reward_funcs, {**given, **columns}, len(completions))
-    totals = []
-    for number, row in enumerate(zip(*parts.values(), strict=True), 1):
-        scored = [weight * value for weight, value in zip(weights, row, strict=True) if not math.isnan(value)]
-        totals.append(finite_reward(sum(scored), "the weighted sum of rewards", number) if scored else math.nan)
-    return RewardBatch(totals, parts)
+    return RewardBatch([_weighted_sum(weights, row) for row in zip(*parts.values(), strict=True)], parts)
+
+
+def _weighted_sum(weights: Sequence[float], row: Sequence[float]) -> float:
+    """NaN where all abstained, infinity where a value is infinite or the sum too large."""
+    given = [(weight, value) for weight, value in zip(weights, row, strict=True) if not math.isnan(value)]
+    if not given:
+        return math.nan
+    if any(math.isinf(value) for _, value in given):
+        return math.inf
+    total = sum(weight * value for weight, value in given)
+    return total if abs(total) <= LARGEST else math.inf
 
 
 def load_reward(reference: str) -> RewardFunction:
@@ -175,22 +182,14 @@ def load_reward(reference: str) -> RewardFunction:
     Raises:
         RewardError: no such file or function, or the file cannot be imported.
     """
-    path, colon, name = reference.rpartition(":")
+    file, colon, name = reference.rpartition(":")
+    path = os.path.expanduser(file)
     if not colon or not name.isidentifier():
         raise RewardError(f"reward {reference!r}: write it as path/to/file.py:function")
     if not Path(path).is_file():
         raise RewardError(f"reward {reference!r}: no file {path}")
     module = f"amft_reward_{hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:16]}"
-    spec = importlib.util.spec_from_file_location(module, path)
-    if spec is None or spec.loader is None:
-        raise RewardError(f"reward {reference!r}: {path} is not a Python file; name it .py")
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[module] = loaded  # dataclasses in the file look their module up
-    try:
-        spec.loader.exec_module(loaded)
-    except (Exception, SystemExit) as error:
-        del sys.modules[module]
-        raise RewardError(f"reward {reference!r}: {path} cannot be imported ({one_line(error)})") from error
+    loaded = load_file(Path(path), module, f"reward {reference!r}", RewardError)
     function = getattr(loaded, name, None)
     if function is None:
         raise RewardError(f"reward {reference!r}: {path} has no function {name}")

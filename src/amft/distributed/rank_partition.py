@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 import torch
@@ -83,12 +83,24 @@ class SplitScorer:
         starts = [i for i, row in enumerate(rows) if i == 0 or row is not rows[i - 1]]
         mine = self.ranks.share(len(starts))
         start, stop = ([*starts, len(rows)][i] for i in (mine.start, mine.stop))
-        found = self.scorer.score(rows[start:stop], texts[start:stop], completion_ids[start:stop]) if mine else None
+        with _torch_as_it_is():
+            found = self.scorer.score(rows[start:stop], texts[start:stop], completion_ids[start:stop]) if mine else None
         told = self.ranks.gather(None if found is None else vars(found))
         parts = [RewardBatch(**part) for part in told if part is not None]
         if not parts:
             return self.scorer.score([], [], [])
         return joined_rewards(parts)
+
+
+@contextmanager
+def _torch_as_it_is() -> Iterator[None]:
+    """A reward function may use torch, and leave its switches the other way."""
+    gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(gradients)
+        torch.set_default_dtype(dtype)
 
 
 def micro_batches(batch: Batch, size: int, ranks: Ranks) -> Iterator[tuple[list[int], Batch]]:

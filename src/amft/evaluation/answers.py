@@ -39,7 +39,8 @@ def answer(
     Returns:
         N * n rows with `key` (the cluster), `problem`, `sample`, `correct`, `reward`, `outcome`, and `metrics` where
         the task has some. Without a task, `correct` is the reward itself. An abstained answer has reward None and is
-        not correct. Where the task has several tries, a row is an episode.
+        not correct; so is one whose reward is not finite, with the outcome `grader_crash`. Where the task has several
+        tries, a row is an episode.
     """
     repeated = [row for row in rows for _ in range(sampling.n)]
     task = getattr(scorer, "task", None)
@@ -56,8 +57,9 @@ def answer(
     scores = scorer.score(repeated, texts, completions)
     out = []
     for i, reward in enumerate(scores.rewards):
-        given = not math.isnan(reward)
-        right = float(scores.correct[i]) if scores.correct is not None else (reward if given else 0.0)
+        given = math.isfinite(reward)
+        outcome = "grader_crash" if math.isinf(reward) else scores.outcomes[i] if scores.outcomes is not None else None
+        right = (float(scores.correct[i]) if scores.correct is not None else reward) if given else 0.0
         problem = repeated[i].get("problem")
         out.append(
             {
@@ -66,7 +68,7 @@ def answer(
                 "sample": i % sampling.n,
                 "correct": right,
                 "reward": reward if given else None,
-                "outcome": scores.outcomes[i] if scores.outcomes is not None else None,
+                "outcome": outcome,
                 **({"metrics": dict(scores.metrics[i])} if scores.metrics and scores.metrics[i] else {}),
             }
         )

@@ -16,6 +16,8 @@ from ..data.streams import derive_seed
 from ..demo_mixing.apart import Apart
 from ..demo_mixing.base import DemoMixer
 from ..demo_mixing.generation import Generation
+from ..errors import ConfigError
+from ..guests import call_guest
 from ..pools import Groups
 from ..settings.config import AMFTConfig
 from ..types import Sample
@@ -113,7 +115,8 @@ class Collector:
     ) -> Generation:
         chosen = prompts.stream.take(n)
         context = LiveSamplingContext(self.backend, prompts, chosen, generator, draws, progress, self._likelihood)
-        return demo_mixer.mix(context)
+        who = f"balance.demo_mixer: {type(demo_mixer).__name__}.mix"
+        return call_guest(demo_mixer, who, ConfigError, lambda: demo_mixer.mix(context), timed=False)
 
     def take_buffered(self, prompts: Prompts, n: int) -> Batch:
         """The first `n` demonstrations of the buffer, which leave it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -16,6 +17,7 @@ from ..data.rewards import RewardBatch, Scorer
 from ..data.streams import RowStream
 from ..demo_mixing.base import Request
 from ..demo_mixing.generation import Generation
+from ..errors import RewardNotFiniteError
 from ..models.pictures import Pictures
 from ..rollout.base import Sampler
 from ..rollout.multi_turn import decode, multi_turn_rollouts
@@ -209,6 +211,7 @@ class LiveSamplingContext:
         rows = [self.prompts.rows[self.chosen[sample.prompt_index]] for sample in samples]
         scores = self.backend.scorer.score(rows, answers, [sample.completion_ids for sample in samples])
         self.backend.seconds["reward"] += time.perf_counter() - started
+        _check_finite(rows, answers, scores)
         self.knows_correct = scores.correct is not None
         return [
             _marked(sample, answer, scores, i) for i, (sample, answer) in enumerate(zip(samples, answers, strict=True))
@@ -220,6 +223,24 @@ class LiveSamplingContext:
         """See `SamplingContext`."""
         waits = [prompt_index in hard for prompt_index in range(self.num_prompts)]
         return Generation(self.chosen, explore, imitate, self.sampled, waits, knows_correct=self.knows_correct)
+
+
+def _check_finite(rows: Sequence[Row], answers: Sequence[Answer], scores: RewardBatch) -> None:
+    bad = next((i for i, reward in enumerate(scores.rewards) if math.isinf(reward)), None)
+    if bad is None:
+        return
+    names = [name for name, values in scores.parts.items() if math.isinf(values[bad])]
+    raise RewardNotFiniteError(
+        f"{' and '.join(names) or 'the weighted sum of rewards'} gave completion {bad + 1} a reward that is NaN, "
+        "infinite or too large",
+        {
+            "completion": bad + 1,
+            "prompts": [str(row["prompt"]) for row in rows],
+            "texts": list(answers),
+            "rewards": scores.rewards,
+            "parts": scores.parts,
+        },
+    )
 
 
 def _marked(sample: Sample, answer: Answer, scores: RewardBatch, i: int) -> Sample:

@@ -12,10 +12,12 @@ from typing import Any
 from ..balance.method import Method
 from ..batch import Batch, pad_batch
 from ..data.encoding import EncodedDemo, EncodedDemos, encode_demonstrations, encode_prompts, pixels_of
+from ..data.plain_text import special_string
 from ..data.rewards import Scorer
 from ..data.row_set import RowCount, RowSet
 from ..data.streams import RowStream
 from ..errors import ConfigError
+from ..guests import call_guest
 from ..models.pictures import Pictures
 from ..settings.config import AMFTConfig
 from ..types import SFT, Row
@@ -51,11 +53,11 @@ class Demonstrations:
         return replace(batch, pixel_values=pixels_of([self.rows[d.row]["prompt"] for d in demos], self.pictures))
 
     def rewards(self, scorer: Scorer, n: int) -> list[float]:
-        """What the scorer gives `n` of them, taken evenly; without those it abstains on."""
+        """What the scorer gives `n` of them, taken evenly; without those it abstains on or gives no finite number."""
         chosen = self.encoded.rows[:: max(1, len(self.encoded.rows) // n)][:n]
         rows = [self.rows[d.row] for d in chosen]
         scores = scorer.score(rows, [_said(row["completion"]) for row in rows], [d.completion_ids for d in chosen])
-        return [reward for reward in scores.rewards if not math.isnan(reward)]
+        return [reward for reward in scores.rewards if math.isfinite(reward)]
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,19 @@ class Encoder:
         self.split = method.requirements.split
         self.not_used: list[RowCount] = []
         """Demonstrations that did not fit so far."""
+        self.notes: list[str] = []
+        """What a reader of the run should know of its texts."""
 
     def ids(self, rows: RowSet) -> list[list[int]]:
         limit = self.config.max_prompt_length
-        return encode_prompts(self.tokenizer, rows, max_prompt_length=limit, pictures=self.pictures)
+        self._note_special(rows, "prompt")
+        return encode_prompts(
+            self.tokenizer,
+            rows,
+            max_prompt_length=limit,
+            pictures=self.pictures,
+            trusted=self.config.trust_special_tokens,
+        )
 
     def prompts(self, rows: RowSet, name: str) -> Prompts:
         return Prompts(rows.rows, self.ids(rows), RowStream(len(rows.rows), self.config.seed, name))
@@ -147,14 +158,25 @@ class Encoder:
         return Demonstrations(encoded, rows.rows, stream, self.tokenizer.pad_token_id, branch_of, self.pictures)
 
     def _branch(self, row: Row, number: int) -> str:
-        if self.split is None:
+        split = self.split
+        if split is None:
             return SFT
-        found = self.split(row)
+        found = call_guest(split, "balance: split", ConfigError, lambda: split(row))
         if not isinstance(found, str) or not found:
             raise ConfigError(f"balance: the class of demonstration {number} must be a word, got {found!r}")
         return f"{SFT}/{found}"
 
+    def _note_special(self, rows: RowSet, column: str) -> None:
+        """Strings of special tokens are read as text, and never in silence."""
+        found = [string for row in rows.rows if (string := special_string(self.tokenizer, row[column]))]
+        if found and not self.config.trust_special_tokens:
+            self.notes.append(
+                f"{rows.name}: {len(found)} of {len(rows.rows)} rows hold a special token such as {found[0]!r} in "
+                f"their {column}; it is read as text (trust_special_tokens: true makes it the token)"
+            )
+
     def _encoded(self, rows: RowSet) -> EncodedDemos:
+        self._note_special(rows, "completion")
         found = encode_demonstrations(
             self.tokenizer,
             rows,
@@ -162,6 +184,7 @@ class Encoder:
             max_completion_length=self.config.max_completion_length,
             stop_ids=self.stops,
             pictures=self.pictures,
+            trusted=self.config.trust_special_tokens,
         )
         self.not_used += found.left_out
         return found

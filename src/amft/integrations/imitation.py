@@ -36,6 +36,7 @@ class Imitation:
         seed: of the order.
         rank, world: this process and how many there are.
         scored: rows that are only scored; demonstrations for their prompts are left out.
+        trust_special_tokens: strings of special tokens are those tokens, not text.
 
     Raises:
         ConfigError: the demonstrations of a step do not divide over the ranks.
@@ -55,6 +56,7 @@ class Imitation:
         rank: int = 0,
         world: int = 1,
         scored: Any = None,
+        trust_special_tokens: bool = False,
     ):
         if num_demos < 1 or num_demos % world:
             raise ConfigError(f"num_demos must be a multiple of the {world} processes, got {num_demos}")
@@ -67,6 +69,7 @@ class Imitation:
             max_prompt_length=sys.maxsize,
             max_completion_length=max_completion_length,
             stop_ids=stop_ids,
+            trusted=trust_special_tokens,
         )
         encoded.require_half(rows)
         self.rows, self.not_used = encoded.rows, [*taken, *encoded.left_out]

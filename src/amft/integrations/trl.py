@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from ..balance.method import Method
 from ..balance.registry import build_method
 from ..balance.requirements import MetaGradient, Requirements
 from ..checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from ..data.encoding import encode_prompt
+from ..data.plain_text import special_string
 from ..errors import CheckpointError, ConfigError, IntegrationError
 from ..meta import MixGrad
 from ..models.load import stop_ids
@@ -51,6 +54,8 @@ class AMFTGRPOTrainer(GRPOTrainer):
         balance: name of a rule (`amft rules`), its settings as a dict with `rule`, or a rule.
         num_demos: demonstrations per optimizer step over all processes; default: as many as completions.
         entropy_target: H* in nats; default: the mean entropy of the first step's completions.
+        trust_special_tokens: strings of special tokens in prompts and demonstrations are those tokens, as in TRL; by
+            default they are text. Prompts with pictures are TRL's own in any case.
 
     Raises:
         IntegrationError: this TRL, engine or option is not supported.
@@ -64,6 +69,7 @@ class AMFTGRPOTrainer(GRPOTrainer):
         balance: str | Mapping[str, Any] | Balance = "amft",
         num_demos: int | None = None,
         entropy_target: float | None = None,
+        trust_special_tokens: bool = False,
         **kwargs: Any,
     ):
         check_version(trl.__version__)
@@ -74,7 +80,7 @@ class AMFTGRPOTrainer(GRPOTrainer):
         super().__init__(*args, **kwargs)
         check_attributes(self)
         _check_engine(self)
-        self.entropy_target = entropy_target
+        self.entropy_target, self.trust_special_tokens = entropy_target, trust_special_tokens
         self.imitation = self._imitation(demonstrations, num_demos)
         for count in self.imitation.not_used:
             self.accelerator.print(f"amft: {count}")
@@ -136,13 +142,29 @@ class AMFTGRPOTrainer(GRPOTrainer):
         balancer = Balancer(self.balance, self.state.max_steps, entropy_target=self.entropy_target)
         return TRLBackend(self.accelerator, self.compute_loss_context_manager, self.imitation, mix, balancer)
 
+    def _tokenize_prompts(self, prompts: list[Any]) -> Any:
+        ids, images, fields = super()._tokenize_prompts(prompts)
+        if self.trust_special_tokens or images is not None:
+            return ids, images, fields
+        tokenizer = self._template_tokenizer
+        ids = [
+            row if special_string(tokenizer, prompt) is None else encode_prompt(tokenizer, prompt)
+            for prompt, row in zip(prompts, ids, strict=True)
+        ]
+        return ids, images, fields
+
+    @cached_property
+    def _template_tokenizer(self) -> Any:
+        """With what TRL passes to its chat template filled in."""
+        plain = getattr(self.processing_class, "tokenizer", self.processing_class)
+        return with_template(plain, tools=self.tools, chat_template=self.chat_template, **self.chat_template_kwargs)
+
     def _imitation(self, demonstrations: Any, num_demos: int | None) -> Imitation:
-        args, world = self.args, self.accelerator.num_processes
-        tokenizer = getattr(self.processing_class, "tokenizer", self.processing_class)
+        args, world, tokenizer = self.args, self.accelerator.num_processes, self._template_tokenizer
         per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * world
         return Imitation(
             demonstrations,
-            with_template(tokenizer, tools=self.tools, chat_template=self.chat_template, **self.chat_template_kwargs),
+            tokenizer,
             num_demos=per_step if num_demos is None else num_demos,
             micro_batch=args.per_device_train_batch_size,
             max_completion_length=args.max_completion_length,
@@ -151,6 +173,7 @@ class AMFTGRPOTrainer(GRPOTrainer):
             rank=self.accelerator.process_index,
             world=world,
             scored=_rows_of(self.eval_dataset),
+            trust_special_tokens=self.trust_special_tokens,
         )
 
 

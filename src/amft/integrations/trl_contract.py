@@ -17,6 +17,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "add_callback": ("self", "callback"),
     "_generate_and_score_completions": ("self", "inputs"),
     "_clip_grad_norm": ("self", "model"),
+    "_tokenize_prompts": ("self", "prompts"),
 }
 """Methods that are overridden or called, with their parameters; those with an underscore are private."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,15 @@ from transformers import (
 from ..errors import ModelError
 from .lora import attach, base_of, in_four_bits, is_adapter
 from .pictures import Pictures, sees
+from .whole import (
+    check_architecture,
+    check_depth,
+    check_files,
+    check_loading,
+    check_sound,
+    reading,
+    unreported,
+)
 
 NANO = Path(__file__).parent / "nano_base"
 """The shipped nano base."""
@@ -32,10 +43,8 @@ def load_tokenizer(name: str) -> Any:
         ModelError: it cannot be loaded, or has no end-of-sequence token.
     """
     directory = _directory(name)
-    try:
+    with reading(name, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(f"{name}: the tokenizer cannot be loaded ({_first_line(error)})") from None
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{name}: the tokenizer has no eos_token, so no completion could end; set one and save it")
     if tokenizer.pad_token_id is None:
@@ -50,13 +59,11 @@ def load_pictures(name: str) -> Pictures | None:
         ModelError: it cannot be loaded, or is not one that `Pictures` reads.
     """
     directory = _directory(name)
-    try:
+    with reading(name, "processor"):
         base = base_of(Path(directory)) if is_adapter(Path(directory)) else directory
         if not sees(AutoConfig.from_pretrained(_directory(base), trust_remote_code=False)):
             return None
         return Pictures(AutoProcessor.from_pretrained(directory, trust_remote_code=False))
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(f"{name}: the processor cannot be loaded ({_first_line(error)})") from None
 
 
 def lend_template(tokenizer: Any, pictures: Pictures | None) -> None:
@@ -65,34 +72,68 @@ def lend_template(tokenizer: Any, pictures: Pictures | None) -> None:
         tokenizer.chat_template = pictures.processor.chat_template
 
 
-def load_model(name: str, dtype: torch.dtype = torch.float32, *, four_bits: bool = False) -> PreTrainedModel:
+def load_model(
+    name: str, dtype: torch.dtype = torch.float32, *, four_bits: bool = False, allow_missing: Sequence[str] = ()
+) -> PreTrainedModel:
     """A causal language model, of text or pictures and text, with dropout off: rollouts and training see one policy.
+
+    It is loaded whole or not at all: tensors that are missing, left over or of another shape, numbers that are not
+    finite and weights in anything but safetensors are refused.
 
     Args:
         name: `nano`, a model directory (or hub name), or a directory with an adapter alone, which is put on its base.
         dtype: of the weights.
         four_bits: quantize them, see `lora.in_four_bits`.
+        allow_missing: patterns of tensors that may be in the files or in the model alone; a missing one is drawn anew,
+            the same at every loading.
 
     Raises:
-        ModelError: it cannot be loaded.
+        ModelError: it cannot be loaded, or not whole.
     """
     directory = _directory(name)
     if is_adapter(Path(directory)):
-        model = load_model(base_of(Path(directory)), dtype, four_bits=four_bits)
-        attach(model, Path(directory))
+        base = base_of(Path(directory))
+        if is_adapter(Path(_directory(base))):
+            raise ModelError(f"{name}: its base {base} is an adapter too; merge that one first with `amft merge`")
+        model = load_model(base, dtype, four_bits=four_bits, allow_missing=allow_missing)
+        with reading(name, "adapter"), unreported():
+            attach(model, Path(directory))
+        check_sound(name, model)
         return model
-    options = in_four_bits() if four_bits else {}
-    try:
+    model = _load(name, directory, dtype, in_four_bits() if four_bits else {}, allow_missing)
+    turn_dropout_off(model)
+    check_sound(name, model)
+    return model
+
+
+def _load(
+    name: str, directory: str, dtype: torch.dtype, options: dict[str, Any], allow_missing: Sequence[str]
+) -> PreTrainedModel:
+    with reading(name, "model"), contextlib.nullcontext() if allow_missing else unreported(), torch.random.fork_rng():
+        torch.manual_seed(0)  # of missing tensors
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
         kind = AutoModelForImageTextToText if sees(config) else AutoModelForCausalLM
-        model = kind.from_pretrained(directory, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(f"{name}: the model cannot be loaded ({_first_line(error)})") from None
-    except Exception as error:  # safetensors raises its own kind for a damaged file
-        if type(error).__module__.partition(".")[0] != "safetensors":
-            raise
-        raise ModelError(f"{name}: the weights are damaged ({_first_line(error)})") from None
-    turn_dropout_off(model)
+        packed = bool(options) or getattr(config, "quantization_config", None) is not None
+        check_files(name, directory, config, None if allow_missing or packed else lambda: _skeleton(kind, config))
+        model, found = kind.from_pretrained(
+            directory,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # they are refused in our words
+            output_loading_info=True,
+            **options,
+        )
+    check_loading(name, found, allow_missing)
+    check_architecture(name, config)
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def _skeleton(kind: Any, config: Any) -> PreTrainedModel:
+    """The model that a config describes, without memory."""
+    with torch.device("meta"):
+        model: PreTrainedModel = kind.from_config(config, trust_remote_code=False)
     return model
 
 
@@ -115,8 +156,6 @@ def stop_ids(model: PreTrainedModel, tokenizer: Any) -> list[int]:
 
 
 def _directory(name: str) -> str:
-    return str(NANO) if name == "nano" else os.fspath(name)
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    directory = str(NANO) if name == "nano" else os.fspath(name)
+    check_depth(name, Path(directory))
+    return directory

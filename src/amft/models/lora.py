@@ -144,9 +144,19 @@ def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
 
 
 def attach(model: PreTrainedModel, directory: Path) -> None:
-    """Put a saved adapter into the model it was trained on, frozen."""
+    """Put a saved adapter into the model it was trained on, frozen.
+
+    Raises:
+        ModelError: peft is missing, or the adapter is no safetensors file, or not whole.
+    """
     _peft()
+    if not (directory / ADAPTER).is_file():  # peft would read a pickle in its place
+        raise ModelError(f"{directory}: no {ADAPTER} in it; adapters are read from safetensors only")
     model.load_adapter(str(directory), is_trainable=False)
+    wanted = {name for name, _ in model.named_parameters() if ".lora_A." in name or ".lora_B." in name}
+    if missing := sorted(wanted - adapter_state(directory).keys()):
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        raise ModelError(f"{directory / ADAPTER}: no {missing[0]}{more} in it, which adapter_config.json asks for")
 
 
 def merge_into_base(model: PreTrainedModel, directory: Path) -> PreTrainedModel:

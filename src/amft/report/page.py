@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from ..disk import replace_text
 from ..runs import STREAMS
 from ..tasks.registry import describe_tasks
 from .doctor import diagnose
@@ -40,9 +40,7 @@ def write_report(run: Path | str) -> Path:
     """
     loaded = load_run(run)
     target = loaded.path / "report.html"
-    aside = loaded.path / ".report.html.aside"
-    aside.write_text(render_run(loaded), encoding="utf-8")
-    os.replace(aside, target)
+    replace_text(target, render_run(loaded))
     return target
 
 

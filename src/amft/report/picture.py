@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ..disk import disk_guard
 from ..errors import RunError
-from ..runs import disk_guard
 from .figures import balance_and_success
 from .load import load_run
 

@@ -144,8 +144,9 @@ def draw_figure(
 
 def _strips(ax: Axes, texts: Mapping[float, str]) -> str:
     """Unseen columns over an axes, each with a title, from halfway to the place before to halfway to the next."""
-    scale, box = 72 / ax.figure.dpi, ax.get_window_extent()
-    top, tall = 72 * ax.figure.get_size_inches()[1] - scale * box.y1, scale * box.height
+    figure: Any = ax.figure
+    scale, box = 72 / figure.dpi, ax.get_window_extent()
+    top, tall = 72 * figure.get_size_inches()[1] - scale * box.y1, scale * box.height
     places = [scale * ax.transData.transform((x, ax.get_ylim()[0]))[0] for x in texts]
     edges = [scale * box.x0, *((a + b) / 2 for a, b in pairwise(places)), scale * box.x1]
     return "".join(

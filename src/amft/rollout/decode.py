@@ -24,7 +24,7 @@ from ..models.modes import evaluating
 from ..models.pictures import image_token
 from ..types import Sample, Sampling
 from .cache import CACHE_ARGUMENT, RowCache
-from .token_sampling import check_request, next_tokens
+from .token_sampling import check_request, next_tokens, not_numbers
 
 SLACK = 16
 """Finished rows stay in the batch until they are one in SLACK of it: smaller batches are new shapes for the kernels."""
@@ -103,6 +103,7 @@ class DecodeSampler:
         tokens = torch.full((total, steps), self.pad_id, device=device)
         lengths = torch.full((total,), steps, device=device)
         finished = torch.zeros(total, dtype=torch.bool, device=device)
+        nowhere = torch.zeros((), dtype=torch.bool, device=device)
         # The batch shrinks while it decodes: `rows` are the numbers of its live rows in `tokens`. Rows that have ended
         # leave the cache only once enough of them have gathered, since each shrinking copies the cache.
         for step in range(steps):
@@ -110,6 +111,8 @@ class DecodeSampler:
             if self.never is not None:
                 logits[:, self.never] = -torch.inf
             drawn = next_tokens(logits, None if uniforms is None else uniforms[rows, step], sampling)
+            nowhere |= (drawn == logits.shape[-1]).any()
+            drawn = drawn.clamp(max=logits.shape[-1] - 1)
             tokens[rows, step] = drawn
             ended = torch.isin(drawn, eos) & ~finished[rows]
             lengths[rows[ended]] = step + 1
@@ -121,6 +124,8 @@ class DecodeSampler:
             if gone * SLACK >= len(rows):
                 drawn = batch.drop(done, drawn)
             logits = batch.forward(self.model, drawn)
+        if nowhere:  # looked at once: a look at every step would wait for the device
+            raise not_numbers()
         return tokens.tolist(), lengths.tolist(), finished.tolist()
 
     def _prefill(

@@ -12,7 +12,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from ..models.modes import evaluating
 from ..models.pictures import image_token
 from ..types import Sample, Sampling
-from .token_sampling import check_request
+from .token_sampling import check_request, not_numbers
 
 
 class HFSampler:
@@ -67,13 +67,18 @@ class HFSampler:
         ids = torch.tensor([[self.pad_id] * (width - len(p)) + list(p) for p in prompts])
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
         device = self.model.device
-        out = self.model.generate(
-            ids.to(device),
-            attention_mask=mask.to(device),
-            generation_config=config,
-            synced_gpus=False,  # several ranks decode apart, as many batches as each has
-            **({} if pixels is None else {"pixel_values": pixels.to(device)}),
-        )
+        try:
+            out = self.model.generate(
+                ids.to(device),
+                attention_mask=mask.to(device),
+                generation_config=config,
+                synced_gpus=False,  # several ranks decode apart, as many batches as each has
+                **({} if pixels is None else {"pixel_values": pixels.to(device)}),
+            )
+        except RuntimeError as error:
+            if "probability tensor" not in str(error):
+                raise
+            raise not_numbers() from error
         return out[:, width:]
 
     def _trajectory(self, prompt: Sequence[int], ids: list[int]) -> Sample:

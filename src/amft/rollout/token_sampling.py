@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, NonFiniteError
 from ..types import Sampling
 
 
@@ -36,12 +36,21 @@ def check_request(prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
             raise DataError(f"prompt {i} has no tokens; give at least one")
 
 
+def not_numbers() -> NonFiniteError:
+    """The error of a policy from whose logits nothing can be drawn."""
+    return NonFiniteError(
+        "rollouts: the policy's logits are not finite, so no token can be drawn; a smaller learning_rate or "
+        "max_grad_norm is the usual cure, from the last checkpoint"
+    )
+
+
 def next_tokens(logits: Tensor, uniforms: Tensor | None, sampling: Sampling) -> Tensor:
     """One token per row: the argmax at temperature 0, else a draw by inversion of the distribution function.
 
     The token is the smallest v with `F(v) > u * F(V - 1)`, where F is the running sum of the kept probabilities; so a
     row's token depends on its own logits and its own u only. Sums are in float64: there `u * F(V - 1) < F(V - 1)` holds
-    for every u < 1, hence a token of probability zero is never drawn.
+    for every u < 1, hence a token of probability zero is never drawn. Where logits are NaN there is no distribution,
+    and the token is V, which no vocabulary has.
 
     Args:
         logits: [R, V].

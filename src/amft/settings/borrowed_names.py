@@ -19,7 +19,7 @@ BORROWED = {
 }
 """Their name -> ours, the value as it is."""
 
-ELSEWHERE = {
+INSTEAD = {
     "dataloader_num_workers": "rows are read once, so there is nothing to load; leave it out",
     "deepspeed": "use parallel: fsdp2",
     "disable_dropout": "dropout is always off; leave it out",
@@ -51,9 +51,9 @@ def translated(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: a name means something else here, or one setting is given under both names.
     """
-    values = {name: value for name, value in given.items() if name not in ELSEWHERE or value not in (None, False)}
-    for name in values.keys() & ELSEWHERE.keys():
-        raise ValueError(f"{name}: {ELSEWHERE[name]}")
+    values = {name: value for name, value in given.items() if name not in INSTEAD or value not in (None, False)}
+    for name in values.keys() & INSTEAD.keys():
+        raise ValueError(f"{name}: {INSTEAD[name]}")
     for name in BORROWED.keys() & values.keys():
         _put(values, name, BORROWED[name], values.pop(name))
     if "bf16" in values:

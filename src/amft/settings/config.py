@@ -17,8 +17,15 @@ from .groups import (
     ImportanceSamplingSettings,
     LoRASettings,
     PPOSettings,
+    RewardSettings,
 )
 from .strict_model import StrictModel
+
+MOST_ROWS = 65_536
+"""Of a step, of each kind: more would be a slip of the pen."""
+
+MOST_TOKENS = 1 << 20
+"""Of a prompt or an answer; no model reads more."""
 
 
 class AMFTConfig(StrictModel):
@@ -33,9 +40,9 @@ class AMFTConfig(StrictModel):
     """
 
     # run
-    output_dir: str = Field("runs/amft", min_length=1, description="run directory; never overwritten")
+    output_dir: str = Field("runs/amft", min_length=1, max_length=1024, description="run directory; never overwritten")
     seed: int = Field(0, ge=0, description="reaches every random draw")
-    max_steps: int = Field(200, ge=1, description="optimizer steps, warm-up included")
+    max_steps: int = Field(200, ge=1, le=10**9, description="optimizer steps, warm-up included")
     num_train_epochs: float | None = Field(
         None, gt=0, description="passes over the prompts (or demonstrations) in place of max_steps; not for a task"
     )
@@ -49,27 +56,33 @@ class AMFTConfig(StrictModel):
     entropy_target: float | None = Field(None, ge=0, description="H* in nats; null measures it after the warm-up")
 
     # batch of one optimizer step
-    num_prompts: int = Field(16, ge=1, description="RL prompts per step")
-    num_generations: int = Field(8, ge=1, description="completions per prompt (the group)")
-    num_demos: int = Field(64, ge=0, description="demonstrations per step")
-    micro_batch_size: int = Field(64, ge=1, description="rows per forward and backward; does not change the numbers")
+    num_prompts: int = Field(16, ge=1, le=MOST_ROWS, description="RL prompts per step")
+    num_generations: int = Field(8, ge=1, le=MOST_ROWS, description="completions per prompt (the group)")
+    num_demos: int = Field(64, ge=0, le=MOST_ROWS, description="demonstrations per step")
+    micro_batch_size: int = Field(
+        64, ge=1, le=MOST_ROWS, description="rows per forward and backward; does not change the numbers"
+    )
     padding_free: bool = Field(
         False, description="lay the rows of a micro-batch end to end, so that nothing is computed on padding"
     )
-    steps_per_generation: int = Field(1, ge=1, description="optimizer steps that share one generation")
-    num_iterations: int = Field(1, ge=1, description="times each rollout is used")
+    steps_per_generation: int = Field(1, ge=1, le=1024, description="optimizer steps that share one generation")
+    num_iterations: int = Field(1, ge=1, le=1024, description="times each rollout is used")
 
     # rollouts
     engine: Literal["auto", "hf", "decode", "vllm"] = Field("auto", description="rollout engine")
     engine_options: EngineSettings | None = Field(None, description="of engine vllm")
-    temperature: float = Field(1.0, gt=0, description="sampling temperature of training rollouts")
+    temperature: float = Field(1.0, ge=1e-4, le=1e4, description="sampling temperature of training rollouts")
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0, description="0 keeps the whole vocabulary")
-    max_prompt_length: int = Field(512, ge=1, description="tokens; a longer prompt is an error")
-    max_completion_length: int = Field(256, ge=1, description="tokens of one answer")
+    max_prompt_length: int = Field(512, ge=1, le=MOST_TOKENS, description="tokens; a longer prompt is an error")
+    max_completion_length: int = Field(256, ge=1, le=MOST_TOKENS, description="tokens of one answer")
+    trust_special_tokens: bool = Field(
+        False, description="strings of special tokens in prompts and demonstrations are those tokens, not plain text"
+    )
     max_transcript_length: int = Field(
         0,
         ge=0,
+        le=MOST_TOKENS,
         description="tokens after the prompt, for tasks with several tries: no further one that may not fit; 0 any",
     )
 
@@ -99,13 +112,20 @@ class AMFTConfig(StrictModel):
         0, ge=0, description="last tokens before max_completion_length that cost reward, up to 1 (DAPO); 0 none"
     )
     dynamic_sampling_rounds: int = Field(
-        0, ge=0, description="times other prompts are drawn for those whose rewards do not differ (DAPO); 0 never"
+        0,
+        ge=0,
+        le=1024,
+        description="times other prompts are drawn for those whose rewards do not differ (DAPO); 0 never",
     )
     mask_truncated_completions: bool = Field(False, description="cut completions carry no RL loss")
     importance_sampling: ImportanceSamplingSettings = Field(
         ImportanceSamplingSettings(), description="weights of rollouts that engine vllm sampled"
     )
     reward_weights: list[float] | None = Field(None, description="one per reward function; default all 1")
+    reward_timeout: float = Field(
+        3600.0, gt=0, le=1e6, description="seconds one call of your own code (reward, rule, task) may take"
+    )
+    rewards: RewardSettings = Field(RewardSettings(), description="where your reward functions run")
 
     # optimizer
     optim: Literal["adamw", "adam", "sgd"] = "adamw"
@@ -138,6 +158,9 @@ class AMFTConfig(StrictModel):
         "float32", description="bfloat16 keeps float32 masters; auto: bfloat16 where the hardware has units for it"
     )
 
+    allow_missing: list[str] = Field(
+        default_factory=list, description="patterns of tensors that may be in the model's files or in the model alone"
+    )
     lora: LoRASettings | None = Field(None, description="train an adapter; with dtype bfloat16 the rest is in it too")
 
     # evaluation, logs, checkpoints
@@ -152,7 +175,7 @@ class AMFTConfig(StrictModel):
     report_to: list[
         Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
     ] = Field(default_factory=list, description="trackers besides the run directory; each has an extra of its name")
-    threads: int | None = Field(None, ge=1, description="CPU threads; null leaves torch's own")
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; null leaves torch's own")
 
     # several processes (torchrun)
     parallel: Literal["auto", "single", "ddp", "fsdp2"] = Field(
@@ -160,7 +183,7 @@ class AMFTConfig(StrictModel):
     )
     cpu_offload: bool = Field(False, description="fsdp2: parameters and optimizer state in the host's memory")
     gradient_checkpointing: bool = Field(False, description="compute activations twice, keep them once")
-    rank_timeout: float = Field(600.0, gt=0, description="seconds a rank waits for another before it stops")
+    rank_timeout: float = Field(600.0, gt=0, le=1e6, description="seconds a rank waits for another before it stops")
 
     @model_validator(mode="before")
     @classmethod

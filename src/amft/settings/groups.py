@@ -44,14 +44,22 @@ class ImportanceSamplingSettings(StrictModel):
         return self
 
 
+class RewardSettings(StrictModel):
+    """Group `rewards`: where the functions of `data.rewards` run."""
+
+    isolate: bool = Field(
+        False, description="in a process of their own each, which can be killed whatever they do; columns must be JSON"
+    )
+
+
 class EvalSettings(StrictModel):
     """Group `eval`: validation during training, and the test before and after it."""
 
     steps: int = Field(25, ge=0, description="validation every n steps; 0 never")
-    problems: int = Field(128, ge=1, description="validation problems")
+    problems: int = Field(128, ge=1, le=1_000_000, description="validation problems")
     test_splits: list[str] | None = Field(None, description="scored before and after; null: the task's own")
-    test_problems: int | None = Field(None, ge=1, description="per test split; null: all")
-    test_samples: int = Field(1, ge=1, description="answers per test problem; 1 is greedy, more are sampled")
+    test_problems: int | None = Field(None, ge=1, le=1_000_000, description="per test split; null: all")
+    test_samples: int = Field(1, ge=1, le=4096, description="answers per test problem; 1 is greedy, more are sampled")
 
 
 class CheckpointSettings(StrictModel):
@@ -76,7 +84,7 @@ class LoRASettings(StrictModel):
     No dropout: rollouts and training must see one policy.
     """
 
-    r: int = Field(16, ge=1, description="rank")
+    r: int = Field(16, ge=1, le=16_384, description="rank")
     alpha: float = Field(32.0, gt=0, description="the adapter is scaled by alpha / r")
     target_modules: list[str] | Literal["all-linear"] = Field("all-linear", description="names of linear modules")
     load_in_4bit: bool = Field(False, description="QLoRA: frozen weights in nf4; needs bitsandbytes and a GPU")
@@ -86,8 +94,8 @@ class EngineSettings(StrictModel):
     """Group `engine_options`: where `engine: vllm` runs and how long it is waited for (docs/vllm.md)."""
 
     where: str = Field("trainer", description="trainer: in its process; worker: in one of its own; or host:port")
-    timeout: float = Field(600.0, gt=0, description="seconds a call may take; then the engine counts as stuck")
-    start_timeout: float = Field(600.0, gt=0, description="seconds a start may take")
+    timeout: float = Field(600.0, gt=0, le=1e6, description="seconds a call may take; then the engine counts as stuck")
+    start_timeout: float = Field(600.0, gt=0, le=1e6, description="seconds a start may take")
     restarts: int = Field(3, ge=0, description="of a dead or stuck worker or server, in a row")
     dtype: Literal["float32", "bfloat16", "float16"] | None = Field(None, description="null: as the policy's weights")
     gpu_memory: float = Field(0.3, gt=0, le=1, description="share of the GPU's memory")

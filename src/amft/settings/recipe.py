@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, Field, model_validator
 
+from ..balance.registry import build_balance, code_in
 from ..errors import TaskError
 from .config import AMFTConfig
 from .recipe_file import find_recipe, override, read_mapping, spelled_out
@@ -35,9 +36,10 @@ class TaskSpec(StrictModel):
         Raises:
             TaskError: it or one of its options does not exist.
         """
+        from ..tasks.guest_task import hosted
         from ..tasks.registry import build_task
 
-        return build_task(self.id, **self.options)
+        return hosted(build_task(self.id, **self.options))
 
 
 class DataSpec(StrictModel):
@@ -61,6 +63,12 @@ class Recipe(AMFTConfig):
     task: TaskSpec | None = None
     data: DataSpec | None = None
 
+    @property
+    def code(self) -> list[str]:
+        """The files of one's own that this recipe runs: rewards, rule and its parts, task."""
+        task = [self.task.id] if self.task is not None and ".py:" in self.task.id else []
+        return [*task, *(self.data.rewards if self.data is not None else ()), *code_in(self.balance)]
+
     @model_validator(mode="before")
     @classmethod
     def _spell_out(cls, values: Any) -> Any:
@@ -73,8 +81,8 @@ class Recipe(AMFTConfig):
         return self
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply `key=value` overrides in order, the later one winning.
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply `key=value` overrides in order, the later one winning. None of its code is run.
 
     Args:
         path: a YAML file, or the name of a shipped recipe.
@@ -82,19 +90,35 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises:
         ConfigError: the file is missing or not YAML, a key is unknown, or a value is not allowed.
-        TaskError: the task or one of its options does not exist.
     """
     file = find_recipe(str(path))
     tree = spelled_out(read_mapping(file))
     for text in overrides:
         override(tree, text)
-    recipe = Recipe(**tree)
-    from ..balance.registry import build_balance
+    return Recipe(**tree)
 
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """`read_recipe`, with its rule and its task tried out: code of one's own is run.
+
+    Raises:
+        ConfigError: as `read_recipe`, or the rule, a part or a setting of them is not allowed.
+        TaskError: the task or one of its options does not exist.
+    """
+    recipe = read_recipe(path, overrides)
+    check_parts(recipe)
+    return recipe
+
+
+def check_parts(recipe: Recipe) -> None:
+    """Build a recipe's rule and task, to see whether they can be.
+
+    Raises:
+        ConfigError, TaskError: as `load_recipe`.
+    """
     build_balance(dict(recipe.balance))
     if recipe.task is not None:
         check_known_splits(recipe.task.build(), recipe.eval.test_splits or ())
-    return recipe
 
 
 def check_known_splits(task: Task, splits: Sequence[str]) -> None:

@@ -10,9 +10,28 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from ..errors import ConfigError
 from .validation_errors import explain
 
+SMALLEST, LARGEST_SIZE = 1e-30, 1e30
+"""Sizes of numbers that single precision holds, with room for what is computed from them."""
+
+LONGEST_NAME = 255
+"""Bytes of a file's name, on every file system we know."""
+
+
+def unrepresentable(value: Any) -> str | None:
+    """What is wrong with a number or a text that nothing could be done with; None for all others."""
+    if isinstance(value, float) and value and not SMALLEST <= abs(value) <= LARGEST_SIZE:
+        return f"{value!r} is beyond single precision; give 0 or a size from {SMALLEST:g} to {LARGEST_SIZE:g}"
+    if isinstance(value, str) and "\0" in value:
+        return "there is a NUL character in it; take it out"
+    if isinstance(value, str) and any(len(part.encode(errors="replace")) > LONGEST_NAME for part in value.split("/")):
+        return f"{value[:20]!r}... is longer than {LONGEST_NAME} bytes; no file can be called so"
+    return None
+
 
 class StrictModel(BaseModel):
     """Frozen; unknown names, wrong types and values out of range are refused.
+
+    So are numbers that single precision cannot hold, and texts that no file system can.
 
     Raises:
         ConfigError: one line that names the field, what was given and what is allowed.
@@ -24,6 +43,14 @@ class StrictModel(BaseModel):
     @classmethod
     def _paths_as_text(cls, values: Any) -> Any:
         return {name: _text(value) for name, value in values.items()} if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _representable(self) -> StrictModel:
+        for name, value in self:
+            for each in value if isinstance(value, list) else [value]:
+                if wrong := unrepresentable(each):
+                    raise ValueError(f"{name}: {wrong}")
+        return self
 
     if not TYPE_CHECKING:  # editors and type checkers keep pydantic's own signature
 

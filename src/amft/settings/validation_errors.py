@@ -91,9 +91,16 @@ def _expected(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
     if inner is not None and len(location) > 1:
         return _expected(location[1:], inner)
     limits = [
-        f"{_SIGNS[sign]} {getattr(rule, sign)}" for rule in field.metadata for sign in _SIGNS if hasattr(rule, sign)
+        f"{_SIGNS[sign]} {_plain(getattr(rule, sign))}"
+        for rule in field.metadata
+        for sign in _SIGNS
+        if hasattr(rule, sign)
     ]
     return _words(field.annotation, " and ".join(limits), any(hasattr(rule, "min_length") for rule in field.metadata))
+
+
+def _plain(limit: float) -> str:
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"
 
 
 def _words(annotation: Any, limits: str, filled: bool) -> str:

@@ -100,6 +100,10 @@ class Signal(Generic[Value]):
     """None: it has no value at this moment."""
 
 
+class UnaskedSignalError(KeyError):
+    """A rule reads a signal that its requirements do not name."""
+
+
 @dataclass(frozen=True)
 class Observation:
     """The meta-gradient of the previous step along the weight of one branch."""
@@ -134,10 +138,10 @@ class Signals:
         """The value of a signal that the rule's requirements name; None where it has none in this step.
 
         Raises:
-            KeyError: the requirements do not name it.
+            UnaskedSignalError: the requirements do not name it.
         """
         if signal not in self.values:
-            raise KeyError(f"the rule reads {signal.name}, which its requirements do not name")
+            raise UnaskedSignalError(f"the rule reads {signal.name}, which its requirements do not name")
         value: Value | None = self.values[signal]
         return value
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import math
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,8 @@ from ..balance.base import Balance, State
 from ..balance.requirements import Requirements
 from ..balance.weights import Weights
 from ..errors import ConfigError
-from ..signals.base import Cost, Moment, Observation, Signal, Signals
+from ..guests import call_guest, one_line
+from ..signals.base import Cost, Moment, Observation, Signal, Signals, UnaskedSignalError
 from ..types import RL, SFT
 from .branch import StepResult
 
@@ -37,7 +38,9 @@ class Balancer:
     """Values of the signals that are measured once, by name."""
 
     def __post_init__(self) -> None:
-        self.state = self.rule.init()
+        self.state = call_guest(
+            self.rule, f"balance.rule: {type(self.rule).__name__}.init", ConfigError, self.rule.init
+        )
 
     @property
     def requirements(self) -> Requirements:
@@ -79,21 +82,36 @@ class Balancer:
 
     def _update(self, signals: Signals) -> tuple[Weights, State, dict[str, float]]:
         name = type(self.rule).__name__
-        try:
-            found = self.rule.update(self.state, signals)
-        except KeyError as error:
-            raise ConfigError(f"balance.rule: {name}: {error.args[0]}") from None
-        parts = found if isinstance(found, tuple) and len(found) == 3 else (found, None, None)
-        if not (isinstance(parts[0], Weights) and isinstance(parts[1], dict) and isinstance(parts[2], dict)):
-            raise ConfigError(f"balance.rule: {name}.update must return {_WANTED}; it returned {reprlib.repr(found)}")
-        weights = parts[0]
+        weights, state, row = call_guest(
+            self.rule, f"balance.rule: {name}.update", ConfigError, lambda: self._asked(name, signals)
+        )
         if weights.keys() != {RL, *self.branches}:
             asked, given = ", ".join((RL, *self.branches)), ", ".join(sorted(weights))
             raise ConfigError(f"balance.rule: {name} must weigh the branches {asked} of this run; it weighs {given}")
         wrong = {branch: weight for branch, weight in weights.items() if not math.isfinite(weight)}
         if wrong:
             raise ConfigError(f"balance.rule: {name} gave weights that are not finite: {wrong}")
-        return weights, parts[1], parts[2]
+        return weights, state, row
+
+    def _asked(self, name: str, signals: Signals) -> tuple[Weights, State, dict[str, float]]:
+        """What the rule says, which must be numbers and a state that a checkpoint can hold."""
+        try:
+            found = self.rule.update(self.state, signals)
+        except UnaskedSignalError as error:
+            raise ConfigError(f"balance.rule: {name}: {error.args[0]}") from None
+        parts = found if isinstance(found, tuple) and len(found) == 3 else (found, None, None)
+        if not (isinstance(parts[0], Weights) and isinstance(parts[1], dict) and isinstance(parts[2], dict)):
+            shown = f"{type(found).__name__} {str(found)[:60]!r}"
+            raise ConfigError(f"balance.rule: {name}.update must return {_WANTED}; it returned {shown}")
+        weights, state, row = parts
+        try:
+            json.dumps([state, row], allow_nan=True)
+            return Weights({branch: float(weight) for branch, weight in weights.items()}), state, row
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ConfigError(
+                f"balance.rule: {name}.update must give numbers as weights, and a state and metrics that are JSON "
+                f"({one_line(error)})"
+            ) from None
 
     def first_weights(self) -> Weights:
         """What the rule would give if nothing were known; its memory stays."""

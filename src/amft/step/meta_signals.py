@@ -65,7 +65,7 @@ class MetaSignals:
         return {branch: found.dot for branch, found in self._observe().items()}
 
     def begin(self, balancer: Balancer) -> str | None:
-        """Before the first step of the single stage: measure H* and the signals that are measured once.
+        """Before the first step of the single stage: measure H* and the signals that are measured once, once.
 
         Both come from one batch of rollouts for prompts that are not trained on; the parameters stay as they are.
 
@@ -74,7 +74,8 @@ class MetaSignals:
         """
         asked = balancer.requirements
         once = asked.costs(Cost.BEGINNING)
-        if not once and not (asked.entropy_target and balancer.entropy_target is None):
+        is_measured = bool(balancer.beginning) or not once
+        if is_measured and not (asked.entropy_target and balancer.entropy_target is None):
             return None
         batch = self._held_out_rollouts("entropy target", 0)
         _, sums = self.learner.gradient(self.objective.rl, batch, self.objective.rl_count(batch), scale=0.0)

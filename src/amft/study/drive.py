@@ -22,6 +22,7 @@ from typing import IO
 
 from ..checkpoints.checkpoint_retention import keep_model
 from ..checkpoints.manifest import fsync
+from ..disk import disk_guard
 from ..errors import CheckpointError, RunError
 from ..run_lock import try_lock
 from ..runs import RunDirectory, read_json, write_json
@@ -68,7 +69,9 @@ def sole_driver(output: Path) -> Iterator[None]:
     Raises:
         RunError: another `amft compare` holds it.
     """
-    with open(output / ".lock", "w", encoding="utf-8") as file:
+    with disk_guard(output, cure="choose another --output"):
+        file = open(output / ".lock", "w", encoding="utf-8")  # noqa: SIM115  # closed when the study ends
+    with file:
         if not try_lock(file):
             raise RunError(f"{output}: another amft compare is working on it; wait for it or choose another --output")
         yield

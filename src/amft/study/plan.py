@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..disk import disk_guard
 from ..errors import ConfigError, RunError
 from ..runs import RunDirectory, write_json
 from ..settings.config import dotted
@@ -106,7 +107,8 @@ def is_finished(path: Path) -> bool:
 
 def write_study(study: StudyFile, output: Path) -> None:
     """`study.json`: what the page needs to know beside the run directories."""
-    output.mkdir(parents=True, exist_ok=True)
+    with disk_guard(output, cure="choose another --output"):
+        output.mkdir(parents=True, exist_ok=True)
     written = study.model_dump()
     written |= {"cases": study.cases, "arms": study.arms, "grid_names": study.grid_names}
     written["order"] = {name: list(written[name]) for name in ("cases", "arms", "grid_names", "tuned")}

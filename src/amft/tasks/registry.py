@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib.util
 import inspect
-import sys
 from pathlib import Path
 from typing import Any, cast
 
 from ..errors import TaskError
+from ..guests import guest, is_guest_class, load_file
 from .base import Task
 from .general_points import GeneralPoints, GeneralPointsVL
 from .math import MathProblems
@@ -50,7 +49,10 @@ def build_task(name: str, **options: Any) -> Task:
     for option in options:
         if option not in allowed:
             raise TaskError(f"task.{option}: {found.id} takes {', '.join(allowed)}{_nearest(option, allowed)}")
-    return found(**options)
+    if not is_guest_class(found):
+        return found(**options)
+    with guest(f"task {name}", TaskError):
+        return found(**options)
 
 
 def describe_tasks() -> list[dict[str, Any]]:
@@ -72,15 +74,7 @@ def _load(name: str) -> type[Task]:
     path = Path(file).expanduser()
     if not path.is_file():
         raise TaskError(f"task: no file {file}; write path/to/file.py:ClassName")
-    spec = importlib.util.spec_from_file_location(f"amft_task_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up by name
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise TaskError(f"task: {file} cannot be imported: {type(error).__name__}: {error}") from error
+    module = load_file(path, f"amft_task_{path.stem}", "task", TaskError)
     kind: Any = getattr(module, attribute, None)
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise TaskError(f"task: {file} has no dataclass {attribute!r}")

@@ -33,6 +33,7 @@ from ..models.load import load_model, stop_ids, turn_dropout_off
 from ..models.lora import adapter_off, add_lora, has_adapter
 from ..models.packed import check_packable
 from ..models.pictures import Pictures
+from ..models.whole import check_sound, check_tokenizer
 from ..rollout.registry import build_sampler
 from ..runs import RunDirectory
 from ..settings.config import AMFTConfig
@@ -48,6 +49,7 @@ from ..step.objective import Objective
 from ..step.optimizers import PolicyOptimizer, SeparateImitation, SharedOptimizer, build_optimizer
 from ..step.policy_backend import PolicyBackend
 from ..tasks.base import Task
+from ..tasks.guest_task import hosted
 from ..types import SFT
 from ..weighting.base import TokenInput
 from .content import Content, method_parts, sources_of, tokenizer_digests, weights_digest
@@ -74,6 +76,8 @@ class Foundation:
     sampler: SplitSampler
     content: Content
     """What it was all made of; nothing on the ranks that write nothing."""
+    notes: list[tuple[str, str]]
+    """What a reader of the run should know from the beginning: kind of event, sentence."""
 
 
 @dataclass
@@ -111,13 +115,14 @@ def lay_foundation(
         torch.set_num_threads(config.threads)
     parallel = build_parallel(config)
     tokenizer, pictures = load_processing_class(model, processing_class)
-    loaded = _load(model, config) if isinstance(model, str) else model
+    loaded = _load(model, config) if isinstance(model, str) else _given(model)
+    check_tokenizer(base or _name(loaded), tokenizer, loaded)
     weights = weights_digest(loaded) if parallel.ranks.is_main else ""
     with parallel.ranks.contact():
         reference = _prepare(loaded, config, method, parallel, base)
     stops = stop_ids(loaded, tokenizer)
     encoder = Encoder(tokenizer, config, stops, method, pictures)
-    sources = from_data(encoder, data) if isinstance(data, OwnData) else from_task(data, encoder)
+    sources = from_data(encoder, data) if isinstance(data, OwnData) else from_task(hosted(data), encoder)
     config = with_epochs(config, sources)
     options = None if config.engine_options is None else config.engine_options.model_dump()
     sampler = build_sampler(config.engine, loaded, pad_id=tokenizer.pad_token_id, eos_ids=stops, options=options)
@@ -131,7 +136,9 @@ def lay_foundation(
         "model": {"weights": weights},
         "tokenizer": tokenizer_digests(tokenizer),
     }
-    return Foundation(config, method, parallel, tokenizer, pictures, loaded, reference, sources, split, content)
+    notes = [*(("held-out" if rows.expected else "data", str(rows)) for rows in sources.not_used)]
+    notes += [("text", note) for note in encoder.notes]
+    return Foundation(config, method, parallel, tokenizer, pictures, loaded, reference, sources, split, content, notes)
 
 
 def with_epochs(config: AMFTConfig, sources: Sources) -> AMFTConfig:
@@ -160,14 +167,24 @@ def _load(name: str, config: AMFTConfig) -> PreTrainedModel:
     # What is frozen needs no master copy; but fsdp2 wants one type in a block, and casts by itself.
     half = lora is not None and config.dtype == "bfloat16" and config.parallel != "fsdp2"
     dtype = torch.bfloat16 if half else DTYPES[config.dtype]
-    return load_model(name, dtype, four_bits=lora is not None and lora.load_in_4bit)
+    four_bits = lora is not None and lora.load_in_4bit
+    return load_model(name, dtype, four_bits=four_bits, allow_missing=config.allow_missing)
+
+
+def _given(model: PreTrainedModel) -> PreTrainedModel:
+    turn_dropout_off(model)
+    check_sound(_name(model), model)
+    return model
+
+
+def _name(model: PreTrainedModel) -> str:
+    return model.config._name_or_path or type(model).__name__
 
 
 def _prepare(
     model: PreTrainedModel, config: AMFTConfig, method: Method, parallel: Parallel, base: str | None
 ) -> PreTrainedModel | None:
     """Settle everything that must be settled before the model is laid out; returns the reference, copied here."""
-    turn_dropout_off(model)
     if parallel.device.type == "cpu" and config.dtype != "float64":
         # The fused kernel's backward is slow on a CPU. In float64 the eager one turns left padding into NaN.
         model.set_attn_implementation("eager")

@@ -16,11 +16,12 @@ import torch
 from transformers import PreTrainedModel
 
 from ..balance.method import Method
+from ..balance.registry import HostedWeighting
 
 Content = dict[str, dict[str, str]]
 """Group -> part -> digest."""
 
-GROUPS = ("data", "rewards", "rule", "model", "tokenizer")
+PARTS_OF_A_RUN = ("data", "rewards", "rule", "model", "tokenizer")
 
 FROM_FILES = ("amft_reward_", "amft_rule_", "amft_task_")
 """Modules made from a file that a recipe names; the whole file counts, for what is named may call the rest of it."""
@@ -49,7 +50,8 @@ def sources_of(things: Iterable[Any]) -> dict[str, str]:
 
 def method_parts(method: Method) -> list[Any]:
     """The rule and whatever else a method is joined from."""
-    return [getattr(method, field.name) for field in dataclasses.fields(method)]
+    parts = [getattr(method, field.name) for field in dataclasses.fields(method)]
+    return [part.part if isinstance(part, HostedWeighting) else part for part in parts]
 
 
 def weights_digest(model: PreTrainedModel) -> str:

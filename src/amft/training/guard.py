@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 from ..errors import NonFiniteError, RewardError
+from ..guests import CALL_SECONDS, HOST
 from ..runs import write_json
+
+_CURE = "a smaller learning_rate or max_grad_norm is the usual cure"
+_CURES = {"reward": "look there for what was rewarded, and at the reward function"}
 
 
 class NonFiniteGuard:
@@ -48,7 +54,7 @@ class NonFiniteGuard:
             named = ", ".join(f"{name} {float(value)}" for name, value in bad.items())
             raise NonFiniteError(
                 f"step {step}: {named}; {self.bad_in_a_row} such steps in a row (max_bad_steps), so the run stopped; "
-                f"the last batch is in {where}; a smaller learning_rate or max_grad_norm is the usual cure"
+                f"the last batch is in {where}; {_CURES.get(next(iter(bad)), _CURE)}"
             )
         return False
 
@@ -116,20 +122,24 @@ class AbstentionGuard:
 class StopSignals:
     """While open, SIGINT and SIGTERM only set `received`; the loop saves and leaves at the next step.
 
-    A second SIGINT raises KeyboardInterrupt. A signal that was ignored (nohup) stays ignored. Outside the main
-    thread, where Python allows no handlers, it does nothing.
+    Users' code that is at work then gets a short grace (`guests`). A second SIGINT raises KeyboardInterrupt. A signal
+    that was ignored (nohup) stays ignored. Outside the main thread, where Python allows no handlers, it does nothing.
     """
 
     received: str | None = None
     """Name of the first signal, for example `SIGTERM`."""
 
-    def __init__(self) -> None:
+    def __init__(self, call_seconds: float = CALL_SECONDS) -> None:
+        """Args: call_seconds: longest call of users' code."""
+        self.call_seconds = self._before = call_seconds
         self._old: dict[int, Any] = {}
         self._interrupts = 0
 
     def __enter__(self) -> StopSignals:
         self.received = None
         self._interrupts = 0
+        self._before, HOST.call_seconds = HOST.call_seconds, self.call_seconds
+        HOST.told, HOST.ends, HOST.longest = None, None, 0.0
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 if signal.getsignal(number) != signal.SIG_IGN:
@@ -142,9 +152,20 @@ class StopSignals:
         for number, handler in self._old.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._old.clear()
+        HOST.call_seconds, HOST.told, HOST.ends = self._before, None, None
+
+    @contextmanager
+    def within(self, seconds: float | None) -> Iterator[None]:
+        """Inside, users' code may not go on for longer than this (and its grace); None: for as long as a call may."""
+        HOST.ends = None if seconds is None else time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            HOST.ends = None
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         self.received = self.received or signal.Signals(number).name
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1:
             raise KeyboardInterrupt
+        HOST.hurry(self.received)

@@ -8,9 +8,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from ..checkpoints.checkpoint_retention import final_checkpoint
+from ..experience.sources import Sources
 from ..report.text_table import percent, table
 from ..runs import RunDirectory
+from ..settings.config import AMFTConfig
 
 COLUMNS = ("split", "before", "after", "answers", "clusters")
 
@@ -81,3 +85,15 @@ def html_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join(f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def facts_of(config: AMFTConfig, model: PreTrainedModel, sources: Sources) -> dict[str, Any]:
+    """What a trainer trains, and where to."""
+    prompts, demos = sources.prompts, sources.demonstrations
+    return {
+        "model": Path(model.config._name_or_path or "your own").name,
+        "prompts": 0 if prompts is None else len(prompts.rows),
+        "demonstrations": 0 if demos is None else len(demos.encoded.rows),
+        "rule": config.balance.get("rule"),
+        "run": config.output_dir,
+    }

@@ -21,6 +21,7 @@ from ..demo_mixing.generation import Generation
 from ..distributed.ranks import restarted
 from ..experience.sampling_context import Prompts
 from ..experience.sources import Sources
+from ..privacy import private, private_command
 from ..run_lock import RunLock
 from ..runs import RunDirectory
 from ..settings.config import AMFTConfig
@@ -43,7 +44,7 @@ def environment(seed: int) -> dict[str, Any]:
         "platform": platform.platform(),
         "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
         "threads": torch.get_num_threads(),
-        "command": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
+        "command": private_command([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
         "seed": seed,
     }
 
@@ -80,7 +81,7 @@ class RunLogger:
             return True
         RunDirectory.create(self.run.path)
         self._be_sole_writer()
-        self.run.write("config", dict(recipe))
+        self.run.write("config", private(dict(recipe)))
         parameters = sum(parameter.numel() for parameter in model.parameters())
         self.run.write("env", environment(self.config.seed) | {"parameters": parameters})
         self.trackers.open()
@@ -100,12 +101,6 @@ class RunLogger:
         """One line about what goes on, on stderr."""
         tqdm.write(f"amft: {doing}", file=sys.stderr)
         self.said = time.monotonic()
-
-    def say_what_is_not_used(self) -> None:
-        """Rows that were left out of the data, on the screen and at the head of events.jsonl."""
-        for count in self.sources.not_used:
-            tqdm.write(f"data      {count}", file=sys.stderr)
-            self.event(0, "held-out" if count.expected else "data", str(count))
 
     @contextmanager
     def bar(self, step: int) -> Iterator[Any]:
@@ -185,6 +180,11 @@ class RunLogger:
     def event(self, step: int, kind: str, message: str) -> None:
         self.run.append("events", {"step": step, "kind": kind, "message": message})
 
+    def note(self, kind: str, message: str) -> None:
+        """An event that is said aloud as well."""
+        self.event(self.at, kind, message)
+        tqdm.write(message)
+
     def bundle(self) -> dict[str, Any]:
         """The last rollouts, for a person who looks into a non-finite step."""
         if self.batch is None:
@@ -199,9 +199,6 @@ class SilentRunLogger(RunLogger):
 
     def __init__(self, run: RunDirectory, tokenizer: Any, config: AMFTConfig, sources: Sources):
         super().__init__(run, tokenizer, config.model_copy(update={"report_to": []}), sources)
-
-    def say_what_is_not_used(self) -> None:
-        pass
 
     @contextmanager
     def bar(self, step: int) -> Iterator[Any]:
@@ -221,6 +218,9 @@ class SilentRunLogger(RunLogger):
         pass
 
     def event(self, step: int, kind: str, message: str) -> None:
+        pass
+
+    def note(self, kind: str, message: str) -> None:
         pass
 
 

@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..errors import CheckpointError, ConfigError
+from ..privacy import private
 from ..runs import RunDirectory
 from ..settings.config import dotted
-from .content import GROUPS, changed_content
+from .content import PARTS_OF_A_RUN, changed_content
 
 LAYOUT = {"parallel", "cpu_offload", "gradient_checkpointing", "rank_timeout"}
 """How the work lies on the machine; the numbers stay."""
@@ -20,6 +21,8 @@ FREE_TO_CHANGE = LAYOUT | {
     "checkpoint.only_model",
     "threads",
     "max_seconds",
+    "reward_timeout",
+    "rewards.isolate",
 }
 """Settings that may differ on resume; another difference would make another run."""
 
@@ -47,8 +50,8 @@ def check_accepted(accept: Collection[str], resume: bool) -> None:
     if accept and not resume:
         raise ConfigError("accept_changes: it is for a run that is resumed; a new one begins with what there is")
     for group in accept:
-        if group not in GROUPS:
-            raise ConfigError(f"accept_changes: there is no {group!r}; choose from {', '.join(GROUPS)}")
+        if group not in PARTS_OF_A_RUN:
+            raise ConfigError(f"accept_changes: there is no {group!r}; choose from {', '.join(PARTS_OF_A_RUN)}")
 
 
 def same_run(run: RunDirectory, described: Mapping[str, Any], accept: Collection[str] = ()) -> list[str]:
@@ -65,7 +68,7 @@ def same_run(run: RunDirectory, described: Mapping[str, Any], accept: Collection
     Raises:
         CheckpointError: something else has changed; names all of it.
     """
-    saved, ours = run.read("config"), dict(described)
+    saved, ours = run.read("config"), private(described)
     before, now = saved.pop("content", {}), ours.pop("content")
     changed = {group: f"{group} ({', '.join(parts)})" for group, parts in changed_content(before, now).items()}
     told = changed_settings(saved, ours)

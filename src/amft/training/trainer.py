@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
@@ -14,7 +15,7 @@ from ..balance.base import Balance
 from ..balance.method import Method
 from ..checkpoints.export_model import export_model, policy_weights
 from ..checkpoints.trainer_state import TrainerState
-from ..errors import ConfigError
+from ..errors import ConfigError, RewardNotFiniteError
 from ..evaluation.score import before_after_rows, summary
 from ..experience.data_sources import OwnData
 from ..settings.config import AMFTConfig
@@ -27,7 +28,8 @@ from .callbacks import Callbacks
 from .check_sources import check_sources
 from .guard import AbstentionGuard, NonFiniteGuard, StopSignals
 from .held_out import HeldOutScores
-from .result import TrainResult, html_table
+from .out_of_memory import memory_named
+from .result import TrainResult, facts_of, html_table
 from .same_run import check_accepted, same_run
 
 
@@ -77,14 +79,15 @@ class AMFTTrainer:
         own = OwnData(train_dataset, reward_funcs, demonstrations, val_dataset, eval_dataset)
         if task is not None and any(value is not None for value in vars(own).values()):
             raise ConfigError("task: it brings its own data; give a task, or train_dataset and what belongs to it")
-        self.foundation = lay_foundation(
-            config,
-            balance,
-            model,
-            base=None if recipe is None else recipe.get("model"),
-            processing_class=processing_class,
-            data=own if task is None else task,
-        )
+        with memory_named(config):
+            self.foundation = lay_foundation(
+                config,
+                balance,
+                model,
+                base=None if recipe is None else recipe.get("model"),
+                processing_class=processing_class,
+                data=own if task is None else task,
+            )
         self.config = self.foundation.config
         self.recipe = dict(recipe or self.config.model_dump()) | {
             name: getattr(self.config, name) for name in ("dtype", "max_steps")
@@ -117,7 +120,7 @@ class AMFTTrainer:
         Args:
             resume: continue the run in `output_dir` from its newest sound checkpoint, bit for bit on a CPU. After a
                 restart by torchrun it is done anyhow.
-            accept_changes: what may be other than when the run began, of `content.GROUPS`; said in events.jsonl.
+            accept_changes: what may have changed since the run began, of `content.PARTS_OF_A_RUN`; written to events.
 
         Raises:
             RankError: another rank is gone.
@@ -125,12 +128,16 @@ class AMFTTrainer:
             CheckpointError: no checkpoint can be read, or it is of another recipe, or made of other things.
             ConfigError: there is no such thing to accept.
             NonFiniteError: too many non-finite steps in a row.
+            RewardError, ConfigError, TaskError: code of your own failed, or did not return in time.
+            DeviceMemoryError: memory is not enough; names the settings that take less.
+            CutShortError: the run should have stopped, and code of your own did not return; go on with `resume`.
         """
         balancer, schedule = self.organs.balancer, self.learner.schedule
         check_sources(self.config, self.foundation.method, self.sources, balancer, schedule, self.warmup_steps)
         run, described = self.run_logger.run, self.recipe | {"content": self.foundation.content}
         check_accepted(accept_changes, resume)
-        with self.ranks.contact(), StopSignals() as stop, closing(self.run_logger):
+        stopping = StopSignals(self.config.reward_timeout)
+        with self.ranks.contact(), memory_named(self.config), stopping as stop, closing(self.run_logger):
             is_there = self.ranks.from_main(lambda: self.run_logger.open(described, self.model, resume))
             guard = NonFiniteGuard(self.config.max_bad_steps, run.path if self.ranks.is_main else None)
             state = self._state(guard)
@@ -141,7 +148,8 @@ class AMFTTrainer:
                 for changed in accepted:
                     self.run_logger.event(self.step, "accepted", f"changed since the run began: {changed}")
             if self.step == 0:
-                self.run_logger.say_what_is_not_used()
+                for kind, note in self.foundation.notes:
+                    self.run_logger.note(kind, note)
                 if self.sources.tests:
                     self.run_logger.say("scoring the model as it came")
             before = self._test("base") if self.step == 0 else self.run_logger.scores("base")
@@ -163,7 +171,7 @@ class AMFTTrainer:
     def _loop(self, state: TrainerState, guard: NonFiniteGuard, stop: StopSignals) -> str | None:
         started, first = time.perf_counter(), self.step
         limit, received = self.config.max_seconds, None
-        with self.run_logger.bar(self.step) as bar:
+        with self.run_logger.bar(self.step) as bar, stop.within(limit):
             while self.step < self.config.max_steps and not (received := self.ranks.first(stop.received)):
                 begun = time.perf_counter()
                 self.callbacks.begin_step(self.step)
@@ -204,23 +212,27 @@ class AMFTTrainer:
     def one_step(self, guard: NonFiniteGuard) -> tuple[dict[str, Any], dict[str, float]]:
         """One optimizer step of either phase; metrics and seconds."""
         organs, done = self.organs, self.step - self.warmup_steps
-        if done == 0:
-            organs.implicit_reward.begin()
-        if done == 0 and (missing := organs.meta_signals.begin(organs.balancer)):
-            self.run_logger.event(self.step + 1, "beginning", missing)
-        begun = time.perf_counter()
-        seconds = organs.collector.backend.start_clock()
+        seconds, phase = organs.collector.backend.start_clock(), "warmup" if done < 0 else "mix"
         organs.backend.step = self.step
         organs.backend.accept = lambda values: guard.check(self.step + 1, values, self.run_logger.bundle)
-        organs.implicit_reward.start_step(self.step + 1)
-        made = warmup(organs.backend) if done < 0 else organs.take_step(organs.backend, organs.balancer, done)
+        if done == 0:
+            organs.implicit_reward.begin()
+        try:
+            if done >= 0 and (missing := organs.meta_signals.begin(organs.balancer)):
+                self.run_logger.event(self.step + 1, "beginning", missing)
+            begun, seconds = time.perf_counter(), organs.collector.backend.start_clock()
+            organs.implicit_reward.start_step(self.step + 1)
+            made = warmup(organs.backend) if done < 0 else organs.take_step(organs.backend, organs.balancer, done)
+        except RewardNotFiniteError as error:
+            self._skip(guard, error)
+            return {"phase": phase}, {f"time/{name}": value for name, value in seconds.items()}
         organs.balancer.remember(made)
         if guard.bad_in_a_row:
             what = f"step skipped: {made.losses} grad_norm {made.grad_norm}"
             self.run_logger.event(self.step + 1, "non-finite", what)
         made.row |= organs.implicit_reward.found
         made.row |= {
-            "phase": "warmup" if done < 0 else "mix",
+            "phase": phase,
             "grad_norm": made.grad_norm,
             "learning_rate": self.learner.learning_rate,
         }
@@ -231,6 +243,14 @@ class AMFTTrainer:
         row = made.metrics
         self.abstentions.check(self.step + 1, row)
         return row, timings
+
+    def _skip(self, guard: NonFiniteGuard, error: RewardNotFiniteError) -> None:
+        """A step whose rewards cannot be computed with: nothing moves, and what was rewarded is kept."""
+        self.learner.clear()
+        if self.learner.mix is not None:
+            self.learner.mix.discard()
+        self.run_logger.event(self.step + 1, "non-finite", f"step skipped: {error}")
+        guard.check(self.step + 1, {"reward": math.inf}, lambda: error.bundle)
 
     def _test(self, model: str) -> list[dict[str, Any]]:
         rows = self.held_out.test(model, self.step)
@@ -302,16 +322,7 @@ class AMFTTrainer:
         return html_table(list(facts), [list(facts.values())])
 
     def _facts(self) -> dict[str, Any]:
-        config, prompts = self.config, self.sources.prompts
-        demos = self.sources.demonstrations
-        return {
-            "model": Path(self.model.config._name_or_path or "your own").name,
-            "prompts": 0 if prompts is None else len(prompts.rows),
-            "demonstrations": 0 if demos is None else len(demos.encoded.rows),
-            "rule": config.balance.get("rule"),
-            "step": f"{self.step} of {config.max_steps}",
-            "run": config.output_dir,
-        }
+        return {**facts_of(self.config, self.model, self.sources), "step": f"{self.step} of {self.config.max_steps}"}
 
     def event(self, step: int, kind: str, message: str) -> None:
         """Write one line of events.jsonl."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from ...disk import replace_text
 from ..facts import count, duration
 from ..text import visible
 from ..verdict import change, level
@@ -35,9 +35,7 @@ def write_study_report(path: str | Path) -> Path:
     summary = summarize(study)
     write_table(study, summary)
     target = study.path / "report.html"
-    aside = study.path / ".report.html.aside"
-    aside.write_text(render_study(study, summary), encoding="utf-8")
-    os.replace(aside, target)
+    replace_text(target, render_study(study, summary))
     return target
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ...disk import replace_text
 from ...runs import write_json
 from .load import Study
 from .significance import TARGET_WORDS, WORDS
@@ -16,7 +17,7 @@ def write_table(study: Study, summary: Mapping[str, Any]) -> str:
     """Write `table.json` and `table.txt` into the study; return the text."""
     write_json(study.path / "table.json", summary)
     text = "\n".join(lines(study, summary)) + "\n"
-    (study.path / "table.txt").write_text(text, encoding="utf-8")
+    replace_text(study.path / "table.txt", text)
     return text
 
 
