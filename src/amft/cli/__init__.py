@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..errors import AMFTError
-from . import audit, bundle, compare, doctor, evaluate, lists, merge, plan, report, tasks, train
+from . import audit, bundle, compare, doctor, evaluate, lists, merge, plan, report, settings, tasks, train
 from .rank_output import prints_error
 
 USER_ERROR, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
@@ -35,6 +35,7 @@ app.command("doctor")(doctor.doctor)
 app.command("audit")(audit.audit)
 app.add_typer(tasks.tasks, name="tasks")
 app.command("rules")(lists.rules)
+app.command("settings")(settings.list_settings)
 
 
 @app.callback(invoke_without_command=True)
