@@ -19,6 +19,7 @@ from .. import __version__
 from ..batch import Batch
 from ..demo_mixing.generation import Generation
 from ..distributed.ranks import restarted
+from ..evaluation.score import summary
 from ..experience.sampling_context import Prompts
 from ..experience.sources import Sources
 from ..privacy import private, private_command
@@ -88,7 +89,9 @@ class RunLogger:
         return False
 
     def close(self) -> None:
-        """Let another process write in the run directory."""
+        """Finish the trackers, and let another process write in the run directory."""
+        for failure in self.trackers.close():
+            self.event(self.at, "tracker", failure)
         self.lock.release()
 
     def _be_sole_writer(self) -> None:
@@ -104,13 +107,9 @@ class RunLogger:
 
     @contextmanager
     def bar(self, step: int) -> Iterator[Any]:
-        """The progress bar of a run that is at this step; the trackers are finished after it."""
+        """The progress bar of a run that is at this step."""
         with tqdm(total=self.config.max_steps, initial=step, unit="step", disable=None, dynamic_ncols=True) as bar:
-            try:
-                yield bar
-            finally:
-                for failure in self.trackers.close():
-                    self.event(self.at, "tracker", failure)
+            yield bar
 
     def step(self, step: int, row: Mapping[str, Any], timings: dict[str, float], bar: Any) -> None:
         """One line of metrics, one of timings, one move of the bar."""
@@ -170,8 +169,13 @@ class RunLogger:
         return task.demonstrate(row["problem"]) if task is not None else row.get("completion")
 
     def write_scores(self, rows: list[dict[str, Any]]) -> None:
+        """Graded answers of the model as it came or as it is now; trackers get the success of each split."""
         for row in rows:
             self.run.append("scores", row)
+        when = {"base": "before", "policy": "after"}
+        rates = {f"test/{line['split']}/{when[rows[0]['model']]}": line["rate"] for line in summary(rows)}
+        for failure in self.trackers.log(self.at, rates) if rates else ():
+            self.event(self.at, "tracker", failure)
 
     def scores(self, model: str) -> list[dict[str, Any]]:
         """The graded answers already written for `base` or `policy`."""
