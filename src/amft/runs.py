@@ -6,10 +6,11 @@ metrics.jsonl    one line per step, reproducible to the byte for a seed: {"step"
 timings.jsonl    one line per step, seconds and tokens/s: {"step": 1, "time/generate": 0.3, ...}
 samples.jsonl    {"step", "key", "prompt", "demonstration", "completions": [{"text", "reward", "outcome"}]}
 scores.jsonl     one line per graded answer: {"step", "model": "base" | "policy", "split", "key", "problem",
-                 "sample", "correct", "reward", "outcome"}
+                 "sample", "prompt", "answer", "correct", "reward", "outcome"}
 events.jsonl     warnings and incidents: {"step", "kind", "message"}
 run.lock         held by the one process that writes here, see `run_lock`
 checkpoints/step-N/
+model/           the model the run ended with, and its card; there once the run is over
 """
 
 from __future__ import annotations

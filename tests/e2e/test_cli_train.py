@@ -33,13 +33,14 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Any:
         class Trainer:
             def train(self, resume: bool, accept_changes: Sequence[str]) -> TrainResult:
                 asked["resume"], asked["accepted"] = resume, list(accept_changes)
-                return TrainResult(Path("runs/x"), TABLE, interrupted)
+                return TrainResult(Path("runs/x"), TABLE, interrupted, Path("runs/x/model"))
 
         def build_trainer(recipe: Any) -> Trainer:
             asked["recipe"] = recipe
             return Trainer()
 
         monkeypatch.setattr("amft.assembly.training.build_trainer", build_trainer)
+        monkeypatch.setattr("amft.cli.train._answers", lambda run: "")
         monkeypatch.setattr("amft.report.page.write_report", lambda run: run / "report.html")
         return asked
 
@@ -56,6 +57,9 @@ def test_facts_first_then_table_and_report(trained: Any, capsys: pytest.CaptureF
         "id        10.0 % [5.0, 15.0]  50.0 % [40.0, 60.0]         128        96",
         "rule_ood  0.0 % [0.0, 0.0]    100.0 % [100.0, 100.0]        8         8",
         "",
+        "model: runs/x/model",
+        'model = transformers.AutoModelForCausalLM.from_pretrained("runs/x/model")',
+        'tokenizer = transformers.AutoTokenizer.from_pretrained("runs/x/model")',
         "report: runs/x/report.html",
     ]
     assert (asked["recipe"].seed, asked["recipe"].output_dir, asked["resume"]) == (4, "runs/2", False)

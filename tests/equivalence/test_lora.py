@@ -13,7 +13,7 @@ pytest.importorskip("peft")
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from amft.assembly.evaluation import build_evaluation
+from amft.assembly.evaluation import Asked, build_evaluation
 from amft.assembly.models import merge_adapter
 from amft.batch import pad_batch
 from amft.errors import CheckpointError, ConfigError, ModelError
@@ -185,7 +185,7 @@ def test_a_run_and_an_adapter_can_be_evaluated(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "checkpoints" / "step-1" / "model"
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "nano"
     for model in (tmp_path / "run", folder):
-        (row,) = build_evaluation(str(model), "general_points-v1", ["id"], problems=1)
+        ((row,), _) = build_evaluation(str(model), Asked(task="general_points-v1", splits=["id"], problems=1))
         assert row["n"] == 1
 
 

@@ -12,7 +12,7 @@ import torch
 pytest.importorskip("peft")
 from safetensors.torch import load_file
 
-from amft.assembly.evaluation import build_evaluation
+from amft.assembly.evaluation import Asked, build_evaluation
 from amft.assembly.models import merge_adapter
 from amft.data.encoding import encode_prompt, pixels_of
 from amft.models.load import load_model, load_pictures, load_tokenizer
@@ -96,7 +96,7 @@ def test_the_merged_model_sees_what_the_adapter_saw(base: str, tmp_path: Path) -
             logits.append(load_model(name)(input_ids=ids, pixel_values=pixels_of([prompt], pictures)).logits)
     torch.testing.assert_close(logits[0], logits[1], rtol=0, atol=1e-4)
     assert not torch.allclose(logits[0], logits[2], atol=1e-3)
-    (row,) = build_evaluation(str(out), None, ["id"], problems=1)
+    ((row,), _) = build_evaluation(str(out), Asked(splits=["id"], problems=1))
     assert row["n"] == 1
     assert "recognition" in row
 

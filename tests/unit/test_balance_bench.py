@@ -81,7 +81,7 @@ def test_a_task_file_that_is_none_is_one_line(tmp_path):
         ("t.py:A", "lacks id, splits, test_splits, problems, prompt, grade, demonstrate"),
         ("t.py:b", "has no dataclass 'b'"),
         ("none.py:A", "no file"),
-        ("broken.py:A", "cannot be imported: ZeroDivisionError"),
+        ("broken.py:A", "cannot be imported .ZeroDivisionError"),
     ]:
         with pytest.raises(TaskError, match=message):
             build_task(f"{tmp_path}/{name}")

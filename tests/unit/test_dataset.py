@@ -287,6 +287,12 @@ def test_an_empty_dataset_is_named() -> None:
         check_demonstrations(RowSet.whole("mine", []))
 
 
+@pytest.mark.parametrize("prompt", ["a\ud800", [{"role": "user", "content": "a\ud800"}]])
+def test_half_of_a_surrogate_pair_is_no_text(prompt: Any) -> None:
+    with pytest.raises(DataError, match=r"mine row 2: character 2 of prompt is half of a surrogate pair"):
+        check_prompts(RowSet.whole("mine", [{"prompt": "a"}, {"prompt": prompt}]))
+
+
 def test_rows_keep_their_numbers() -> None:
     rows = RowSet.whole("mine", [{"prompt": "a"}, {"prompt": "b"}, {"prompt": ""}]).pick([1, 2])
     with pytest.raises(DataError, match="^mine row 3: prompt is empty"):
@@ -302,9 +308,3 @@ def test_two_formats_in_one_run_are_refused(other: int) -> None:
         check_one_kind([first, second])
     with pytest.raises(DataError, match="mine row 2: its prompt is a string, that of mine row 1 is a conversation"):
         check_one_kind([RowSet.whole("mine", [ROWS[0], FLAT[0]])])
-
-
-@pytest.mark.parametrize("prompt", ["a\ud800", [{"role": "user", "content": "a\ud800"}]])
-def test_half_of_a_surrogate_pair_is_no_text(prompt: Any) -> None:
-    with pytest.raises(DataError, match=r"mine row 2: character 2 of prompt is half of a surrogate pair"):
-        check_prompts(RowSet.whole("mine", [{"prompt": "a"}, {"prompt": prompt}]))

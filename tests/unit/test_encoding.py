@@ -167,19 +167,19 @@ def test_which_token_ends_a_turn() -> None:
     [
         ({}, "a", "<|im_end|>", "completion has no tokens before"),
         ({"eos_token": None}, "a", "b", "no eos_token"),
-        ({"chat_template": None}, ask("a"), say("b"), "no chat template; use plain strings"),
+        ({"chat_template": None}, ask("a"), say("b"), "no chat template; set chat_template"),
         ({"chat_template": "{{ raise_exception('only\nsystem') }}"}, ask("a"), say("b"), "refuses.*only system"),
         ({"chat_template": "{% if add %}"}, ask("a"), say("b"), "chat template refuses the conversation"),
         (
-            {"chat_template": CHATML + "{% if add_generation_prompt %}<think></think>{% endif %}"},
+            {"chat_template": CHATML + "{% if add_generation_prompt %}[{% endif %}"},
             ask("a"),
             say("b"),
             "renders the prompt differently once an answer follows",
         ),
         (
-            {"chat_template": CHATML.replace("m.content ", "m.content.split('</think>')[-1] ")},
+            {"chat_template": CHATML.replace("m.content ", "m.content.split('</aside>')[-1] ")},
             ask("a"),
-            say("<think>long</think>b"),
+            say("<aside>long</aside>b"),
             "leaves out or rewrites part of the assistant's content",
         ),
         (

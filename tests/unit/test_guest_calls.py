@@ -47,6 +47,10 @@ async def cancel(**_: Any) -> None:
     raise asyncio.CancelledError
 
 
+def leave_hard(**_: Any) -> None:
+    os._exit(0)
+
+
 def unprintable(**_: Any) -> None:
     class Error(Exception):
         def __str__(self) -> str:
@@ -64,6 +68,7 @@ def deep(**_: Any) -> None:
     [
         (leave, r"'leave' raised SystemExit: 0 at test_guest_calls\.py:\d+"),
         (leave_async, r"'leave_async' raised SystemExit: 0"),
+        (leave_hard, r"'leave_hard' raised SystemExit: 0"),
         (cancel, r"'cancel' raised CancelledError"),
         (unprintable, r"'unprintable' raised Error: no message"),
         (deep, r"'deep' raised RecursionError"),
@@ -226,7 +231,8 @@ async def later(completions, **columns):
 def leave(**columns):
     sys.exit(0)
 def vanish(**columns):
-    os._exit(0)
+    import ctypes
+    ctypes.CDLL(None)._exit(0)
 def crash(**columns):
     os.abort()
 def hang(**columns):

@@ -11,7 +11,7 @@ import torch
 from tiny_runs import build
 
 from amft.errors import DeviceMemoryError
-from amft.training.out_of_memory import STAGES, memory_named
+from amft.training.out_of_memory import MEMORY_STAGES, memory_named
 
 RECIPE = """
 model: nano
@@ -80,5 +80,5 @@ def test_every_setting_it_names_exists(tmp_path: Path) -> None:
     from amft.training.out_of_memory import _value
 
     config = build(tmp_path / "run", "rl").config
-    for _, settings in STAGES.values():
+    for _, settings in MEMORY_STAGES.values():
         assert all(_value(config, name) is not None for name in settings)

@@ -235,6 +235,6 @@ def test_a_run_says_what_it_read_as_text(trusted: bool) -> None:
     assert [len(controls(tokenizer, ids)) for ids in prompts.ids] == ([5, 2] if trusted else [2, 2])
     found = [len(controls(tokenizer, demo.completion_ids)) for demo in demonstrations.encoded.rows]
     assert found == ([2, 1] if trusted else [1, 1])
-    said = [note for note in trainer.foundation.notes if "trust_special_tokens: true" in note]
-    assert [note.partition(":")[0] for note in said] == ([] if trusted else ["train_dataset", "demonstrations", "meta"])
+    said = [note for _, note in trainer.foundation.notes if "trust_special_tokens: true" in note]
+    assert [note.partition(":")[0] for note in said] == ([] if trusted else ["train_dataset"] * 2)
     assert all("1 of 2 rows" in note for note in said)

@@ -131,7 +131,6 @@ def test_a_saved_model_is_the_policy(done: tuple[AMFTTrainer, TrainResult], tmp_
     made = done[0]
     loaded = AutoModelForCausalLM.from_pretrained(made.save_model(tmp_path / "deep" / "model"))
     assert all(torch.equal(a, b) for a, b in zip(made.model.parameters(), loaded.parameters(), strict=True))
-    assert made.save_model() == made.run_logger.run.path / "model"
 
 
 # callbacks

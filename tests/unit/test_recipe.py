@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from saved_states import saved_state
 
-from amft.assembly.evaluation import asked_task
+from amft.assembly.evaluation import asked_task, run_config
 from amft.assembly.models import model_directory, trained_model
-from amft.assembly.training import _renamed as renamed
+from amft.assembly.own_data import _renamed as renamed
 from amft.checkpoints.checkpoint import save_checkpoint
 from amft.errors import AMFTError, CheckpointError, ConfigError, DataError, ModelError, TaskError
 from amft.planning.own_code import without_own_code
@@ -289,7 +290,7 @@ def test_a_run_stands_for_the_model_it_ended_with(tmp_path: Path, keep_best: boo
         save_checkpoint(
             run.checkpoints / f"step-{n}",
             {},
-            {"best": {"step": 2, "score": 0.5}},
+            saved_state(n, {"step": 2, "score": 0.5}),
             lambda path: path.mkdir(exist_ok=True),
         )
     assert trained_model(run.path) == str(run.checkpoints / f"step-{step}" / "model")
@@ -300,15 +301,18 @@ def test_a_run_is_asked_its_own_task_with_its_own_options(tmp_path: Path) -> Non
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     write_json(run / "config.json", {"task": {"id": "general_points-v1", "cards": 3, "target": 12}})
+    config = run_config(str(run))
     for name in (None, "general_points-v1", "general_points"):
-        assert asked_task(str(run), name, {"target": 10}) == ("general_points-v1", {"cards": 3, "target": 10})
+        assert asked_task(str(run), config, name, {"target": 10}) == ("general_points-v1", {"cards": 3, "target": 10})
     # Another task has nothing of the run's, nor has a model that is no run.
-    assert asked_task(str(run), "word_problems-v1", {}) == ("word_problems-v1", {})
-    assert asked_task("nano", "general_points-v1", {"cards": 2}) == ("general_points-v1", {"cards": 2})
-    write_json(run / "config.json", {"task": None})
+    assert asked_task(str(run), config, "word_problems-v1", {}) == ("word_problems-v1", {})
+    assert asked_task("nano", run_config("nano"), "general_points-v1", {"cards": 2}) == (
+        "general_points-v1",
+        {"cards": 2},
+    )
     for model in ("nano", str(run)):
         with pytest.raises(ConfigError, match="^--task: give a task's id"):
-            asked_task(model, None, {})
+            asked_task(model, {"task": None}, None, {})
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,21 @@ def trained_model(path: Path) -> str | None:
     return str(final_checkpoint(RunDirectory.open(path)) / "model")
 
 
+def final_model(source: str) -> Path:
+    """The directory `model` of a finished run, with its card; or a model directory as it is.
+
+    Raises:
+        RunError: the run is not over.
+        ModelError: it is no model directory.
+    """
+    path = Path(source)
+    if not (path / "checkpoints").is_dir() and not (path / "model").is_dir():
+        return Path(model_directory(source))
+    if not (path / "model").is_dir():
+        raise RunError(f"{source}: the run is not over, so it has no final model yet; go on with --resume")
+    return path / "model"
+
+
 def merge_adapter(source: str, output: str) -> None:
     """Write the model of an adapter, or of a run with `lora`, as one ordinary model directory.
 

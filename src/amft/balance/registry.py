@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from ..errors import ConfigError
-from ..guests import call_guest, guest, is_guest, is_guest_class, load_file
+from ..guests import Hosted, call_guest, guest, is_guest, is_guest_class, load_file
 from .base import Balance
 from .method import PARTS, Method
 from .method_spec import MethodSpec
@@ -65,24 +64,31 @@ def code_in(spec: Mapping[str, Any]) -> list[str]:
     return [str(spec[slot]) for slot in ("rule", *PARTS) if ".py:" in str(spec.get(slot, ""))]
 
 
-@dataclass(frozen=True)
-class HostedWeighting:
-    """A weighting of one's own: what it raises is one line."""
+class HostedWeighting(Hosted):
+    """A weighting of one's own: what it raises is one line.
 
-    part: Any
-    slot: str
+    Args:
+        part: the weighting.
+        slot: of `WEIGHTINGS`.
+    """
+
+    def __init__(self, part: Any, slot: str):
+        super().__init__(part)
+        self.slot = slot
 
     def __call__(self, *tensors: Any) -> Any:
-        who = f"balance.{self.slot}: {type(self.part).__name__}"
+        """What the weighting gives."""
+        who = f"balance.{self.slot}: {type(self.wrapped).__name__}"
         with guest(who, ConfigError):
-            found = self.part(*tensors)
+            found = self.wrapped(*tensors)
             if not hasattr(found, "shape"):
                 raise ConfigError(f"{who} must return a tensor, got {type(found).__name__}")
         return found
 
     @property
     def reads(self) -> frozenset[Any]:
-        return frozenset(self.part.reads)
+        """Of the weighting."""
+        return frozenset(self.wrapped.reads)
 
 
 def _named(name: object) -> MethodSpec:

@@ -10,7 +10,23 @@ from typing import Annotated
 import typer
 
 from ..errors import AMFTError
-from . import audit, bundle, compare, doctor, evaluate, lists, merge, plan, report, settings, tasks, train
+from . import (
+    audit,
+    bundle,
+    compare,
+    doctor,
+    evaluate,
+    fetch,
+    lists,
+    merge,
+    plan,
+    push,
+    report,
+    sample,
+    settings,
+    tasks,
+    train,
+)
 from .rank_output import prints_error
 
 USER_ERROR, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
@@ -26,7 +42,10 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
+app.command("fetch")(fetch.fetch)
+app.command("sample")(sample.sample)
 app.command("plan")(plan.plan)
+app.command("push")(push.push)
 app.command("merge")(merge.merge)
 app.command("bundle")(bundle.bundle)
 app.command("compare")(compare.compare)

@@ -1,51 +1,85 @@
-"""`amft eval MODEL_OR_RUN`: answer a task's held-out problems and print the success per split."""
+"""`amft eval MODEL_OR_RUN`: answer held-out problems and print the success per split."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from ..report.text_table import percent, table
+from .asking import (
+    DataOption,
+    DtypeOption,
+    EngineOption,
+    MaxTokensOption,
+    OptionsOption,
+    RewardsOption,
+    SamplesOption,
+    SeedOption,
+    SplitsOption,
+    TaskOption,
+    TemperatureOption,
+)
 from .bars import hide_loading_bars
-from .status import doing
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL_OR_RUN", help="nano, a model directory, or a run directory.")],
-    task: Annotated[
-        str | None,
-        typer.Option("--task", metavar="ID", help="Task id; default: the run's own task, with the run's options."),
-    ] = None,
-    splits: Annotated[
-        list[str] | None, typer.Option("--split", metavar="S", help="Repeatable; default: the task's test splits.")
-    ] = None,
-    samples: Annotated[
-        int, typer.Option("--samples", min=1, metavar="K", help="Answers per problem; 1 is greedy.")
-    ] = 1,
+    task: TaskOption = None,
+    splits: SplitsOption = None,
+    data: DataOption = None,
+    rewards: RewardsOption = None,
+    samples: SamplesOption = None,
+    max_tokens: MaxTokensOption = None,
+    temperature: TemperatureOption = None,
     problems: Annotated[
         int | None, typer.Option("--problems", min=1, metavar="N", help="Per split; default: all.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, metavar="SEED", help="Of the problems and answers drawn.")] = 0,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="An option of the task, before the run's own; repeatable."),
+    engine: EngineOption = None,
+    dtype: DtypeOption = "auto",
+    batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Problems answered together.")] = 64,
+    seed: SeedOption = 0,
+    settings: OptionsOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Write a line of JSON per answer: prompt, answer, reward."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure a model's success on a task, with 95 % intervals."""
-    from ..assembly.evaluation import build_evaluation
+    """Measure a model's success, with 95 % intervals: a run's on its own task or data, as it was trained."""
+    from ..assembly.evaluation import Asked, build_evaluation
+    from ..disk import replace_text
+    from ..errors import RunError
     from ..settings.recipe_file import settings as given
 
-    with doing(f"loading {model}, then answering"):
-        hide_loading_bars()
-        summary = build_evaluation(
-            model, task, splits or [], samples=samples, problems=problems, seed=seed, options=given(settings or [])
-        )
-    if as_json:
-        typer.echo(json.dumps(summary, indent=2))
-        return
+    hide_loading_bars()
+    if output is not None and output.exists():
+        raise RunError(f"--output: {output} exists already; choose another file")
+    asked = Asked(
+        task=task,
+        splits=splits or (),
+        options=given(settings or []),
+        data=data,
+        rewards=rewards or (),
+        problems=problems,
+        samples=samples,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        engine=engine,
+        dtype=dtype,
+        batch=batch,
+        seed=seed,
+    )
+    summary, rows = build_evaluation(model, asked)
+    if output is not None:
+        replace_text(output, "".join(json.dumps(row) + "\n" for row in rows))
+    typer.echo(json.dumps(summary, indent=2) if as_json else _table(summary))
+
+
+def _table(summary: Sequence[Mapping[str, Any]]) -> str:
     known = ("split", "rate", "low", "high", "n", "clusters")
     metrics = list(dict.fromkeys(name for row in summary for name in row if name not in known))
     lines = [
@@ -56,4 +90,4 @@ def evaluate(
         }
         for row in summary
     ]
-    typer.echo(table(lines, ["split", "success [95 % interval]", "n", "clusters", *metrics]))
+    return table(lines, ["split", "success [95 % interval]", "n", "clusters", *metrics])

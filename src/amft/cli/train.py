@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,19 +14,28 @@ from ..errors import CutShortError, DeviceMemoryError
 from ..guests import HOST
 from .advice import planned_advice
 from .bars import hide_loading_bars
+from .columns import side_by_side
 from .rank_output import is_main
 from .status import doing
 
 if TYPE_CHECKING:
     from ..settings.recipe import Recipe
+    from ..training.result import TrainResult
     from ..training.trainer import AMFTTrainer
+
+SHOWN_PAIRS, SHOWN_CHARACTERS = 3, 300
+"""Test problems whose answers are printed at the end, and how much of a text."""
 
 _SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A recipe file, or a shipped recipe's name such as general_points.")
+        str,
+        typer.Argument(
+            metavar="RECIPE_OR_RUN",
+            help="A recipe file, a shipped recipe's name such as general_points, or with --resume a run directory.",
+        ),
     ],
     settings: Annotated[
         list[str] | None,
@@ -71,10 +81,21 @@ def train(
             typer.echo(f"amft: stopped by {result.interrupted}; {_how_to_go_on(loaded, command)}", err=True)
         raise typer.Exit(_SIGNALS.get(result.interrupted, 130))
 
-    if not is_main():
-        return
+    if is_main():
+        _say_what_came_of_it(result)
+
+
+def _say_what_came_of_it(result: TrainResult) -> None:
+    from ..report.card import loading_lines
+
     if result.table:
         typer.echo(f"\n{result}\n")
+        if answers := _answers(result.run):
+            typer.echo(answers)
+    if result.model is not None:
+        typer.echo("\n".join([f"model: {result.model}", *loading_lines(result.model, str(result.model))]))
+    if result.pushed is not None:
+        typer.echo(result.pushed)
     typer.echo(f"report: {result.report()}")
 
 
@@ -110,6 +131,20 @@ def _built(recipe: Recipe) -> AMFTTrainer:
 def _code(recipe: Recipe) -> str:
     where = "rewards each in a process of its own" if recipe.rewards.isolate else "in this process"
     return f"{', '.join(recipe.code)} ({where}, with your rights)"
+
+
+def _answers(run: Path) -> str:
+    from ..report.answers import answer_pairs
+    from ..report.load import load_run
+    from ..report.text import shorten, visible
+
+    marks = {"good": "right", "poor": "wrong", "none": "not scored"}
+    blocks = []
+    for pair in answer_pairs(load_run(run), SHOWN_PAIRS):
+        titles = [f"before, {marks[pair.before_tone]}", f"after, {marks[pair.after_tone]}"]
+        texts = [shorten(text, SHOWN_CHARACTERS) for text in (pair.before, pair.after)]
+        blocks.append(f"{visible(shorten(pair.prompt, SHOWN_CHARACTERS))}\n{side_by_side(titles, texts)}\n")
+    return "\n".join(blocks)
 
 
 def _how_to_go_on(recipe: Recipe, command: str) -> str:

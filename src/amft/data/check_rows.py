@@ -67,10 +67,8 @@ def _check_unicode(text: str, column: str, where: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        place = f"character {error.start + 1} of {column}"
-        raise DataError(
-            f"{where}: {place} is half of a surrogate pair, which is no text; mend or drop the row"
-        ) from None
+        place = f"{where}: character {error.start + 1} of {column}"
+        raise DataError(f"{place} is half of a surrogate pair, which is no text; mend or drop the row") from None
 
 
 def _shown(value: Any) -> str:

@@ -12,11 +12,8 @@ from typing import Any
 
 from ..errors import DataError
 from ..types import Message, Sample
-from .encoding import in_parts, render_conversation
+from .encoding import STAND_INS, in_parts, render_conversation
 from .plain_text import Reader, reader
-
-_STAND_INS = ("kavolimu", "seritopa")
-"""Answers of the dummy conversations: words that no template and no system prompt holds."""
 
 
 @dataclass
@@ -54,7 +51,7 @@ class UserTurns:
 
     def _after_answer(self, content: str, reads: Reader) -> str:
         for spelled in (list, in_parts):
-            tails = [self._tail(spelled(_dummy(answer, content)), answer, reads) for answer in _STAND_INS]
+            tails = [self._tail(spelled(_dummy(answer, content)), answer, reads) for answer in STAND_INS]
             if tails[0] == tails[1] and content.strip() in tails[0]:
                 return tails[0]
         raise DataError("the chat template leaves out or rewrites turns after an answer; use another template")

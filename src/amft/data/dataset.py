@@ -44,7 +44,7 @@ def load_rows(source: str | Path | Iterable[Mapping[str, Any]], allow_download: 
 
 
 def _read_named(source: str, allow_download: bool) -> list[Any]:
-    named = None if Path(source).exists() else hub_name(source)
+    named = None if os.path.exists(source) else hub_name(source)
     if named is None:
         return read_rows(Path(source))
     name, configuration, split = named

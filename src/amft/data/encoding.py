@@ -18,6 +18,10 @@ from ..models.pictures import Pictures
 from ..types import Message, Prompt
 from .plain_text import Reader, reader, special_strings
 from .row_set import RowCount, RowSet
+from .thinking import answer_as_it_stands, thinks
+
+STAND_INS = ("kavolimu", "seritopa")
+"""Answers of dummy conversations: words that no template and no system prompt holds."""
 
 
 @dataclass(frozen=True)
@@ -204,13 +208,26 @@ def _seam(
     whole = [*prompt, *completion]
     before = render_conversation(tokenizer, prompt, reads, add_generation_prompt=True, pictures=pictures)
     text = render_conversation(tokenizer, whole, reads, add_generation_prompt=False, pictures=pictures)
-    fix = "use a template that does not, or plain strings for prompt and completion"
-    if not text.startswith(before):
-        raise DataError(f"the chat template renders the prompt differently once an answer follows it; {fix}")
-    tail = text[len(before) :]
-    if completion[0]["content"].strip() not in tail:
-        raise DataError(f"the chat template leaves out or rewrites part of the assistant's content; {fix}")
-    return text, tail
+    answer, tail = completion[0]["content"], text[len(before) :]
+    follows = text.startswith(before)
+    if follows and answer.strip() in tail:
+        return text, tail
+    if thinks(before, answer):
+        tail = answer_as_it_stands(before, answer) + _closing(tokenizer, prompt, reads, pictures)
+        return before + tail, tail
+    what = "leaves out or rewrites part of the assistant's content"
+    if not follows:
+        what = "renders the prompt differently once an answer follows it"
+    raise DataError(
+        f"the chat template {what}; use a template that does not, or plain strings for prompt and completion"
+    )
+
+
+def _closing(tokenizer: Any, prompt: list[Message], reads: Reader, pictures: Pictures | None) -> str:
+    """What the template puts after an answer."""
+    spoken = [*prompt, {"role": "assistant", "content": STAND_INS[0]}]
+    text = render_conversation(tokenizer, spoken, reads, add_generation_prompt=False, pictures=pictures)
+    return text.rpartition(STAND_INS[0])[2]
 
 
 def _ended(tokenizer: Any, ids: list[int], stops: set[int], end: int | None) -> list[int]:
@@ -265,7 +282,10 @@ def render_conversation(
             text.
     """
     if not getattr(tokenizer, "chat_template", None):
-        raise DataError("prompt is a conversation but the tokenizer has no chat template; use plain strings")
+        raise DataError(
+            "prompt is a conversation but the tokenizer has no chat template; set chat_template (plain, for a base "
+            "model) or use plain strings"
+        )
     for message in messages:
         if not message["role"].isidentifier():  # templates write it among the control tokens
             raise DataError(f"the role {message['role'][:40]!r} is not a word; use system, user or assistant")

@@ -21,7 +21,7 @@ from typing import Any
 from ..errors import RewardError
 from ..guests import CALL_SECONDS
 
-START_SECONDS = 120.0
+REWARD_START_SECONDS = 120.0
 """Longest time the file may need to be imported, where a call may take less."""
 
 
@@ -40,7 +40,7 @@ class IsolatedReward:
         path, _, self.__name__ = reference.rpartition(":")
         if not self.__name__.isidentifier() or not Path(path).is_file():
             raise RewardError(f"reward {reference!r}: no such file; write it as path/to/file.py:function")
-        self.reference, self.seconds = f"{Path(path).resolve()}:{self.__name__}", seconds
+        self.path, self.seconds = Path(path).resolve(), seconds
         self._process: subprocess.Popen[bytes] | None = None
 
     def __call__(self, **arguments: Sequence[Any]) -> list[float | None]:
@@ -75,14 +75,14 @@ class IsolatedReward:
         package = str(Path(__file__).parents[2])
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "amft.data.reward_process", self.reference],
+            [sys.executable, "-m", "amft.data.reward_process", f"{self.path}:{self.__name__}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             start_new_session=True,  # Ctrl-C is for the run; and a group can be killed whole
         )
         atexit.register(self.close)
-        answer = self._ask(None, max(START_SECONDS, self.seconds))
+        answer = self._ask(None, max(REWARD_START_SECONDS, self.seconds))
         if "error" in answer:
             self.close()
             raise RewardError(answer["error"])

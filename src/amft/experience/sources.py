@@ -166,14 +166,17 @@ class Encoder:
             raise ConfigError(f"balance: the class of demonstration {number} must be a word, got {found!r}")
         return f"{SFT}/{found}"
 
-    def _note_special(self, rows: RowSet, column: str) -> None:
+    def _note_special(self, source: RowSet, column: str) -> None:
         """Strings of special tokens are read as text, and never in silence."""
-        found = [string for row in rows.rows if (string := special_string(self.tokenizer, row[column]))]
-        if found and not self.config.trust_special_tokens:
-            self.notes.append(
-                f"{rows.name}: {len(found)} of {len(rows.rows)} rows hold a special token such as {found[0]!r} in "
-                f"their {column}; it is read as text (trust_special_tokens: true makes it the token)"
-            )
+        found = [string for row in source.rows if (string := special_string(self.tokenizer, row[column]))]
+        note = (
+            f"{source.name}: {len(found)} of {len(source.rows)} rows hold a special token such as {found[0]!r} in "
+            f"their {column}; it is read as text (trust_special_tokens: true makes it the token)"
+            if found and not self.config.trust_special_tokens
+            else None
+        )
+        if note is not None and note not in self.notes:
+            self.notes.append(note)
 
     def _encoded(self, rows: RowSet) -> EncodedDemos:
         self._note_special(rows, "completion")

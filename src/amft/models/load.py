@@ -155,6 +155,18 @@ def stop_ids(model: PreTrainedModel, tokenizer: Any) -> list[int]:
     return sorted(ids)
 
 
+def keep_stops(model: PreTrainedModel, tokenizer: Any, stops: Sequence[int]) -> None:
+    """Write into a model's own settings what ends a completion, so that the saved one stops by itself anywhere."""
+    settings = model.generation_config
+    if settings is None:
+        return
+    settings.eos_token_id = stops[0] if len(stops) == 1 else list(stops)
+    if settings.pad_token_id is None:
+        settings.pad_token_id = tokenizer.pad_token_id
+    if getattr(model.config, "eos_token_id", 0) is None:
+        model.config.eos_token_id = tokenizer.eos_token_id
+
+
 def _directory(name: str) -> str:
     directory = str(NANO) if name == "nano" else os.fspath(name)
     check_depth(name, Path(directory))

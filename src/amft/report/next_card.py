@@ -41,6 +41,8 @@ def next_card(run: Run, findings: Sequence[Finding]) -> NextCard:
 
 
 def _model(run: Run, home: str) -> str:
+    if (run.path / "model").is_dir():
+        return f"{home}/model"
     try:
         return f"{home}/checkpoints/{final_checkpoint(RunDirectory(run.path), read_manifest).name}/model"
     except AMFTError:

@@ -59,7 +59,7 @@ def turned(run: Run) -> list[tuple[str, int, int, int]]:
     found = []
     for outcome in split_outcomes(run):
         rows = [row for row in run.scores if str(row.get("split")) == outcome.split and row.get("correct") is not None]
-        old, new = _by_problem(_last(rows, "base")), _by_problem(_last(rows, "policy"))
+        old, new = _by_problem(latest_rows(rows, "base")), _by_problem(latest_rows(rows, "policy"))
         both = [problem for problem in new if problem in old]
         if outcome.share and both:
             gained, lost = (sum(sign * (new[p] - old[p]) > 0 for p in both) for sign in (1, -1))
@@ -69,15 +69,15 @@ def turned(run: Run) -> list[tuple[str, int, int, int]]:
 
 def _outcome(run: Run, split: str) -> SplitOutcome:
     rows = [row for row in run.scores if str(row.get("split")) == split and row.get("correct") is not None]
-    before, after = _last(rows, "base"), _last(rows, "policy")
+    before, after = latest_rows(rows, "base"), latest_rows(rows, "policy")
     share = all(0 <= float(row["correct"]) <= 1 for row in [*before, *after])
     return SplitOutcome(
         split, _interval(before, share), _interval(after, share), _difference(before, after, share), share
     )
 
 
-def _last(rows: JsonRows, model: str) -> JsonRows:
-    """The rows of a model's latest evaluation."""
+def latest_rows(rows: JsonRows, model: str) -> JsonRows:
+    """The score rows of the latest evaluation of `base` or `policy`."""
     mine = [row for row in rows if row.get("model") == model]
     latest = max((row["step"] for row in mine), default=None)
     return [row for row in mine if row["step"] == latest]

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from ..disk import replace_text
 from ..runs import STREAMS
 from ..tasks.registry import describe_tasks
+from .answers import answer_pairs
 from .doctor import diagnose
 from .facts import facts, resolved_settings, subject, tiles
 from .figures import before_after_figure, drawings
@@ -25,6 +26,7 @@ from .text import visible
 from .verdict import CAVEAT, change, change_bounds, headline_split, level, level_bounds, verdict_of_run
 
 MOST_EVENTS = 200
+MOST_PAIRS = 9
 _WORDS = {
     "better": "better", "worse": "worse", "unclear": "no clear change", "few": "too few to tell", "unmeasured": "–",
 }  # fmt: skip
@@ -67,6 +69,7 @@ def _context(run: Run) -> dict[str, Any]:
         "tiles": tiles(run),
         "splits": _table(run, outcomes),
         "before_after": Markup(before_after_figure(outcomes)),
+        "pairs": answer_pairs(run, MOST_PAIRS),
         "findings": findings,
         "next": next_card(run, findings),
         "spark": Markup(spark(*run.measured("mix/mu"), low=0.0, high=1.0)),

@@ -50,7 +50,7 @@ class Connection:
             raise ConnectionError("the other end does not speak this protocol")
         try:
             message = json.loads(self._read(length))
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ConnectionError("the other end does not speak this protocol") from None
         if not isinstance(message, dict):
             raise ConnectionError("the other end does not speak this protocol")
@@ -68,8 +68,9 @@ class Connection:
     def receive_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Tensors on the CPU as they come; exhaust it before the next message."""
         while head := self.receive():
-            shape, dtype = [int(n) for n in head["shape"]], TENSOR_DTYPES.get(head["dtype"])
-            if dtype is None or any(n < 0 for n in shape):
+            shape, dtype = head.get("shape"), TENSOR_DTYPES.get(str(head.get("dtype")))
+            counts = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
+            if dtype is None or not counts or not isinstance(head.get("name"), str):
                 raise ConnectionError("the other end does not speak this protocol")
             flat = torch.empty(math.prod(shape) * dtype.itemsize, dtype=torch.uint8)
             self._fill(_bytes(flat))

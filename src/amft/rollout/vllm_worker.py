@@ -63,11 +63,11 @@ class Service:
         connection.within(60)  # a stranger who says nothing must not block the rest
         hello = connection.receive(GREETING)
         connection.within(None)
-        if not hmac.compare_digest(str(hello.get("key", "")).encode(), self.key.encode()):
+        if not hmac.compare_digest(str(hello.get("key", "")).encode("utf-8", "replace"), self.key.encode()):
             connection.send(_error(ConfigError(f"engine_options.where: the server wants another {KEY}")))
             return False
         try:
-            self._begin(hello["start"])
+            self._begin(hello.get("start"))
         except (ConfigError, ModelError) as error:
             connection.send(_error(error))
             return False
@@ -75,15 +75,22 @@ class Service:
         connection.send({"longest": self.engine.longest})
         return True
 
-    def _begin(self, start: dict[str, Any]) -> None:
+    def _begin(self, start: Any) -> None:
+        if not isinstance(start, dict):
+            raise ConfigError("engine_options.where: the trainer does not say what it needs; is it of this version?")
         if self.engine is None:
-            self.engine, self.start = self.build(**start), start
+            try:
+                self.engine, self.start = self.build(**start), start
+            except (TypeError, ValueError, KeyError, AttributeError) as error:
+                raise ConfigError(f"engine_options.where: the server cannot make such an engine ({error})") from error
         if start != self.start:
             raise ModelError("engine_options.where: the server holds another model; start it again for this one")
 
     def _sample(self, connection: Connection) -> None:
         assert self.engine is not None
-        request, weights = connection.receive()["request"], connection.receive_tensors()
+        request, weights = connection.receive().get("request"), connection.receive_tensors()
+        if not isinstance(request, dict):
+            raise ConnectionError("the other end does not speak this protocol")
         try:
             answer: dict[str, Any] = {"completions": self.engine.sample(weights, request)}
         except ModelError as error:

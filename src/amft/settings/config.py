@@ -74,6 +74,13 @@ class AMFTConfig(StrictModel):
     temperature: float = Field(1.0, ge=1e-4, le=1e4, description="sampling temperature of training rollouts")
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0, description="0 keeps the whole vocabulary")
+    chat_template: str | None = Field(
+        None, min_length=1, description="a template, a file of one, or plain (for base models); null: the model's own"
+    )
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="what the template is told, such as enable_thinking: false"
+    )
+    system_prompt: str | None = Field(None, min_length=1, description="for conversations that begin without one")
     max_prompt_length: int = Field(512, ge=1, le=MOST_TOKENS, description="tokens; a longer prompt is an error")
     max_completion_length: int = Field(256, ge=1, le=MOST_TOKENS, description="tokens of one answer")
     trust_special_tokens: bool = Field(
@@ -175,6 +182,11 @@ class AMFTConfig(StrictModel):
     report_to: list[
         Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
     ] = Field(default_factory=list, description="trackers besides the run directory; each has an extra of its name")
+    push_to_hub: bool = Field(False, description="push the final model, with its card")
+    hub_model_id: str | None = Field(
+        None, min_length=1, description="owner/name, or a directory from / or ./ on; null: output_dir's last name"
+    )
+    hub_private_repo: bool | None = Field(None, description="if it is new; null: as the account has it")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; null leaves torch's own")
 
     # several processes (torchrun)

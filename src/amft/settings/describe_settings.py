@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from .recipe import Recipe
 from .strict_model import StrictModel
@@ -37,6 +36,5 @@ def _described(model: type[BaseModel], above: tuple[str, ...]) -> Iterator[Descr
         if inner is not None and issubclass(inner, StrictModel):
             yield from _described(inner, path)
             continue
-        default = field.get_default(call_default_factory=True)
-        text = "" if default is PydanticUndefined else shown(default)
+        text = "" if field.is_required() else shown(field.get_default(call_default_factory=True))
         yield DescribedSetting(".".join(path), allowed_values(path, Recipe), text, field.description or "")

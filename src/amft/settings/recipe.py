@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict, Field, model_validator
 
 from ..balance.registry import build_balance, code_in
-from ..errors import TaskError
+from ..errors import ConfigError, TaskError
+from ..privacy import HIDDEN
+from ..runs import RunDirectory
 from .config import AMFTConfig
 from .recipe_file import find_recipe, override, read_mapping, spelled_out
 from .strict_model import StrictModel
@@ -85,14 +87,13 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `key=value` overrides in order, the later one winning. None of its code is run.
 
     Args:
-        path: a YAML file, or the name of a shipped recipe.
+        path: a YAML file, the name of a shipped recipe, or the directory of a run that shall go on.
         overrides: `a.b=c` with `c` in YAML, so `learning_rate=1e-4` is a number and `task=null` removes the task.
 
     Raises:
         ConfigError: the file is missing or not YAML, a key is unknown, or a value is not allowed.
     """
-    file = find_recipe(str(path))
-    tree = spelled_out(read_mapping(file))
+    tree = spelled_out(_settings_of_run(path) if is_run(path) else read_mapping(find_recipe(str(path))))
     for text in overrides:
         override(tree, text)
     return Recipe(**tree)
@@ -119,6 +120,21 @@ def check_parts(recipe: Recipe) -> None:
     build_balance(dict(recipe.balance))
     if recipe.task is not None:
         check_known_splits(recipe.task.build(), recipe.eval.test_splits or ())
+
+
+def is_run(path: str | Path) -> bool:
+    """Whether a directory is one that `amft train` (or a trainer) writes."""
+    return (Path(path) / "config.json").is_file() and (Path(path) / "checkpoints").is_dir()
+
+
+def _settings_of_run(path: str | Path) -> dict[str, Any]:
+    saved = RunDirectory.open(path).read("config")
+    if saved.get("task") is None and saved.get("data") is None:
+        raise ConfigError(f"{path}: this run was begun from Python; go on there, with trainer.train(resume=True)")
+    kept = {name: saved[name] for name in Recipe.model_fields if name in saved}
+    if HIDDEN in str(kept):
+        raise ConfigError(f"{path}: its config.json hides a secret; go on with the recipe file that has it, --resume")
+    return kept | {"output_dir": str(path)}
 
 
 def check_known_splits(task: Task, splits: Sequence[str]) -> None:

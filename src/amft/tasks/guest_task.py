@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from ..errors import TaskError
-from ..guests import guest, is_guest
+from ..guests import Hosted, guest, is_guest
 from ..types import Grade, Problem
 from .base import Task
 
@@ -16,16 +16,13 @@ def hosted(task: Task) -> Task:
     return cast(Task, GuestTask(task)) if is_guest(task) else task  # of a `GuestTask`, which is ours, too
 
 
-class GuestTask:
+class GuestTask(Hosted):
     """Hands every call on to the task, checks what comes back, and has all else that the task has."""
-
-    def __init__(self, task: Task):
-        self._task = task
 
     def __getattr__(self, name: str) -> Any:
         with guest(self._who(name), TaskError):
             try:
-                value = getattr(self._task, name)
+                value = getattr(self.wrapped, name)
             except AttributeError:  # what it may lack decides what kind of task it is
                 value = _NOTHING
         if value is _NOTHING:
@@ -33,7 +30,7 @@ class GuestTask:
         return self._hosted(name, value) if name in _PROMISED else value
 
     def _who(self, name: str) -> str:
-        return f"task {type(self._task).__name__}.{name}"
+        return f"task {type(self.wrapped).__name__}.{name}"
 
     def _hosted(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         promise, words = _PROMISED[name]

@@ -29,7 +29,8 @@ from ..experience.sources import Encoder, Sources
 from ..experience.task_sources import from_task
 from ..losses.choices import POLICY_LOSSES
 from ..meta import MixGrad
-from ..models.load import load_model, stop_ids, turn_dropout_off
+from ..models.chat_template import choose_template
+from ..models.load import keep_stops, load_model, stop_ids, turn_dropout_off
 from ..models.lora import adapter_off, add_lora, has_adapter
 from ..models.packed import check_packable
 from ..models.pictures import Pictures
@@ -79,6 +80,11 @@ class Foundation:
     notes: list[tuple[str, str]]
     """What a reader of the run should know from the beginning: kind of event, sentence."""
 
+    @property
+    def processing_class(self) -> Any:
+        """What is saved beside the model: a tokenizer, or what reads pictures."""
+        return self.tokenizer if self.pictures is None else self.pictures
+
 
 @dataclass
 class Organs:
@@ -115,12 +121,14 @@ def lay_foundation(
         torch.set_num_threads(config.threads)
     parallel = build_parallel(config)
     tokenizer, pictures = load_processing_class(model, processing_class)
+    _choose_template(tokenizer, pictures, config)
     loaded = _load(model, config) if isinstance(model, str) else _given(model)
     check_tokenizer(base or _name(loaded), tokenizer, loaded)
     weights = weights_digest(loaded) if parallel.ranks.is_main else ""
     with parallel.ranks.contact():
         reference = _prepare(loaded, config, method, parallel, base)
     stops = stop_ids(loaded, tokenizer)
+    keep_stops(loaded, tokenizer, stops)
     encoder = Encoder(tokenizer, config, stops, method, pictures)
     sources = from_data(encoder, data) if isinstance(data, OwnData) else from_task(hosted(data), encoder)
     config = with_epochs(config, sources)
@@ -160,6 +168,14 @@ def with_epochs(config: AMFTConfig, sources: Sources) -> AMFTConfig:
     if config.sft_warmup_steps > steps:
         raise ConfigError(f"num_train_epochs: {epochs:g} are {steps} steps, fewer than sft_warmup_steps")
     return config.model_copy(update={"max_steps": steps})
+
+
+def _choose_template(tokenizer: Any, pictures: Pictures | None, config: AMFTConfig) -> None:
+    if pictures is not None and config.system_prompt is not None:
+        raise ConfigError("system_prompt: not for models that read pictures; put a system message into the prompts")
+    choose_template(tokenizer, config.chat_template, config.chat_template_kwargs, config.system_prompt)
+    if pictures is not None:
+        pictures.processor.chat_template = tokenizer.chat_template
 
 
 def _load(name: str, config: AMFTConfig) -> PreTrainedModel:

@@ -16,7 +16,8 @@ import torch
 from transformers import PreTrainedModel
 
 from ..balance.method import Method
-from ..balance.registry import HostedWeighting
+from ..data.isolated_reward import IsolatedReward
+from ..guests import Hosted
 
 Content = dict[str, dict[str, str]]
 """Group -> part -> digest."""
@@ -50,8 +51,7 @@ def sources_of(things: Iterable[Any]) -> dict[str, str]:
 
 def method_parts(method: Method) -> list[Any]:
     """The rule and whatever else a method is joined from."""
-    parts = [getattr(method, field.name) for field in dataclasses.fields(method)]
-    return [part.part if isinstance(part, HostedWeighting) else part for part in parts]
+    return [getattr(method, field.name) for field in dataclasses.fields(method)]
 
 
 def weights_digest(model: PreTrainedModel) -> str:
@@ -74,8 +74,10 @@ def tokenizer_digests(tokenizer: Any) -> dict[str, str]:
 
 
 def _code(thing: Any) -> tuple[bytes | None, str]:
-    while isinstance(thing, functools.partial):
-        thing = thing.func
+    while isinstance(thing, functools.partial | Hosted):
+        thing = thing.func if isinstance(thing, functools.partial) else thing.wrapped
+    if isinstance(thing, IsolatedReward):
+        return thing.path.read_bytes(), thing.__name__
     kind = thing if inspect.isroutine(thing) or isinstance(thing, type) else type(thing)
     module, name = kind.__module__ or "", kind.__qualname__
     if module.partition(".")[0] in ("amft", "builtins"):

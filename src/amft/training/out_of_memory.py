@@ -11,7 +11,7 @@ import torch
 from ..errors import AMFTError, DeviceMemoryError
 from ..settings.config import AMFTConfig
 
-STAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+MEMORY_STAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "amft.rollout": ("while sampling", ("num_prompts", "num_generations", "max_completion_length")),
     "amft.evaluation": ("while answering held-out problems", ("eval.problems", "max_completion_length")),
     "torch.optim": ("in the optimizer's step", ("optim", "lora", "parallel")),
@@ -24,7 +24,7 @@ STAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 ELSEWHERE = ("while preparing the run", ("num_prompts", "micro_batch_size"))
 
-WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc")
+MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc")
 """Of torch's errors, which are plain RuntimeErrors on a CPU."""
 
 
@@ -50,7 +50,7 @@ def memory_named(config: AMFTConfig) -> Iterator[None]:
 
 
 def _is_memory(error: BaseException) -> bool:
-    return any(word in str(error).lower() for word in WORDS)
+    return any(word in str(error).lower() for word in MEMORY_WORDS)
 
 
 def _stage(trace: TracebackType | None) -> tuple[str, tuple[str, ...]]:
@@ -58,7 +58,7 @@ def _stage(trace: TracebackType | None) -> tuple[str, tuple[str, ...]]:
     found: tuple[str, tuple[str, ...]] = ELSEWHERE
     while trace is not None:
         module = str(trace.tb_frame.f_globals.get("__name__", ""))
-        found = next((stage for name, stage in STAGES.items() if f"{module}.".startswith(f"{name}.")), found)
+        found = next((stage for name, stage in MEMORY_STAGES.items() if f"{module}.".startswith(f"{name}.")), found)
         trace = trace.tb_next
     return found
 

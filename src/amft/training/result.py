@@ -28,15 +28,20 @@ class TrainResult:
     """Test splits before and after; see `evaluation.score.before_after_rows`."""
     interrupted: str | None = None
     """Name of the signal that stopped the run, or None."""
+    model: Path | None = None
+    """The directory of the final model; None after an interruption."""
+    pushed: str | None = None
+    """Where the model was pushed to, or why it was not; None: nobody asked."""
 
     @property
     def model_path(self) -> Path:
-        """Directory of the trained model and its tokenizer, as `from_pretrained` reads them.
+        """Directory of the trained model and its tokenizer, as `from_pretrained` reads them; of the newest checkpoint
+        where the run is not over.
 
         Raises:
             CheckpointError: no checkpoint is complete.
         """
-        return final_checkpoint(RunDirectory.open(self.run)) / "model"
+        return self.model or final_checkpoint(RunDirectory.open(self.run)) / "model"
 
     def report(self) -> Path:
         """Write the run's page, `report.html`, and return its path."""

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from .. import __version__
 from ..batch import Batch
+from ..data.prompt_text import prompt_text
 from ..demo_mixing.generation import Generation
 from ..distributed.ranks import restarted
 from ..evaluation.score import summary
@@ -151,8 +152,8 @@ class RunLogger:
                 {
                     "step": self.at + 1,
                     "key": problem.key if problem is not None else str(index),
-                    "prompt": _text(row["prompt"]),
-                    "demonstration": _text(self._demonstration(row)),
+                    "prompt": prompt_text(row["prompt"]),
+                    "demonstration": prompt_text(self._demonstration(row)),
                     "completions": [
                         {
                             "text": line.text,
@@ -187,7 +188,7 @@ class RunLogger:
     def note(self, kind: str, message: str) -> None:
         """An event that is said aloud as well."""
         self.event(self.at, kind, message)
-        tqdm.write(message)
+        tqdm.write(f"{kind:9} {message}", file=sys.stderr)
 
     def bundle(self) -> dict[str, Any]:
         """The last rollouts, for a person who looks into a non-finite step."""
@@ -226,14 +227,3 @@ class SilentRunLogger(RunLogger):
 
     def note(self, kind: str, message: str) -> None:
         pass
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return "\n".join(_spoken(message["content"]) for message in value)
-
-
-def _spoken(content: Any) -> str:
-    """A message's text, with its picture named."""
-    return content if isinstance(content, str) else "".join(part.get("text", "[picture]\n") for part in content)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from ..checkpoints.checkpoint_retention import list_checkpoints
 from ..errors import CheckpointError, ConfigError
 from ..privacy import private
 from ..runs import RunDirectory
@@ -19,12 +20,18 @@ FREE_TO_CHANGE = LAYOUT | {
     "report_to",
     "checkpoint.total_limit",
     "checkpoint.only_model",
+    "checkpoint.steps",
+    "sample_steps",
+    "push_to_hub",
+    "hub_model_id",
+    "hub_private_repo",
     "threads",
     "max_seconds",
+    "max_steps",
     "reward_timeout",
     "rewards.isolate",
 }
-"""Settings that may differ on resume; another difference would make another run."""
+"""Settings that may differ on resume, `max_steps` to make the run longer; another difference would make another run."""
 
 
 def changed_settings(saved: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
@@ -63,10 +70,10 @@ def same_run(run: RunDirectory, described: Mapping[str, Any], accept: Collection
         accept: groups of `content` that may differ.
 
     Returns:
-        What has changed and was accepted.
+        What has changed and was accepted, a longer run included.
 
     Raises:
-        CheckpointError: something else has changed; names all of it.
+        CheckpointError: something else has changed, or the run is past its new end; names all of it.
     """
     saved, ours = run.read("config"), private(described)
     before, now = saved.pop("content", {}), ours.pop("content")
@@ -79,6 +86,18 @@ def same_run(run: RunDirectory, described: Mapping[str, Any], accept: Collection
             f"{run.path}: not what the run began with: {'; '.join(changed[group] for group in refused)}; bring it "
             f"back, or resume with --accept-changes {' --accept-changes '.join(refused)}"
         )
-    if changed:
-        run.write("config", saved | {"content": now})
-    return list(changed.values())
+    longer = _longer(run, saved, ours)
+    if changed or longer:
+        run.write("config", saved | longer | {"content": now})
+    return [*changed.values(), *(f"{name} ({saved.get(name)} before, {new} now)" for name, new in longer.items())]
+
+
+def _longer(run: RunDirectory, saved: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
+    """`max_steps`, where it has changed."""
+    new, done = ours.get("max_steps"), list_checkpoints(run.checkpoints)
+    last = int(done[-1].name.removeprefix("step-")) if done else 0
+    if new is None or new == saved.get("max_steps"):
+        return {}
+    if new < last:
+        raise CheckpointError(f"max_steps: {run.path} has done {last} steps already; give at least {last}, not {new}")
+    return {"max_steps": new}

@@ -16,8 +16,9 @@ from ..balance.method import Method
 from ..checkpoints.export_model import export_model, policy_weights
 from ..checkpoints.trainer_state import TrainerState
 from ..errors import ConfigError, RewardNotFiniteError
-from ..evaluation.score import before_after_rows, summary
+from ..evaluation.score import before_after_rows
 from ..experience.data_sources import OwnData
+from ..models.hub import push_folder
 from ..settings.config import AMFTConfig
 from ..step.warmup import warmup
 from ..tasks.base import Task
@@ -26,6 +27,7 @@ from .arguments import refuse_others, settled_config, settled_model
 from .assemble import build_organs, lay_foundation
 from .callbacks import Callbacks
 from .check_sources import check_sources
+from .final_model import check_target, place_final_model, push_final_model
 from .guard import AbstentionGuard, NonFiniteGuard, StopSignals
 from .held_out import HeldOutScores
 from .out_of_memory import memory_named
@@ -138,6 +140,7 @@ class AMFTTrainer:
         check_accepted(accept_changes, resume)
         stopping = StopSignals(self.config.reward_timeout)
         with self.ranks.contact(), memory_named(self.config), stopping as stop, closing(self.run_logger):
+            self.ranks.from_main(lambda: check_target(self.config))
             is_there = self.ranks.from_main(lambda: self.run_logger.open(described, self.model, resume))
             guard = NonFiniteGuard(self.config.max_bad_steps, run.path if self.ranks.is_main else None)
             state = self._state(guard)
@@ -162,11 +165,20 @@ class AMFTTrainer:
             self.callbacks.tell("on_train_end")
             if interrupted:
                 return TrainResult(run.path, [], interrupted)
+            final = self.step
             if self.config.checkpoint.keep_best and self.best is not None and self.best["step"] != self.step:
-                state.load_policy(int(self.best["step"]))
+                final = int(self.best["step"])
+                state.load_policy(final)
             if self.sources.tests:
                 self.run_logger.say("scoring the trained model")
-            return TrainResult(run.path, before_after_rows(before, self._test("policy")))
+            table = before_after_rows(before, self._test("policy"))
+            model = self.ranks.from_main(lambda: place_final_model(run, final))
+            pushed = self.ranks.from_main(lambda: push_final_model(model, self.config, self.run_logger.event))
+            return TrainResult(run.path, table, model=model, pushed=pushed)
+
+    def push_to_hub(self, target: str, private: bool | None = None) -> str:
+        """Push the final model with its card, after `train`; see `models.hub.push_folder`."""
+        return push_folder(self.run_logger.run.path / "model", target, private)
 
     def _loop(self, state: TrainerState, guard: NonFiniteGuard, stop: StopSignals) -> str | None:
         started, first = time.perf_counter(), self.step
@@ -275,30 +287,25 @@ class AMFTTrainer:
         Raises:
             ConfigError: nothing is held out.
         """
-        tests = summary(self.held_out.test("policy", self.step))
-        found = {f"eval/{row['split']}/success": float(row["rate"]) for row in tests}
-        if not found and (score := self.held_out.validate(self.step)) is not None:
-            found = {"eval/val/success": score}
-        if not found:
-            raise ConfigError("evaluate: nothing is held out; give eval_dataset or val_dataset, and a reward")
+        found = self.held_out.rates(self.step)
         self.callbacks.evaluated(found, self.best)
         return found
 
-    def save_model(self, output_dir: str | Path | None = None) -> Path:
+    def save_model(self, output_dir: str | Path) -> Path:
         """Write the policy as it is and its tokenizer, as `from_pretrained` reads them; with lora the adapter alone.
 
         Args:
-            output_dir: a directory; default `model` in the run's.
+            output_dir: a directory.
 
         Returns:
             The directory.
         """
-        target = Path(output_dir or self.run_logger.run.path / "model")
+        target = Path(output_dir)
         weights = policy_weights(self.model, self.ranks)
 
         def write() -> None:
             target.mkdir(parents=True, exist_ok=True)
-            export_model(self.model, self._processing_class, weights, target)
+            export_model(self.model, self.foundation.processing_class, weights, target)
 
         self.ranks.from_main(write)
         return target
@@ -307,11 +314,6 @@ class AMFTTrainer:
     def log_history(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl so far, one a step."""
         return list(self.run_logger.run.rows("metrics"))
-
-    @property
-    def _processing_class(self) -> Any:
-        on = self.foundation
-        return on.tokenizer if on.pictures is None else on.pictures
 
     def __repr__(self) -> str:
         return f"AMFTTrainer({', '.join(f'{name} {value}' for name, value in self._facts().items())})"
@@ -322,7 +324,7 @@ class AMFTTrainer:
         return html_table(list(facts), [list(facts.values())])
 
     def _facts(self) -> dict[str, Any]:
-        return {**facts_of(self.config, self.model, self.sources), "step": f"{self.step} of {self.config.max_steps}"}
+        return facts_of(self.config, self.model, self.sources) | {"step": f"{self.step} of {self.config.max_steps}"}
 
     def event(self, step: int, kind: str, message: str) -> None:
         """Write one line of events.jsonl."""
@@ -335,7 +337,7 @@ class AMFTTrainer:
             self.config,
             self.ranks,
             self.model,
-            self._processing_class,
+            self.foundation.processing_class,
             organs.learner,
             organs.implicit_reward,
             organs.collector,
