@@ -32,7 +32,7 @@ def next_card(run: Run, findings: Sequence[Finding]) -> NextCard:
     home = str(run.config.get("output_dir") or run.path.name)
     model = _model(run, home)
     commands = []
-    if model and run.config.get("task"):
+    if model and (run.config.get("task") or run.config.get("data")):
         commands.append(f"amft eval {shlex.quote(home)}")
     if model and run.config.get("lora"):
         commands.append(f"amft merge {shlex.quote(home)} merged")
