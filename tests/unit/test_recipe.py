@@ -134,7 +134,7 @@ WRONG_VALUES = [
     ("output_dir: ''", ["output_dir", "''", "non-empty text"]),
     ("optim: lion", ["optim", "'lion'", "one of adamw, adam, sgd"]),
     ("report_to: [tensorbored]", ["report_to.0", "'tensorbored'", "tensorboard, trackio, wandb"]),
-    ("report_to: wandb", ["report_to", "'wandb'", "a list"]),
+    ("report_to: wand", ["report_to", "'wand'", "a list"]),
     ("reward_weights: [1, x]", ["reward_weights.1", "'x'", "number"]),
     ("balance: [amft]", ["balance", "'amft'", "a mapping"]),
     ("balance: {1: 2}", ["balance"]),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import TaskError
+from ..report.text_table import table
 from .lists import AsJson, entries, indented
-from .table import table
 
 if TYPE_CHECKING:
     from ..tasks.base import Task

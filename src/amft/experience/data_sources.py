@@ -9,6 +9,7 @@ from typing import Any
 from ..data.check_rows import check_demonstrations, check_one_kind, check_prompts
 from ..data.held_out_split import split_rows
 from ..data.isolated_reward import IsolatedReward
+from ..data.reward_columns import check_columns, require_function
 from ..data.rewards import FunctionReward
 from ..data.row_set import RowCount, RowSet
 from ..errors import ConfigError
@@ -31,8 +32,16 @@ class OwnData:
 
     @property
     def functions(self) -> list[RewardFunction]:
-        """The reward functions, one or many or none."""
-        return [self.reward_funcs] if callable(self.reward_funcs) else list(self.reward_funcs or [])
+        """The reward functions, one or many or none.
+
+        Raises:
+            ConfigError: one is a model or its name.
+        """
+        given: Any = self.reward_funcs
+        several = [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
+        for function in several:
+            require_function(function)
+        return several
 
 
 def from_data(encoder: Encoder, data: OwnData) -> Sources:
@@ -52,6 +61,8 @@ def from_data(encoder: Encoder, data: OwnData) -> Sources:
         if source.rows or source.name == "train_dataset":
             check_prompts(source)
     check_one_kind(list(given.values()))
+    for source in (given["train_dataset"], given["val_dataset"], given["eval_dataset"]):
+        check_columns(functions, source)
     train, shown, val, tests = given.values()
     split = split_rows(train, shown, val, tests, encoder.config.seed)
     demos = _with_completion(split.train, encoder) if data.demonstrations is None else split.demonstrations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from ..balance.base import Balance
 from ..balance.method import Method
 from ..balance.registry import build_method
 from ..batch import Batch
+from ..data.rewards import TaskReward
 from ..data.streams import derive_seed
 from ..distributed.parallel import Parallel, build_parallel
 from ..distributed.rank_partition import SplitSampler, SplitScorer
@@ -41,6 +43,7 @@ from ..step.balancer import Balancer
 from ..step.choose import TakeStep, choose_step
 from ..step.critic import Critic
 from ..step.frozen_entries import FrozenEntries
+from ..step.implicit_reward import ImplicitReward
 from ..step.learner import Learner
 from ..step.meta_signals import MetaSignals
 from ..step.objective import Objective
@@ -77,6 +80,11 @@ class Foundation:
     notes: list[tuple[str, str]]
     """What a reader of the run should know from the beginning: kind of event, sentence."""
 
+    @property
+    def processing_class(self) -> Any:
+        """What is saved beside the model: a tokenizer, or what reads pictures."""
+        return self.tokenizer if self.pictures is None else self.pictures
+
 
 @dataclass
 class Organs:
@@ -90,6 +98,7 @@ class Organs:
     balancer: Balancer
     backend: PolicyBackend
     take_step: TakeStep
+    implicit_reward: ImplicitReward
 
 
 def lay_foundation(
@@ -124,6 +133,7 @@ def lay_foundation(
     keep_stops(loaded, tokenizer, stops)
     encoder = Encoder(tokenizer, config, stops, method, pictures)
     sources = from_data(encoder, data) if isinstance(data, OwnData) else from_task(hosted(data), encoder)
+    config = with_epochs(config, sources)
     options = None if config.engine_options is None else config.engine_options.model_dump()
     sampler = build_sampler(config.engine, loaded, pad_id=tokenizer.pad_token_id, eos_ids=stops, options=options)
     if sources.scorer is not None:
@@ -139,6 +149,27 @@ def lay_foundation(
     notes = [*(("held-out" if rows.expected else "data", str(rows)) for rows in sources.not_used)]
     notes += [("text", note) for note in encoder.notes]
     return Foundation(config, method, parallel, tokenizer, pictures, loaded, reference, sources, split, content, notes)
+
+
+def with_epochs(config: AMFTConfig, sources: Sources) -> AMFTConfig:
+    """The config with `max_steps` as many as `num_train_epochs` says, where that is given.
+
+    Raises:
+        ConfigError: the data has no end, or the warm-up alone is longer.
+    """
+    epochs = config.num_train_epochs
+    if epochs is None:
+        return config
+    prompts, demos = sources.prompts, sources.demonstrations
+    if isinstance(sources.scorer, TaskReward):
+        raise ConfigError("num_train_epochs: a task makes problems without end; give max_steps")
+    rows, per_step = (0, 1) if demos is None else (len(demos.encoded.rows), config.num_demos)
+    if prompts is not None:
+        rows, per_step = len(prompts.rows), config.num_prompts
+    steps = math.ceil(epochs * rows / per_step) * config.num_iterations
+    if config.sft_warmup_steps > steps:
+        raise ConfigError(f"num_train_epochs: {epochs:g} are {steps} steps, fewer than sft_warmup_steps")
+    return config.model_copy(update={"max_steps": steps})
 
 
 def _choose_template(tokenizer: Any, pictures: Pictures | None, config: AMFTConfig) -> None:
@@ -226,6 +257,13 @@ def build_organs(on: Foundation, stage_steps: int) -> Organs:
     )
     meta_signals = MetaSignals(learner, objective, collector, sources, method.requirements.meta_gradient)
     balancer = Balancer(method.rule, stage_steps, branches_of(sources), config.entropy_target)
+    asked = config.implicit_reward
+    implicit = ImplicitReward(learner, sources.demonstrations, asked.steps, asked.beta)
+
+    def see(rollouts: Batch) -> None:
+        run_logger.remember(rollouts)
+        implicit.see(rollouts)
+
     backend = PolicyBackend(
         learner,
         objective,
@@ -235,10 +273,10 @@ def build_organs(on: Foundation, stage_steps: int) -> Organs:
         method,
         balancer,
         score_reference=_reference_logps(on, learner, 1.0) if weighs_reference(method) else None,
-        seen=run_logger.remember,
+        seen=see,
     )
     take_step = choose_step(balancer, learner.mix)
-    return Organs(learner, objective, collector, run_logger, meta_signals, balancer, backend, take_step)
+    return Organs(learner, objective, collector, run_logger, meta_signals, balancer, backend, take_step, implicit)
 
 
 def branches_of(sources: Sources) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from transformers import PreTrainedModel
 
 from ..balance.base import Balance
 from ..balance.method import Method
+from ..checkpoints.export_model import export_model, policy_weights
 from ..checkpoints.trainer_state import TrainerState
 from ..errors import ConfigError, RewardNotFiniteError
 from ..evaluation.score import before_after_rows
@@ -23,28 +23,16 @@ from ..settings.config import AMFTConfig
 from ..step.warmup import warmup
 from ..tasks.base import Task
 from ..types import RewardFunction
+from .arguments import refuse_others, settled_config, settled_model
 from .assemble import build_organs, lay_foundation
+from .callbacks import Callbacks
 from .check_sources import check_sources
 from .final_model import check_target, place_final_model, push_final_model
-from .guard import NonFiniteGuard, StopSignals
+from .guard import AbstentionGuard, NonFiniteGuard, StopSignals
 from .held_out import HeldOutScores
 from .out_of_memory import memory_named
+from .result import TrainResult, facts_of, html_table
 from .same_run import check_accepted, same_run
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a run came to."""
-
-    run: Path
-    table: list[dict[str, Any]]
-    """Test splits before and after; see `evaluation.score.before_after_rows`."""
-    interrupted: str | None = None
-    """Name of the signal that stopped the run, or None."""
-    model: Path | None = None
-    """The directory of the final model; None after an interruption."""
-    pushed: str | None = None
-    """Where the model was pushed to, or why it was not; None: nobody asked."""
 
 
 class AMFTTrainer:
@@ -52,7 +40,7 @@ class AMFTTrainer:
 
     Args:
         model: `nano`, a model directory, or a loaded model (then give `processing_class`).
-        config: settings.
+        config: settings; `args` is another name for it, as in TRL.
         task: a task of `amft.tasks`; or else
         train_dataset: rows in TRL's formats (path, `datasets.Dataset` or list of dicts) with
         reward_funcs: one or more functions with TRL's signature, and
@@ -60,6 +48,8 @@ class AMFTTrainer:
         val_dataset: rows to validate on (default: one prompt in ten of `train_dataset`, at most 64).
         eval_dataset: rows scored before and after. Their prompts, and those of validation, are taken out of training.
         processing_class: the tokenizer or processor; default: the one saved with the model.
+        peft_config: of peft, for a LoRA adapter; the same as `config.lora`.
+        callbacks: of transformers, as in its `Trainer`.
         balance: a rule of one's own, or a method joined from parts, instead of `config.balance`.
         recipe: what to write into the run's config.json; default: the config.
 
@@ -69,9 +59,10 @@ class AMFTTrainer:
 
     def __init__(
         self,
-        model: str | PreTrainedModel,
-        config: AMFTConfig,
+        model: str | Path | PreTrainedModel,
+        config: AMFTConfig | None = None,
         *,
+        args: AMFTConfig | None = None,
         task: Task | None = None,
         train_dataset: Any = None,
         reward_funcs: Sequence[RewardFunction] | RewardFunction | None = None,
@@ -79,9 +70,14 @@ class AMFTTrainer:
         val_dataset: Any = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
+        peft_config: Any = None,
+        callbacks: Sequence[Any] = (),
         balance: Balance | Method | None = None,
         recipe: Mapping[str, Any] | None = None,
+        **others: Any,
     ):
+        refuse_others(others)
+        config, model = settled_config(config, args, peft_config), settled_model(model)
         own = OwnData(train_dataset, reward_funcs, demonstrations, val_dataset, eval_dataset)
         if task is not None and any(value is not None for value in vars(own).values()):
             raise ConfigError("task: it brings its own data; give a task, or train_dataset and what belongs to it")
@@ -95,11 +91,19 @@ class AMFTTrainer:
                 data=own if task is None else task,
             )
         self.config = self.foundation.config
-        self.recipe = dict(recipe or self.config.model_dump()) | {"dtype": self.config.dtype}
+        self.recipe = dict(recipe or self.config.model_dump()) | {
+            name: getattr(self.config, name) for name in ("dtype", "max_steps")
+        }
         self.step = 0
         """Optimizer steps done, warm-up included."""
         self.best: dict[str, float] | None = None
         """`step` and `score` of the best validation so far."""
+        self.callbacks = Callbacks(
+            callbacks,
+            self.config,
+            {"model": self.foundation.model, "processing_class": self.foundation.tokenizer},
+            is_main=self.foundation.parallel.ranks.is_main,
+        )
         self.build()
 
     def build(self) -> None:
@@ -110,6 +114,7 @@ class AMFTTrainer:
         self.organs = build_organs(self.foundation, self.config.max_steps - self.warmup_steps)
         self.learner, self.run_logger = self.organs.learner, self.organs.run_logger
         self.held_out = HeldOutScores(self.foundation)
+        self.abstentions = AbstentionGuard()
 
     def train(self, resume: bool = False, accept_changes: Collection[str] = ()) -> TrainResult:
         """Run to `max_steps`, or to a stop signal; then score the test splits.
@@ -148,16 +153,24 @@ class AMFTTrainer:
             if self.step == 0:
                 for kind, note in self.foundation.notes:
                     self.run_logger.note(kind, note)
+                if self.sources.tests:
+                    self.run_logger.say("scoring the model as it came")
             before = self._test("base") if self.step == 0 else self.run_logger.scores("base")
+            self.callbacks.state.global_step = self.step
+            self.callbacks.tell("on_train_begin")
+            self.run_logger.say(f"training, step {self.step} of {self.config.max_steps}")
             interrupted = self._loop(state, guard, stop)
             if state.last != self.step:
-                state.save()
+                self._save(state)
+            self.callbacks.tell("on_train_end")
             if interrupted:
                 return TrainResult(run.path, [], interrupted)
             final = self.step
             if self.config.checkpoint.keep_best and self.best is not None and self.best["step"] != self.step:
                 final = int(self.best["step"])
                 state.load_policy(final)
+            if self.sources.tests:
+                self.run_logger.say("scoring the trained model")
             table = before_after_rows(before, self._test("policy"))
             model = self.ranks.from_main(lambda: place_final_model(run, final))
             pushed = self.ranks.from_main(lambda: push_final_model(model, self.config, self.run_logger.event))
@@ -173,18 +186,35 @@ class AMFTTrainer:
         with self.run_logger.bar(self.step) as bar, stop.within(limit):
             while self.step < self.config.max_steps and not (received := self.ranks.first(stop.received)):
                 begun = time.perf_counter()
+                self.callbacks.begin_step(self.step)
                 row, timings = self.one_step(guard)
                 timings["time/step"] = time.perf_counter() - begun
                 self.step += 1
-                if self.config.eval.steps and self.step % self.config.eval.steps == 0:
+                self.callbacks.end_step(self.step)
+                every = self.config.eval.steps
+                if self._asked("should_evaluate") or (every and self.step % every == 0):
                     row |= self._validate()
                 self.run_logger.step(self.step, row, timings, bar)
-                if self._save_is_due():
-                    state.save()
+                self.callbacks.log(row)
+                if self._asked("should_save") or self._save_is_due():
+                    self._save(state)
+                if self._asked("should_training_stop"):
+                    self.run_logger.event(self.step, "callback", "stopped by a callback")
+                    break
                 if limit and self.ranks.first(time.perf_counter() - started > limit or None) and self.step > first:
                     self.run_logger.event(self.step, "time", f"stopped after max_seconds {limit:g}")
                     break
         return received or self.ranks.first(stop.received)
+
+    def _asked(self, request: str) -> bool:
+        """Whether a callback on any rank asks for it, so that all ranks do it."""
+        if not self.callbacks.callbacks:
+            return False
+        return bool(self.ranks.first(getattr(self.callbacks.control, request) or None))
+
+    def _save(self, state: TrainerState) -> None:
+        state.save()
+        self.callbacks.tell("on_save")
 
     def _save_is_due(self) -> bool:
         best, every = self.best, self.config.checkpoint.steps
@@ -197,10 +227,13 @@ class AMFTTrainer:
         seconds, phase = organs.collector.backend.start_clock(), "warmup" if done < 0 else "mix"
         organs.backend.step = self.step
         organs.backend.accept = lambda values: guard.check(self.step + 1, values, self.run_logger.bundle)
+        if done == 0:
+            organs.implicit_reward.begin()
         try:
             if done >= 0 and (missing := organs.meta_signals.begin(organs.balancer)):
                 self.run_logger.event(self.step + 1, "beginning", missing)
             begun, seconds = time.perf_counter(), organs.collector.backend.start_clock()
+            organs.implicit_reward.start_step(self.step + 1)
             made = warmup(organs.backend) if done < 0 else organs.take_step(organs.backend, organs.balancer, done)
         except RewardNotFiniteError as error:
             self._skip(guard, error)
@@ -209,6 +242,7 @@ class AMFTTrainer:
         if guard.bad_in_a_row:
             what = f"step skipped: {made.losses} grad_norm {made.grad_norm}"
             self.run_logger.event(self.step + 1, "non-finite", what)
+        made.row |= organs.implicit_reward.found
         made.row |= {
             "phase": phase,
             "grad_norm": made.grad_norm,
@@ -218,7 +252,9 @@ class AMFTTrainer:
             made.row["sampling/engine_restarts"] = restarts
         timings = {f"time/{name}": value for name, value in seconds.items()}
         timings["time/backward"] = time.perf_counter() - begun - sum(timings.values())
-        return made.metrics, timings
+        row = made.metrics
+        self.abstentions.check(self.step + 1, row)
+        return row, timings
 
     def _skip(self, guard: NonFiniteGuard, error: RewardNotFiniteError) -> None:
         """A step whose rewards cannot be computed with: nothing moves, and what was rewarded is kept."""
@@ -240,21 +276,70 @@ class AMFTTrainer:
         if self.best is None or score > self.best["score"]:
             self.best = {"step": self.step, "score": score}
         self.learner.schedule.observe(score)
+        self.callbacks.evaluated({"eval/val/success": score}, self.best)
         return {"eval/val/success": score}
+
+    def evaluate(self) -> dict[str, float]:
+        """Success of the policy as it is, by split: `eval/SPLIT/success` of the test splits, or of validation.
+
+        Nothing is written; validation of this kind chooses no checkpoint.
+
+        Raises:
+            ConfigError: nothing is held out.
+        """
+        found = self.held_out.rates(self.step)
+        self.callbacks.evaluated(found, self.best)
+        return found
+
+    def save_model(self, output_dir: str | Path) -> Path:
+        """Write the policy as it is and its tokenizer, as `from_pretrained` reads them; with lora the adapter alone.
+
+        Args:
+            output_dir: a directory.
+
+        Returns:
+            The directory.
+        """
+        target = Path(output_dir)
+        weights = policy_weights(self.model, self.ranks)
+
+        def write() -> None:
+            target.mkdir(parents=True, exist_ok=True)
+            export_model(self.model, self.foundation.processing_class, weights, target)
+
+        self.ranks.from_main(write)
+        return target
+
+    @property
+    def log_history(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl so far, one a step."""
+        return list(self.run_logger.run.rows("metrics"))
+
+    def __repr__(self) -> str:
+        return f"AMFTTrainer({', '.join(f'{name} {value}' for name, value in self._facts().items())})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        facts = self._facts()
+        return html_table(list(facts), [list(facts.values())])
+
+    def _facts(self) -> dict[str, Any]:
+        return facts_of(self.config, self.model, self.sources) | {"step": f"{self.step} of {self.config.max_steps}"}
 
     def event(self, step: int, kind: str, message: str) -> None:
         """Write one line of events.jsonl."""
         self.run_logger.event(step, kind, message)
 
     def _state(self, guard: NonFiniteGuard) -> TrainerState:
-        on, organs = self.foundation, self.organs
+        organs = self.organs
         return TrainerState(
             self.run_logger.run,
             self.config,
             self.ranks,
             self.model,
-            on.tokenizer if on.pictures is None else on.pictures,
+            self.foundation.processing_class,
             organs.learner,
+            organs.implicit_reward,
             organs.collector,
             organs.balancer,
             guard,
