@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,11 +31,12 @@ from ..experience.task_sources import from_task
 from ..losses.choices import POLICY_LOSSES
 from ..meta import MixGrad
 from ..models.chat_template import choose_template
+from ..models.half_copy import HalfCopy
 from ..models.load import keep_stops, load_model, stop_ids, turn_dropout_off
 from ..models.lora import adapter_off, add_lora, has_adapter
-from ..models.packed import check_packable
 from ..models.pictures import Pictures
 from ..models.whole import check_sound, check_tokenizer
+from ..rollout.base import Sampler
 from ..rollout.registry import build_sampler
 from ..runs import RunDirectory
 from ..settings.config import AMFTConfig
@@ -49,6 +51,7 @@ from ..step.meta_signals import MetaSignals
 from ..step.objective import Objective
 from ..step.optimizers import PolicyOptimizer, SeparateImitation, SharedOptimizer, build_optimizer
 from ..step.policy_backend import PolicyBackend
+from ..step.row_layout import RowLayout
 from ..tasks.base import Task
 from ..tasks.guest_task import hosted
 from ..types import SFT
@@ -75,6 +78,9 @@ class Foundation:
     """The policy at the start, frozen; None where nothing reads it, and for adapters, whose base it is."""
     sources: Sources
     sampler: SplitSampler
+    """Of what is trained on."""
+    evaluator: SplitSampler
+    """Of what is only scored: it answers with the weights that are saved."""
     content: Content
     """What it was all made of; nothing on the ranks that write nothing."""
     notes: list[tuple[str, str]]
@@ -134,11 +140,9 @@ def lay_foundation(
     encoder = Encoder(tokenizer, config, stops, method, pictures)
     sources = from_data(encoder, data) if isinstance(data, OwnData) else from_task(hosted(data), encoder)
     config = with_epochs(config, sources)
-    options = None if config.engine_options is None else config.engine_options.model_dump()
-    sampler = build_sampler(config.engine, loaded, pad_id=tokenizer.pad_token_id, eos_ids=stops, options=options)
+    samplers = _samplers(config, loaded, parallel, tokenizer.pad_token_id, stops)
     if sources.scorer is not None:
         sources.scorer = SplitScorer(sources.scorer, parallel.ranks)
-    split = SplitSampler(sampler, parallel.ranks, lambda: parallel.whole(loaded))
     content = {
         "data": sources.digests,
         "rewards": sources_of([data] if isinstance(data, Task) else data.functions),
@@ -148,7 +152,31 @@ def lay_foundation(
     }
     notes = [*(("held-out" if rows.expected else "data", str(rows)) for rows in sources.not_used)]
     notes += [("text", note) for note in encoder.notes]
-    return Foundation(config, method, parallel, tokenizer, pictures, loaded, reference, sources, split, content, notes)
+    made = (reference, sources, *samplers, content, notes)
+    return Foundation(config, method, parallel, tokenizer, pictures, loaded, *made)
+
+
+def _samplers(
+    config: AMFTConfig, model: PreTrainedModel, parallel: Parallel, pad_id: int, stops: Sequence[int]
+) -> tuple[SplitSampler, SplitSampler]:
+    """What trains and what is only scored draw from these; one engine for both unless rollouts come from a copy."""
+    options = None if config.engine_options is None else config.engine_options.model_dump()
+    engine = partial(build_sampler, config.engine, model, pad_id=pad_id, eos_ids=stops, options=options)
+
+    def split(sampler: Sampler) -> SplitSampler:
+        return SplitSampler(sampler, parallel.ranks, lambda: parallel.whole(model))
+
+    plain = engine()
+    return split(engine(half=HalfCopy(model)) if samples_from_a_copy(config) else plain), split(plain)
+
+
+def samples_from_a_copy(config: AMFTConfig) -> bool:
+    """Whether rollouts come from a bfloat16 copy: where the weights that are trained are wider, and whole here.
+
+    An adapter's base is in bfloat16 already, fsdp2 gathers the weights in it, and vLLM has a copy of its own.
+    """
+    is_wider = config.dtype == "bfloat16" and config.lora is None and config.parallel != "fsdp2"
+    return is_wider and config.rollout_weights == "auto" and config.engine != "vllm"
 
 
 def with_epochs(config: AMFTConfig, sources: Sources) -> AMFTConfig:
@@ -206,8 +234,6 @@ def _prepare(
     if parallel.device.type == "cpu" and config.dtype != "float64":
         # The fused kernel's backward is slow on a CPU. In float64 the eager one turns left padding into NaN.
         model.set_attn_implementation("eager")
-    if config.padding_free:
-        check_packable(model)
     _adapt(model, config, base)
     wanted = (config.beta or weighs_reference(method)) and config.lora is None
     reference = copy.deepcopy(model).requires_grad_(False) if wanted else None
@@ -241,9 +267,10 @@ def build_organs(on: Foundation, stage_steps: int) -> Organs:
     has_values = POLICY_LOSSES[config.loss_type].baseline == "value"
     critic = Critic(on.model, config, on.parallel, build_optimizer) if has_values else None
     objective = Objective(config, method, critic)
-    learner = _learner(on, critic)
     logger = RunLogger if on.parallel.ranks.is_main else SilentRunLogger
     run_logger = logger(RunDirectory(config.output_dir), on.tokenizer, config, sources)
+    rows = RowLayout(config.prefix_tree, config.dtype, on.parallel.ranks)
+    learner = _learner(on, critic, rows)
     collector = Collector(
         # Without a scorer nothing is collected.
         backend=RolloutBackend(on.sampler, sources.scorer, on.tokenizer, config, pictures=on.pictures),  # type: ignore[arg-type]
@@ -284,7 +311,7 @@ def branches_of(sources: Sources) -> tuple[str, ...]:
     return (SFT,) if sources.demonstrations is None else sources.demonstrations.branches
 
 
-def _learner(on: Foundation, critic: Critic | None) -> Learner:
+def _learner(on: Foundation, critic: Critic | None, rows: RowLayout) -> Learner:
     config, asked = on.config, on.method.requirements
     inner = build_optimizer(on.model, config)
     optimizer: PolicyOptimizer = SharedOptimizer(on.model, inner)
@@ -306,7 +333,7 @@ def _learner(on: Foundation, critic: Critic | None) -> Learner:
         if config.parallel == "fsdp2":
             raise ConfigError("balance.freeze: not for parallel: fsdp2; choose ddp or single")
         optimizer = FrozenEntries(optimizer, on.model, asked.freeze.share, asked.freeze.history)
-    return Learner(on.model, optimizer, mix, config, on.parallel, critic)
+    return Learner(on.model, optimizer, mix, config, on.parallel, rows, critic)
 
 
 def _reference_logps(on: Foundation, learner: Learner, temperature: float) -> Callable[[Batch], Tensor]:

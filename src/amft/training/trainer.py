@@ -172,7 +172,7 @@ class AMFTTrainer:
             if self.sources.tests:
                 self.run_logger.say("scoring the trained model")
             table = before_after_rows(before, self._test("policy"))
-            model = self.ranks.from_main(lambda: place_final_model(run, final))
+            model = Path(self.ranks.from_main(lambda: str(place_final_model(run, final))))
             pushed = self.ranks.from_main(lambda: push_final_model(model, self.config, self.run_logger.event))
             return TrainResult(run.path, table, model=model, pushed=pushed)
 
@@ -239,6 +239,8 @@ class AMFTTrainer:
             self._skip(guard, error)
             return {"phase": phase}, {f"time/{name}": value for name, value in seconds.items()}
         organs.balancer.remember(made)
+        while self.learner.rows.news:
+            self.run_logger.event(self.step + 1, "rows", self.learner.rows.news.pop(0))
         if guard.bad_in_a_row:
             what = f"step skipped: {made.losses} grad_norm {made.grad_norm}"
             self.run_logger.event(self.step + 1, "non-finite", what)
