@@ -14,7 +14,7 @@ from ..evaluation.answers import answer
 from ..evaluation.score import success, summary
 from ..experience.sources import HeldOut
 from ..types import Sampling
-from .assemble import Foundation
+from .foundation import Foundation
 
 
 @dataclass
