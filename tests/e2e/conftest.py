@@ -24,3 +24,9 @@ def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a loaded machine a mistake may take a second to find; the line about it is then not alone."""
+    monkeypatch.setattr("amft.cli.status.PATIENCE", 60.0)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from amft.cli import main
+from amft.training.result import TrainResult
 
 TABLE = [
     {
@@ -31,11 +31,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Any:
         asked: dict[str, Any] = {}
 
         class Trainer:
-            def train(self, resume: bool, accept_changes: Sequence[str]) -> SimpleNamespace:
+            def train(self, resume: bool, accept_changes: Sequence[str]) -> TrainResult:
                 asked["resume"], asked["accepted"] = resume, list(accept_changes)
-                return SimpleNamespace(
-                    run=Path("runs/x"), table=TABLE, interrupted=interrupted, model=Path("runs/x/model"), pushed=None
-                )
+                return TrainResult(Path("runs/x"), TABLE, interrupted, Path("runs/x/model"))
 
         def build_trainer(recipe: Any) -> Trainer:
             asked["recipe"] = recipe

@@ -64,7 +64,9 @@ def test_flat_groups_all_wrong(tmp_path):
 
 def test_flat_groups_all_right(tmp_path):
     rows = [row | {"eval/val/success": 0.97} for row in changed(frac_reward_zero_std=0.6, reward=0.97)]
-    assert "temperature (now 1.0)" in only(tmp_path, "warn", "all right", metrics=rows).action
+    assert only(tmp_path / "solved", "note", "training problems are solved", metrics=rows).action
+    still = {"metrics": [row | {"reward": 0.97} for row in rows], "scores": list(score_rows("id", 0.4, 0.4))}
+    assert "temperature (now 1.0)" in only(tmp_path / "still", "warn", "all right", **still).action
 
 
 def test_flat_groups_are_no_trouble_to_a_loss_without_groups(tmp_path):
@@ -89,8 +91,8 @@ def test_flat_groups_without_validation_are_told_from_samples_then_reward(tmp_pa
 
 
 def test_success_of_the_rollouts_themselves_tells_first(tmp_path):
-    rows = [row | {"eval/val/success": 0.02} for row in changed(frac_reward_zero_std=0.9, success=0.98)]
-    assert "98 %" in only(tmp_path, "bad", "all right", metrics=rows).evidence
+    rows = [row | {"eval/val/success": 0.02} for row in changed(frac_reward_zero_std=0.9, success=0.88)]
+    assert "88 %" in only(tmp_path, "bad", "all right", metrics=rows).evidence
 
 
 def test_silent_exploration_for_want_of_spread_points_there(tmp_path):
@@ -118,7 +120,7 @@ def test_a_constant_mu_is_called_constant_and_its_setting_named(tmp_path):
 
 def test_mu_is_not_called_constant_when_it_moved_before_the_second_half(tmp_path):
     rows = changed(**{"mix/mu": lambda step: min(0.95, 0.52 + step / 150), "mix/grad_norm_rl": 1e-3})
-    found = only(tmp_path, "warn", "μ is stuck at mu_max", metrics=rows)
+    found = only(tmp_path, "note", "μ is stuck at mu_max", metrics=rows)
     assert "from 0.66 to 0.95" in found.evidence
     assert "every step" not in found.evidence
     assert "Raise balance.mu_max (now 0.95)" in found.action
@@ -163,10 +165,12 @@ def test_pure_exploration_on_purpose_means_no_complaint(tmp_path):
 
 def test_mu_stuck_at_a_bound_and_not_when_it_only_touches(tmp_path):
     stuck = {"mix/mu": lambda step: max(0.05, 0.5 - step / 100)}
-    found = only(tmp_path / "a", "warn", "stuck at mu_min", metrics=changed(**stuck))
+    found = only(tmp_path / "a", "note", "stuck at mu_min", metrics=changed(**stuck))
     assert "100 %" in found.evidence
     rows = changed(**stuck)
-    only(tmp_path / "c", "warn", "stuck at mu_min", metrics=rows, config_changes={"balance": {"rule": "amft"}})
+    only(tmp_path / "c", "note", "stuck at mu_min", metrics=rows, config_changes={"balance": {"rule": "amft"}})
+    flat = [row | {"reward": 0.3, "eval/val/success": 0.3} for row in changed(**stuck)]
+    only(tmp_path / "d", "warn", "stuck at mu_min", metrics=flat, scores=list(score_rows("id", 0.3, 0.3)))
     touching = {"mix/mu": lambda step: 0.05 if step % 3 == 0 else 0.2}
     assert titles(tmp_path / "b", metrics=changed(**touching)) == []
 

@@ -103,7 +103,7 @@ def test_layouts_by_hand() -> None:
     lora = memory_of(SMALL, replace(LOAD, trained=adapter, width=2, half=True), 0.0)
     assert (lora.weights, lora.gradients, lora.meta) == (2 * (n - adapter) + 4 * adapter, 4 * adapter, 4 * adapter)
     assert lora.casts == 0
-    assert memory_of(SMALL, replace(LOAD, reference=True), 0.0).reference == 4 * n
+    assert memory_of(SMALL, replace(LOAD, references=1), 0.0).reference == 4 * n
 
 
 def test_recomputing_activations_keeps_one_layer_and_the_edges() -> None:
@@ -133,8 +133,9 @@ def test_settings_reach_the_load() -> None:
     assert (load().sampled, load(num_prompts=3, num_generations=3).sampled) == (64, 5)
     assert load(parallel="fsdp2").shards == 2
     assert load(optim="sgd").moments == 0
-    assert load(beta=0.1).reference
-    assert not load(beta=0.1, lora={}).reference
+    assert load(beta=0.1).references == 1
+    assert load(beta=0.1, implicit_reward={"steps": 5}).references == 2
+    assert load(beta=0.1, lora={}).references == 0
     assert load(lora={"r": 2}, dtype="bfloat16").width == 2
     assert load(lora={"r": 2}, dtype="bfloat16", parallel="fsdp2").width == 4
 

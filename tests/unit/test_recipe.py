@@ -134,7 +134,7 @@ WRONG_VALUES = [
     ("output_dir: ''", ["output_dir", "''", "non-empty text"]),
     ("optim: lion", ["optim", "'lion'", "one of adamw, adam, sgd"]),
     ("report_to: [tensorbored]", ["report_to.0", "'tensorbored'", "tensorboard, trackio, wandb"]),
-    ("report_to: wandb", ["report_to", "'wandb'", "a list"]),
+    ("report_to: wand", ["report_to", "'wand'", "a list"]),
     ("reward_weights: [1, x]", ["reward_weights.1", "'x'", "number"]),
     ("balance: [amft]", ["balance", "'amft'", "a mapping"]),
     ("balance: {1: 2}", ["balance"]),
@@ -360,3 +360,8 @@ balance: {{rule: '{own}:Mine', token_weight: '{own}:Weight'}}
     assert "runs no code of yours" in note
     assert without_own_code(task)[0].task is None
     assert not (tmp_path / "executed").exists()
+
+
+def test_a_task_has_no_rewards_to_isolate(write: Any) -> None:
+    said = message(load_recipe, write(MINIMAL + "rewards: {isolate: true}\n"), kind=ConfigError)
+    assert said.startswith("rewards.isolate: a task grades by itself")

@@ -1,12 +1,19 @@
 import re
+import shutil
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from report_runs import ENV, changed, config, metric_rows, sample_row, score_rows, write_run
+from tiny_runs import tiny_model, train
 
 from amft.errors import RunError
+from amft.report.load import load_run
+from amft.report.next_card import next_card
+from amft.report.outcomes import turned
 from amft.report.page import write_report
-from amft.runs import RunDirectory
+from amft.report.plot_style import PURPLE, Curve, Panel, hover_texts, step_figure
+from amft.runs import STREAMS, RunDirectory
 
 HOSTILE = "</pre></div><script>document.title='owned'</script><img src=x onerror=alert(1)>&amp;{{ 7 * 7 }}"
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -61,12 +68,14 @@ def test_a_page_with_a_finding_does_not_say_that_every_check_passed(tmp_path):
 
 def test_the_page_is_whole_and_loads_nothing(tmp_path):
     text, outline = page(tmp_path, metrics=None)
-    assert outline.tags.count("svg") == 9  # eight figures over steps, one before and after
+    assert outline.tags.count("svg") == 10  # eight figures over steps, one before and after, one in a tile
     assert not {"script", "link", "img", "iframe", "object"} & set(outline.tags)
     assert "default-src 'none'" in text
     assert not re.search(r"https?://(?!www\.w3\.org)", text)
     assert all(
-        value.startswith("#") for name, value in outline.attributes if name in ("src", "href", "xlink:href") and value
+        value.startswith("#") or value.removesuffix(".jsonl") in STREAMS
+        for name, value in outline.attributes
+        if name in ("src", "href", "xlink:href") and value
     )
     for words in ("Success on id rose", "under investigation", "No problem found", "take no position"):
         assert words in text
@@ -112,6 +121,46 @@ def test_samples_are_early_middle_and_late_with_rewards_and_outcomes(tmp_path):
     assert "wrong value" in outline.text
 
 
+def test_the_page_says_what_to_do_next(tmp_path):
+    _, outline = page(tmp_path / "good", metrics=None)
+    assert "No checkpoint is complete yet." in outline.text
+    assert "--set balance.rule=fixed" in outline.text
+    advised, _ = page(tmp_path / "cut", metrics=list(changed(**{"completions/clipped_ratio": 0.6})))
+    assert "Raise max_completion_length (now 96)" in advised
+    assert "(completions are cut off.)" in advised
+
+
+def test_a_trained_model_is_found_and_loaded_as_the_card_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = train("runs/x", "fixed", max_steps=2, num_prompts=1).run_logger.run.path
+    card = next_card(load_run(result), [])
+    assert card.model == "runs/x/model"
+    shutil.rmtree("runs/x/model")
+    assert next_card(load_run(result), []).model == "runs/x/checkpoints/step-2/model"
+    found = {}
+    exec(card.load.replace(card.model, "runs/x/checkpoints/step-2/model"), found)
+    assert found["model"].num_parameters() == tiny_model().num_parameters()
+    assert "amft doctor runs/x" in card.commands
+
+
+def test_problems_that_turned_are_counted(tmp_path):
+    rows = [
+        {"step": step, "model": model, "split": "id", "key": str(i), "problem": str(i), "sample": 0, "correct": right}
+        for step, model, answers in ((0, "base", [0, 0, 1, 1]), (9, "policy", [1, 1, 0, 1]))
+        for i, right in enumerate(answers)
+    ]
+    assert turned(load_run(write_run(tmp_path / "r", scores=rows))) == [("id", 4, 2, 1)]
+
+
+def test_figures_tell_their_values_to_a_pointer(tmp_path):
+    steps = np.arange(1, 201)
+    panel = Panel([Curve(steps, steps / 200, "mu", PURPLE)])
+    texts = hover_texts(panel)
+    assert len(texts) <= 60
+    assert texts[1] == "step 1: mu 0.005"
+    assert step_figure("x", [panel], warmup=None, last=200).count("<title>step ") == len(texts)
+
+
 def test_the_same_run_gives_the_same_page(tmp_path):
     path = write_run(tmp_path / "r", metrics=FEW)
     first = write_report(path).read_bytes()
@@ -127,7 +176,7 @@ def test_runs_without_one_branch_are_drawn(tmp_path, drop):
         for row in metric_rows(60)
     ]
     _, outline = page(tmp_path, metrics=rows, scores=[], samples=[], env=None)
-    assert outline.tags.count("svg") == {"mix/": 5, "sft/": 8, "none at all": 0}[drop]
+    assert outline.tags.count("svg") == {"mix/": 5, "sft/": 9, "none at all": 0}[drop]
     assert "No test split has been scored" in outline.text
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from amft.balance.amft import AMFT
 from amft.errors import ConfigError
+from amft.settings.borrowed_names import BORROWED
 from amft.settings.config import GROUPS, AMFTConfig, dotted
 from amft.settings.groups import CheckpointSettings, EvalSettings, ImportanceSamplingSettings, PPOSettings
 from amft.settings.moved_keys import MOVED_KEYS
@@ -93,10 +94,11 @@ def test_an_old_key_is_unknown_and_told_its_new_name(old: str, tmp_path: Path) -
 
 
 def test_the_table_of_old_keys_leads_to_every_key_of_the_groups() -> None:
-    assert tuple(KINDS) == tuple(name for name in GROUPS if name != "rewards")  # never flat
+    assert {*GROUPS} - {*KINDS} == {"implicit_reward", "rewards"}, "never flat"
     grouped = {f"{name}.{key}" for name in KINDS for key in KINDS[name].model_fields}
     of_the_rule = {f"balance.{field.name}" for field in fields(AMFT)}
-    assert grouped <= set(MOVED_KEYS.values()) <= grouped | of_the_rule | {"prefix_tree"}
+    assert grouped - {*BORROWED.values()} <= {*MOVED_KEYS.values()} <= grouped | of_the_rule | {"prefix_tree"}
+    assert not MOVED_KEYS.keys() & BORROWED.keys(), "a name of TRL or transformers that means the same is taken"
     assert len(set(MOVED_KEYS.values())) == len(MOVED_KEYS)
     assert not MOVED_KEYS.keys() & AMFTConfig.model_fields.keys()
 

@@ -15,12 +15,13 @@ import pytest
 import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_runs import build
+from tiny_runs import ROWS, build, parity, tiny_model, tiny_tokenizer
 
 from amft.errors import ConfigError
 from amft.runs import RunDirectory
 from amft.settings.config import AMFTConfig
 from amft.training.tracking import ARGUMENTS, Trackers, flat
+from amft.training.trainer import AMFTTrainer
 
 MODULES = {name: name for name in ARGUMENTS}
 OFFLINE = {
@@ -96,6 +97,26 @@ def test_a_run_is_in_tensorboard(tmp_path: Path) -> None:
     assert len(events.Scalars("time/step")) == 3
     assert {row["kind"] for row in RunDirectory(tmp_path / "run").rows("events")} == {"held-out", "text"}
     assert torch.get_num_threads() == threads
+
+
+def test_a_tracker_gets_the_scores_before_and_after(tmp_path: Path) -> None:
+    made = AMFTTrainer(
+        tiny_model(),
+        AMFTConfig(
+            output_dir=tmp_path / "run", balance={"rule": "fixed"}, max_steps=2, num_prompts=2, num_generations=2,
+            num_demos=2, max_completion_length=5, report_to="tensorboard",
+        ),
+        train_dataset=ROWS,
+        eval_dataset=[{"prompt": f"{a} m", "completion": " m ."} for a in "abc"],
+        reward_funcs=parity,
+        processing_class=tiny_tokenizer(),
+    )  # fmt: skip
+    (row,) = made.train().table
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    for when, step in (("before", 0), ("after", 2)):
+        (found,) = events.Scalars(f"test/eval/{when}")
+        assert (found.step, found.value) == (step, pytest.approx(row[when]))
 
 
 def test_a_tracker_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

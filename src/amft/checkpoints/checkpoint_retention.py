@@ -93,13 +93,17 @@ def prune(checkpoints: Path, keep: int, protect: Iterable[Path] = ()) -> list[Pa
     return removed
 
 
-def final_checkpoint(run: RunDirectory) -> Path:
+def final_checkpoint(run: RunDirectory, check: Callable[[Path], object] = verify) -> Path:
     """The checkpoint a run ended with: the newest sound one, or the best one with `checkpoint.keep_best`.
+
+    Args:
+        run: its directory.
+        check: as in `newest_checkpoint`.
 
     Raises:
         CheckpointError: none is complete.
     """
-    newest = newest_checkpoint(run.checkpoints).path
+    newest = newest_checkpoint(run.checkpoints, check).path
     if newest is None:
         raise CheckpointError(f"{run.path}: the run has no complete checkpoint yet")
     best = saved_state_of(newest).best if run.read("config").get("checkpoint", {}).get("keep_best") else None

@@ -14,17 +14,17 @@ from transformers import PreTrainedModel
 
 from ..data.streams import RowStream
 from ..disk import disk_guard
-from ..distributed.parallel import full_state, load_full_state
+from ..distributed.parallel import load_full_state
 from ..distributed.ranks import Ranks
 from ..errors import AMFTError, CheckpointError
 from ..models.load import load_model
-from ..models.lora import adapter_state, has_adapter, save_adapter
-from ..models.pictures import Pictures
+from ..models.lora import adapter_state, has_adapter
 from ..runs import RunDirectory
 from ..settings.config import AMFTConfig
 from ..tensors import TensorGroups
 from .checkpoint import load_checkpoint, save_checkpoint
 from .checkpoint_retention import check_whole, clean_leftovers, is_resumable, newest_checkpoint, prune
+from .export_model import adapter_names, export_model, policy_weights
 from .saved_state import saved_state_of
 from .shards import apart, load_shards, save_shards
 
@@ -76,6 +76,7 @@ class TrainerState:
     processing_class: Any
     """What is saved beside the model: a tokenizer, or what reads pictures."""
     learner: TensorState
+    implicit_reward: TensorState
     collector: WindowState
     balancer: JsonState
     guard: JsonState
@@ -99,18 +100,21 @@ class TrainerState:
             "streams": {name: stream.state_dict() for name, stream in self.streams.items()},
             **window,
         }
-        groups = {} if self.config.checkpoint.only_model else {**self.learner.state_dict(), "rollouts": rollouts}
+        groups = (
+            {}
+            if self.config.checkpoint.only_model
+            else {
+                **self.learner.state_dict(),
+                **self.implicit_reward.state_dict(),
+                "rollouts": rollouts,
+            }
+        )
         tensors, shards = apart(groups)
         folders = self._write_shards(shards) if shards else {}
-        weights = full_state(self.model, self.ranks, self._adapter_names())
+        weights = policy_weights(self.model, self.ranks)
 
         def export(directory: Path) -> None:
-            if has_adapter(self.model):
-                save_adapter(self.model, directory, weights)
-            else:
-                self.model.save_pretrained(directory, state_dict=weights)
-            reads = self.processing_class
-            (reads.save if isinstance(reads, Pictures) else reads.save_pretrained)(directory)
+            export_model(self.model, self.processing_class, weights, directory)
 
         def write() -> None:
             written = {"written": self.run.settle()}  # what the run wrote is on the disk before its checkpoint is
@@ -151,6 +155,7 @@ class TrainerState:
                 tensors[group] |= named
         self._load_weights(self._path(step))
         self.learner.load_state_dict(tensors)
+        self.implicit_reward.load_state_dict(tensors)
         other = [name for name, stream in self.streams.items() if state["streams"][name]["n_rows"] != stream.n_rows]
         # What waits in a buffer is named by its place in the data.
         self.collector.load_state_dict(tensors["rollouts"], state | ({"buffer": []} if other else {}))
@@ -169,16 +174,11 @@ class TrainerState:
         model = self.model
         if has_adapter(model):
             saved = adapter_state(checkpoint / "model")
-            if saved.keys() != self._adapter_names():
+            if saved.keys() != adapter_names(model):
                 raise CheckpointError(f"{checkpoint}: its adapter has other modules than this run's")
         else:
             saved = load_model(str(checkpoint / "model"), next(model.parameters()).dtype).state_dict()
         load_full_state(model, saved)
-
-    def _adapter_names(self) -> set[str] | None:
-        """What is trained, when that is an adapter; a checkpoint holds nothing else."""
-        model = self.model
-        return {name for name, p in model.named_parameters() if p.requires_grad} if has_adapter(model) else None
 
     def _find(self) -> tuple[int | None, list[str]]:
         """Step of the newest sound checkpoint, and why newer ones are not; the streams are cut back to it."""

@@ -10,7 +10,23 @@ from typing import Annotated
 import typer
 
 from ..errors import AMFTError
-from . import bundle, compare, doctor, evaluate, fetch, lists, merge, plan, push, report, sample, tasks, train
+from . import (
+    audit,
+    bundle,
+    compare,
+    doctor,
+    evaluate,
+    fetch,
+    lists,
+    merge,
+    plan,
+    push,
+    report,
+    sample,
+    settings,
+    tasks,
+    train,
+)
 from .rank_output import prints_error
 
 USER_ERROR, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
@@ -35,8 +51,10 @@ app.command("bundle")(bundle.bundle)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
+app.command("audit")(audit.audit)
 app.add_typer(tasks.tasks, name="tasks")
 app.command("rules")(lists.rules)
+app.command("settings")(settings.list_settings)
 
 
 @app.callback(invoke_without_command=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..report.text_table import percent, table
 from .asking import (
     DataOption,
     DtypeOption,
@@ -23,7 +24,6 @@ from .asking import (
     TemperatureOption,
 )
 from .bars import hide_loading_bars
-from .table import percent, table
 
 
 def evaluate(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .table import table
+from ..report.text_table import table
+from .units import in_bytes, in_parameters, in_seconds
 
 if TYPE_CHECKING:
     from ..planning.plan import Plan
@@ -77,35 +78,33 @@ def _record(found: Plan) -> dict[str, Any]:
 
 
 def _text(found: Plan, gpu: str) -> str:
-    from ..planning.devices import GIB
-
     memory, seconds = found.memory, found.seconds
-    parts = [
-        {"part": name.replace("_", " "), "GiB": round(size / GIB, 2)} for name, size in asdict(memory).items() if size
+    sizes = {name.replace("_", " "): in_bytes(size) for name, size in asdict(memory).items() if size}
+    wide = max(map(len, sizes.values()))
+    head = f"{in_parameters(found.shape.parameters)} parameters on {found.devices} x {gpu}, memory of one device:"
+    parts = table([{"part": name, "size": size.rjust(wide)} for name, size in sizes.items()], ["part", "size"])
+    peak = [
+        f"peak {in_bytes(memory.peak)} of {in_bytes(found.device.memory)}: {'fits' if found.fits else 'does not fit'}",
+        f"     training {in_bytes(memory.training)}, sampling {in_bytes(memory.sampling)}",
     ]
-    head = f"{found.shape.parameters / 1e9:.2f} B parameters on {found.devices} x {gpu}"
-    peak = (
-        f"peak    {memory.peak / GIB:.1f} GiB per device (training {memory.training / GIB:.1f}, sampling "
-        f"{memory.sampling / GIB:.1f}) of {found.device.memory / GIB:.1f}: {'fits' if found.fits else 'does not fit'}"
-    )
-    time = (
-        f"step    {seconds.step:.1f} s: generate {seconds.generate:.1f}, RL {seconds.rl:.1f}, imitation "
-        f"{seconds.sft:.1f}, exchange {seconds.exchange:.1f} (a roofline, every answer at full length)"
-    )
-    return "\n".join([head, table(parts, ["part", "GiB"]), peak, time, *_advice(found)])
+    times = {"sampling": seconds.generate, "RL": seconds.rl, "imitation": seconds.sft, "exchange": seconds.exchange}
+    shares = ", ".join(f"{name} {in_seconds(time)}" for name, time in times.items() if time)
+    step = [
+        f"step {in_seconds(seconds.step)} at best, every answer at full length",
+        f"     {shares}",
+    ]
+    return "\n".join([head, parts, *peak, *step, *_advice(found)])
 
 
 def _advice(found: Plan) -> list[str]:
-    from ..planning.devices import GIB
-
     if found.fits:
         return []
     lines = ["change, in this order:"]
     for change in found.changes:
         words = " ".join(f"--set {name}={json.dumps(value)}" for name, value in change["set"].items())
-        alone, together = change["peak_alone"] / GIB, change["peak_together"] / GIB
+        alone, together = in_bytes(change["peak_alone"]), in_bytes(change["peak_together"])
         ends = ", fits" if change["fits"] else ""
-        lines.append(f"  {words}: {alone:.1f} GiB alone, {together:.1f} with those above{ends}")
+        lines.append(f"  {words}\n    {alone} alone, {together} with those above{ends}")
     if not found.changes or not found.changes[-1]["fits"]:
         lines.append("  that is not enough: take more or larger devices")
     return lines

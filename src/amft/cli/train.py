@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,11 +16,12 @@ from .advice import planned_advice
 from .bars import hide_loading_bars
 from .columns import side_by_side
 from .rank_output import is_main
-from .table import percent, table
+from .status import doing
 
 if TYPE_CHECKING:
     from ..settings.recipe import Recipe
-    from ..training.trainer import TrainResult
+    from ..training.result import TrainResult
+    from ..training.trainer import AMFTTrainer
 
 SHOWN_PAIRS, SHOWN_CHARACTERS = 3, 300
 """Test problems whose answers are printed at the end, and how much of a text."""
@@ -57,24 +58,19 @@ def train(
 ) -> None:
     """Train a model from a recipe."""
     settings = settings or []
-    from ..settings.recipe import check_parts, read_recipe
+    from ..settings.recipe import read_recipe
 
     overrides = [*settings, *([] if output_dir is None else [f"output_dir={json.dumps(output_dir)}"])]
     loaded = read_recipe(recipe, overrides)
     if loaded.code and is_main():
         typer.echo(_facts(recipe, loaded))  # before any of it runs
-    with HOST.limited(loaded.reward_timeout):
-        check_parts(loaded)
-    if not loaded.code and is_main():
-        typer.echo(_facts(recipe, loaded))
-
-    from ..assembly.training import build_trainer
-
-    hide_loading_bars()
     command = _resume_command(recipe, settings, output_dir)
     try:
         with HOST.limited(loaded.reward_timeout):
-            result = build_trainer(loaded).train(resume=resume, accept_changes=accept_changes or ())
+            trainer = _built(loaded)
+            if not loaded.code and is_main():
+                typer.echo(_facts(recipe, loaded))
+            result = trainer.train(resume=resume, accept_changes=accept_changes or ())
     except CutShortError as cut:
         typer.echo(f"amft: error: {cut}; continue from the last checkpoint with: {command}", err=True)
         raise typer.Exit(_SIGNALS.get(cut.signal or "", 2)) from None
@@ -91,17 +87,16 @@ def train(
 
 def _say_what_came_of_it(result: TrainResult) -> None:
     from ..report.card import loading_lines
-    from ..report.page import write_report
 
     if result.table:
-        typer.echo(_outcome(result.table))
+        typer.echo(f"\n{result}\n")
         if answers := _answers(result.run):
             typer.echo(answers)
     if result.model is not None:
         typer.echo("\n".join([f"model: {result.model}", *loading_lines(result.model, str(result.model))]))
     if result.pushed is not None:
         typer.echo(result.pushed)
-    typer.echo(f"report: {write_report(result.run)}")
+    typer.echo(f"report: {result.report()}")
 
 
 def _facts(name: str, recipe: Recipe) -> str:
@@ -121,24 +116,21 @@ def _facts(name: str, recipe: Recipe) -> str:
     return "\n".join(f"{key:9} {value}" for key, value in facts.items())
 
 
+def _built(recipe: Recipe) -> AMFTTrainer:
+    """The trainer, every part of the recipe checked."""
+    from ..settings.recipe import check_parts
+
+    check_parts(recipe)
+    with doing(f"loading {recipe.model}"):
+        from ..assembly.training import build_trainer
+
+        hide_loading_bars()
+        return build_trainer(recipe)
+
+
 def _code(recipe: Recipe) -> str:
     where = "rewards each in a process of its own" if recipe.rewards.isolate else "in this process"
     return f"{', '.join(recipe.code)} ({where}, with your rights)"
-
-
-def _outcome(rows: Sequence[Mapping[str, Any]]) -> str:
-    columns = ["split", "before", "after", "answers", "clusters"]
-    lines = [
-        {
-            "split": row["split"],
-            "before": percent(row["before"], row["before_low"], row["before_high"]),
-            "after": percent(row["after"], row["after_low"], row["after_high"]),
-            "answers": row["n"],
-            "clusters": row["clusters"],
-        }
-        for row in rows
-    ]
-    return f"\nheld-out success [95 % interval]\n{table(lines, columns)}\n"
 
 
 def _answers(run: Path) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 from ..data.check_rows import check_demonstrations, check_one_kind, check_prompts
 from ..data.held_out_split import split_rows
+from ..data.isolated_reward import IsolatedReward
+from ..data.reward_columns import check_columns, require_function
 from ..data.rewards import FunctionReward
 from ..data.row_set import RowCount, RowSet
 from ..errors import ConfigError
@@ -30,8 +32,16 @@ class OwnData:
 
     @property
     def functions(self) -> list[RewardFunction]:
-        """The reward functions, one or many or none."""
-        return [self.reward_funcs] if callable(self.reward_funcs) else list(self.reward_funcs or [])
+        """The reward functions, one or many or none.
+
+        Raises:
+            ConfigError: one is a model or its name.
+        """
+        given: Any = self.reward_funcs
+        several = [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
+        for function in several:
+            require_function(function)
+        return several
 
 
 def from_data(encoder: Encoder, data: OwnData) -> Sources:
@@ -44,11 +54,15 @@ def from_data(encoder: Encoder, data: OwnData) -> Sources:
     if data.train_dataset is None:
         raise ConfigError("train_dataset: none given; give rows with a column `prompt`, or a task")
     functions = data.functions
+    if encoder.config.rewards.isolate:
+        _check_isolated(functions)
     given = {name: RowSet.read(name, source) for name, source in _named(encoder, data).items()}
     for source in given.values():
         if source.rows or source.name == "train_dataset":
             check_prompts(source)
     check_one_kind(list(given.values()))
+    for source in (given["train_dataset"], given["val_dataset"], given["eval_dataset"]):
+        check_columns(functions, source)
     train, shown, val, tests = given.values()
     split = split_rows(train, shown, val, tests, encoder.config.seed)
     demos = _with_completion(split.train, encoder) if data.demonstrations is None else split.demonstrations
@@ -71,6 +85,17 @@ def from_data(encoder: Encoder, data: OwnData) -> Sources:
         not_used=[*split.counts, *encoder.not_used],
         digests={name: source.digest() for name, source in given.items() if source.rows},
     )
+
+
+def _check_isolated(functions: Sequence[RewardFunction]) -> None:
+    """A function that is here already cannot be elsewhere."""
+    for function in functions:
+        if not isinstance(function, IsolatedReward):
+            name = getattr(function, "__name__", type(function).__name__)
+            raise ConfigError(
+                f"rewards.isolate: {name} is a function of this process; name its file in data.rewards, or in Python "
+                "give amft.data.isolated_reward.IsolatedReward('file.py:function')"
+            )
 
 
 def _named(encoder: Encoder, data: OwnData) -> dict[str, Any]:

@@ -46,9 +46,9 @@ class Demonstrations:
         chosen: dict[str, list[EncodedDemo]] = {}
         for i in self.stream.take(n):
             chosen.setdefault(self.branch_of[i], []).append(self.encoded.rows[i])
-        return {branch: self._batch(demos) for branch, demos in chosen.items()}
+        return {branch: self.of(demos) for branch, demos in chosen.items()}
 
-    def _batch(self, demos: Sequence[EncodedDemo]) -> Batch:
+    def of(self, demos: Sequence[EncodedDemo]) -> Batch:
         batch = pad_batch([d.prompt_ids for d in demos], [d.completion_ids for d in demos], self.pad_id)
         return replace(batch, pixel_values=pixels_of([self.rows[d.row]["prompt"] for d in demos], self.pictures))
 

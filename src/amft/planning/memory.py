@@ -48,7 +48,7 @@ class Load:
     """Parameters, gradients and optimizer state in the host's memory."""
     recompute: bool = False
     """Activations are kept at the edges of layers only."""
-    reference: bool = False
+    references: int = 0
     """A second, frozen copy of the model."""
     fused: bool = True
     """Attention probabilities are never stored."""
@@ -140,7 +140,7 @@ def memory_of(shape: Shape, load: Load, runtime: float) -> Memory:
     return Memory(
         weights=masters * here,
         casts=casts,
-        reference=load.width * shape.parameters / load.shards if load.reference else 0.0,
+        reference=load.references * load.width * shape.parameters / load.shards,
         copy=2.0 * shape.parameters if load.copied else 0.0,
         gradients=own * here,
         optimizer=own * load.moments * here,

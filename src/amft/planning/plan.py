@@ -96,7 +96,11 @@ def load_of(
         shards=devices if sharded else 1,
         offload=settings["cpu_offload"],
         recompute=settings["gradient_checkpointing"],
-        reference=lora is None and bool(settings["beta"] or TokenInput.REFERENCE in method.token_inputs),
+        # The implicit reward keeps trained weights only, so an adapter's are next to nothing.
+        references=0
+        if lora is not None
+        else bool(settings["beta"] or TokenInput.REFERENCE in method.token_inputs)
+        + bool(settings["implicit_reward"]["steps"]),
         fused=not device.host,
         packing=packing if settings["prefix_tree"] and shape.tower is None else None,
         copied=half

@@ -10,6 +10,7 @@ from ..balance.describe import describe
 from ..balance.registry import RULES
 from .finding import Level, Remark, down, up
 from .load import Floats, Run
+from .progress import rose
 
 SILENT = 0.02
 """A branch with less than this share of the step is silent."""
@@ -57,7 +58,7 @@ def _at_bound(run: Run, late: Floats, path: str) -> Remark | None:
         if share >= PINNED:
             evidence = f"{path}, and is within 0.001 of {bound} in {100 * share:.0f} % of the second half."
             hint = "If the bound is meant, a fixed rule is cheaper."
-            return Remark("warn", f"μ is stuck at {name}", evidence, tries, hint)
+            return Remark("note" if rose(run) else "warn", f"μ is stuck at {name}", evidence, tries, hint)
     return None
 
 

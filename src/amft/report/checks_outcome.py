@@ -98,5 +98,7 @@ def unfinished(run: Run) -> Remark | None:
     evidence = f"The last step on record is {run.last_step} of {run.max_steps}."
     if any(row.get("kind") == "time" and row["step"] == run.last_step for row in run.events):
         return Remark("note", "The time budget ended the run", evidence, up("max_seconds"))
+    if any(row.get("kind") == "callback" and row["step"] == run.last_step for row in run.events):
+        return Remark("note", "A callback ended the run", evidence)
     hint = "If it is not running any more, continue it with --resume."
     return Remark("warn", "The run is not finished", f"{evidence} It is still running, or was cut short.", hint=hint)

@@ -33,6 +33,10 @@ def zero_spread(run: Run) -> Remark | None:
     if right > flat.mean() / 2:
         title, tries = f"{title}: mostly all right", up("temperature", "num_generations")
         hint = "Or take harder problems."
+        if known is not None and known[0] >= NEARLY_SOLVED and rose(run):
+            return Remark(
+                "note", "The training problems are solved", f"{evidence}{told}.", hint="Take harder problems."
+            )
     elif wrong > flat.mean() / 2:
         title, tries = f"{title}: mostly all wrong", up("sft_warmup_steps", "num_generations")
         hint = "Or take easier problems."

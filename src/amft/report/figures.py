@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,17 @@ def drawings(run: Run) -> list[Drawing]:
     """Every figure over steps for which something was measured, in reading order."""
     made = [Drawing(title, caption, _over_steps(run, title, panels(run))) for title, caption, panels in _FIGURES]
     return [drawing for drawing in made if drawing.svg]
+
+
+def balance_and_success(run: Run) -> str:
+    """Mu and success over the steps in one figure, flat and wide; empty when neither was measured."""
+    success = [
+        _curve(run, f"eval/{SELECTION}/success", "success: validation", GREEN, marker="o"),
+        _curve(run, "success", "training problems", BLUE, smooth=True, dash="--"),
+    ]
+    (balance,) = _mu(run)
+    panels = [replace(balance, levels={}, curves=[replace(balance.curves[0], label="μ, the weight of imitation")])]
+    return _over_steps(run, "Balance and success", [*panels, Panel(success, limits=(0, None))], height=2.7)
 
 
 def before_after_figure(outcomes: Sequence[SplitOutcome]) -> str:
@@ -63,10 +74,10 @@ def _bar(ax: Axes, y: float, found: Interval | None, colour: str, *, hollow: boo
     ax.plot([100 * found.mean], [y], "o", color=colour, ms=7, mew=1.8, label=label, clip_on=False, **face)
 
 
-def _over_steps(run: Run, title: str, panels: Sequence[Panel]) -> str:
+def _over_steps(run: Run, title: str, panels: Sequence[Panel], **size: float) -> str:
     shaded = run.steps[run.warmup]
     warmup = (int(shaded[0]), int(shaded[-1])) if shaded.size else None
-    return step_figure(title, panels, warmup=warmup, last=run.last_step)
+    return step_figure(title, panels, warmup=warmup, last=run.last_step, **size)
 
 
 def _curve(run: Run, name: str, label: str, colour: str, **look: Any) -> Curve:
@@ -114,6 +125,18 @@ def _meta(run: Run) -> list[Panel]:
     ]
 
 
+def _implicit(run: Run) -> list[Panel]:
+    return [
+        Panel(
+            [
+                _curve(run, "implicit_reward/demo", "of demonstrations", ORANGE, marker="o"),
+                _curve(run, "implicit_reward/rollout", "of rollouts", BLUE, dash="--", marker="o"),
+            ],
+            {"": (0.0, MUTED)},
+        )
+    ]
+
+
 def _losses(run: Run) -> list[Panel]:
     return [
         Panel([_curve(run, "sft/loss", "imitation loss, nats per token", ORANGE, smooth=True)]),
@@ -149,6 +172,11 @@ _FIGURES: list[tuple[str, str, Callable[[Run], list[Panel]]]] = [
     ("Entropy", "How undecided the policy is about its next token, against the target H*.", _entropy),
     ("Meta-gradient", "What one step more of μ would do to the reward. Faint: measured; solid: running mean.", _meta),
     ("Gradient norms", "The two gradients before weighting, and the angle between them.", _gradients),
+    (
+        "Implicit reward",
+        "How much likelier an answer is than right after the warm-up, in nats times beta. Imitation raises it.",
+        _implicit,
+    ),
     ("Losses", "The policy loss is a surrogate: its level says little, its jumps do.", _losses),
     ("Length of completions", "A completion cut off at the limit did not get to its end.", _lengths),
     (

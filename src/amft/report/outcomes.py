@@ -53,6 +53,20 @@ def split_outcomes(run: Run) -> tuple[SplitOutcome, ...]:
     return tuple(_outcome(run, split) for split in order)
 
 
+def turned(run: Run) -> list[tuple[str, int, int, int]]:
+    """Per test split: problems scored both times, how many became right and how many wrong; splits with scores of
+    their own kind are left out."""
+    found = []
+    for outcome in split_outcomes(run):
+        rows = [row for row in run.scores if str(row.get("split")) == outcome.split and row.get("correct") is not None]
+        old, new = _by_problem(latest_rows(rows, "base")), _by_problem(latest_rows(rows, "policy"))
+        both = [problem for problem in new if problem in old]
+        if outcome.share and both:
+            gained, lost = (sum(sign * (new[p] - old[p]) > 0 for p in both) for sign in (1, -1))
+            found.append((outcome.split, len(both), gained, lost))
+    return found
+
+
 def _outcome(run: Run, split: str) -> SplitOutcome:
     rows = [row for row in run.scores if str(row.get("split")) == split and row.get("correct") is not None]
     before, after = latest_rows(rows, "base"), latest_rows(rows, "policy")

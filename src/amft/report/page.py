@@ -11,14 +11,17 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ..disk import replace_text
+from ..runs import STREAMS
 from ..tasks.registry import describe_tasks
 from .answers import answer_pairs
 from .doctor import diagnose
 from .facts import facts, resolved_settings, subject, tiles
 from .figures import before_after_figure, drawings
 from .load import Run, load_run
-from .outcomes import SplitOutcome, split_outcomes
+from .next_card import next_card
+from .outcomes import SplitOutcome, split_outcomes, turned
 from .samples import pick_samples
+from .spark import spark
 from .text import visible
 from .verdict import CAVEAT, change, change_bounds, headline_split, level, level_bounds, verdict_of_run
 
@@ -54,7 +57,7 @@ def render_run(run: Run) -> str:
 
 
 def _context(run: Run) -> dict[str, Any]:
-    outcomes = split_outcomes(run)
+    outcomes, findings = split_outcomes(run), diagnose(run)
     first = headline_split(outcomes)
     return {
         "subject": subject(run),
@@ -67,7 +70,11 @@ def _context(run: Run) -> dict[str, Any]:
         "splits": _table(run, outcomes),
         "before_after": Markup(before_after_figure(outcomes)),
         "pairs": answer_pairs(run, MOST_PAIRS),
-        "findings": diagnose(run),
+        "findings": findings,
+        "next": next_card(run, findings),
+        "spark": Markup(spark(*run.measured("mix/mu"), low=0.0, high=1.0)),
+        "turned": turned(run),
+        "streams": [name for name in STREAMS if (run.path / f"{name}.jsonl").exists()],
         "figures": [(drawing.title, drawing.caption, Markup(drawing.svg)) for drawing in drawings(run)],
         "samples": pick_samples(run),
         "facts": facts(run),

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
+from itertools import pairwise
 from typing import Any
 
 import matplotlib
@@ -71,7 +73,9 @@ class Panel:
         return not any(len(curve.values) for curve in self.curves)
 
 
-def step_figure(label: str, panels: Sequence[Panel], *, warmup: tuple[int, int] | None, last: int) -> str:
+def step_figure(
+    label: str, panels: Sequence[Panel], *, warmup: tuple[int, int] | None, last: int, height: float = 3.7
+) -> str:
     """Panels over training steps as inline SVG, the warm-up shaded; empty when nothing was measured.
 
     Args:
@@ -79,6 +83,7 @@ def step_figure(label: str, panels: Sequence[Panel], *, warmup: tuple[int, int] 
         panels: drawn from top to bottom; empty ones are left out.
         warmup: first and last step of the warm-up.
         last: the last step.
+        height: inches; the width is 5.
     """
     shown = [panel for panel in panels if not panel.empty]
 
@@ -92,11 +97,28 @@ def step_figure(label: str, panels: Sequence[Panel], *, warmup: tuple[int, int] 
             ax.tick_params(labelbottom=ax is axes[len(shown) - 1])
         axes[len(shown) - 1].set_xlabel("step")
 
-    return draw_figure(label, len(shown), paint) if shown else ""
+    return draw_figure(label, len(shown), paint, height=height, hover=[hover_texts(p) for p in shown]) if shown else ""
+
+
+def hover_texts(panel: Panel, most: int = 60) -> dict[float, str]:
+    """Step -> the values of all curves there, for at most `most` steps of a panel."""
+    texts: dict[float, list[str]] = {}
+    for curve in panel.curves:
+        for step, value in zip(curve.steps.tolist(), curve.values.tolist(), strict=True):
+            texts.setdefault(step, []).append(f"{curve.label} {value:.3g}")
+    steps = sorted(texts)
+    chosen = steps[:: max(1, -(-len(steps) // most))]
+    return {step: f"step {step:g}: {', '.join(texts[step])}" for step in chosen}
 
 
 def draw_figure(
-    label: str, panels: int, paint: Callable[[Sequence[Axes]], None], *, height: float = 3.7, left: float = 0.135
+    label: str,
+    panels: int,
+    paint: Callable[[Sequence[Axes]], None],
+    *,
+    height: float = 3.7,
+    left: float = 0.135,
+    hover: Sequence[Mapping[float, str]] = (),
 ) -> str:
     """Inline SVG of `panels` stacked axes filled by `paint`; the same input gives the same text.
 
@@ -106,6 +128,7 @@ def draw_figure(
         paint: draws on them.
         height: inches; the width is 5.
         left: share of the width kept for the labels of the vertical axis.
+        hover: for each axes, horizontal place -> what is shown while the pointer is there.
     """
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": label}):
         figure = Figure(figsize=(5.0, height))
@@ -115,7 +138,22 @@ def draw_figure(
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    return _inline(buffer.getvalue(), label)
+        strips = "".join(_strips(ax, texts) for ax, texts in zip(axes, hover, strict=False))
+    return _inline(buffer.getvalue(), label).replace("</svg>", f"{strips}</svg>")
+
+
+def _strips(ax: Axes, texts: Mapping[float, str]) -> str:
+    """Unseen columns over an axes, each with a title, from halfway to the place before to halfway to the next."""
+    figure: Any = ax.figure
+    scale, box = 72 / figure.dpi, ax.get_window_extent()
+    top, tall = 72 * figure.get_size_inches()[1] - scale * box.y1, scale * box.height
+    places = [scale * ax.transData.transform((x, ax.get_ylim()[0]))[0] for x in texts]
+    edges = [scale * box.x0, *((a + b) / 2 for a, b in pairwise(places)), scale * box.x1]
+    return "".join(
+        f'<rect x="{a:.1f}" y="{top:.1f}" width="{max(b - a, 0):.1f}" height="{tall:.1f}" fill="none" '
+        f'pointer-events="all"><title>{escape(text)}</title></rect>'
+        for (a, b), text in zip(pairwise(edges), texts.values(), strict=True)
+    )
 
 
 def running_mean(values: Floats) -> Floats:

@@ -34,14 +34,15 @@ class LoggedSample:
     """Rollouts of the group that are not shown."""
 
 
-def pick_samples(run: Run) -> list[tuple[str, int, list[LoggedSample]]]:
-    """Up to three steps, the first, the middle and the last with samples: (stage, step, samples)."""
+def pick_samples(run: Run) -> list[tuple[str, int, LoggedSample]]:
+    """(stage, step, sample) of up to three steps, the first, the middle and the last with samples; newest first."""
     steps = sorted({row["step"] for row in run.samples})
     if not steps:
         return []
     chosen = list(dict.fromkeys([steps[0], steps[len(steps) // 2], steps[-1]]))
     stages = {1: ["the only step"], 2: ["early", "late"], 3: ["early", "middle", "late"]}[len(chosen)]
-    return [(stage, step, list(_samples(run.samples, step))) for stage, step in zip(stages, chosen)]
+    found = zip(reversed(stages), reversed(chosen), strict=True)
+    return [(stage, step, sample) for stage, step in found for sample in _samples(run.samples, step)]
 
 
 def _samples(rows: JsonRows, step: int) -> Iterator[LoggedSample]:

@@ -8,10 +8,12 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from ..losses.choices import POLICY_LOSSES
+from .borrowed_names import translated
 from .groups import (
     CheckpointSettings,
     EngineSettings,
     EvalSettings,
+    ImplicitRewardSettings,
     ImportanceSamplingSettings,
     LoRASettings,
     PPOSettings,
@@ -41,6 +43,9 @@ class AMFTConfig(StrictModel):
     output_dir: str = Field("runs/amft", min_length=1, max_length=1024, description="run directory; never overwritten")
     seed: int = Field(0, ge=0, description="reaches every random draw")
     max_steps: int = Field(200, ge=1, le=10**9, description="optimizer steps, warm-up included")
+    num_train_epochs: float | None = Field(
+        None, gt=0, description="passes over the prompts (or demonstrations) in place of max_steps; not for a task"
+    )
     max_seconds: float | None = Field(None, gt=0, description="stop cleanly after this many seconds of training")
 
     # the balance between imitation and exploration
@@ -171,6 +176,10 @@ class AMFTConfig(StrictModel):
     # evaluation, logs, checkpoints
     eval: EvalSettings = Field(EvalSettings(), description="validation and test")
     checkpoint: CheckpointSettings = Field(CheckpointSettings(), description="when, what and which are kept")
+    implicit_reward: ImplicitRewardSettings = Field(
+        ImplicitRewardSettings(), description="log-probabilities against the policy after the warm-up"
+    )
+    logging_steps: int = Field(1, ge=1, description="trackers and callbacks get every n-th step; metrics.jsonl has all")
     sample_steps: int = Field(10, ge=0, description="write sample rollouts every n steps; 0 never")
     max_bad_steps: int = Field(5, ge=1, description="stop after this many non-finite steps in a row")
     report_to: list[
@@ -191,6 +200,11 @@ class AMFTConfig(StrictModel):
     gradient_checkpointing: bool = Field(False, description="compute activations twice, keep them once")
     rank_timeout: float = Field(600.0, gt=0, le=1e6, description="seconds a rank waits for another before it stops")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _borrowed_names(cls, values: Any) -> Any:
+        return translated(values) if isinstance(values, dict) else values
+
     @model_validator(mode="after")
     def _consistent(self) -> AMFTConfig:
         choice = POLICY_LOSSES[self.loss_type]
@@ -210,6 +224,8 @@ class AMFTConfig(StrictModel):
             raise ValueError("lora.load_in_4bit: weights in 4 bits cannot be sharded by fsdp2; use parallel: ddp")
         if self.cpu_offload and self.parallel != "fsdp2":
             raise ValueError("cpu_offload needs parallel: fsdp2")
+        if self.implicit_reward.steps and self.parallel == "fsdp2":
+            raise ValueError("implicit_reward.steps: not with parallel: fsdp2; use ddp or single")
         if self.engine_options is not None and self.engine != "vllm":
             raise ValueError(f"engine_options: only engine vllm has any, this is {self.engine}; leave them out")
         if self.sft_warmup_steps > self.max_steps:
@@ -225,7 +241,7 @@ class AMFTConfig(StrictModel):
 
 
 GROUPS = tuple(name for name, field in AMFTConfig.model_fields.items() if isinstance(field.default, StrictModel))
-"""Settings that hold a group: `ppo`, `importance_sampling`, `eval`, `checkpoint`."""
+"""Settings that hold a group: `ppo`, `importance_sampling`, `eval`, `checkpoint`, `implicit_reward`."""
 
 
 def dotted(settings: Mapping[str, Any]) -> dict[str, Any]:

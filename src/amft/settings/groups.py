@@ -71,6 +71,13 @@ class CheckpointSettings(StrictModel):
     keep_best: bool = Field(False, description="end with the checkpoint that scored best on validation")
 
 
+class ImplicitRewardSettings(StrictModel):
+    """Group `implicit_reward`: how far imitation has moved the policy, measured as a reward (docs/method.md)."""
+
+    steps: int = Field(0, ge=0, description="measure every n steps; 0 never")
+    beta: float = Field(1.0, gt=0, description="factor of the log-probability ratio; 1 gives nats")
+
+
 class LoRASettings(StrictModel):
     """Group `lora`: a low-rank adapter is trained and the model stays as it is (extra `amft[lora]`).
 

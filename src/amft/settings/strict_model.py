@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -38,6 +39,11 @@ class StrictModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _paths_as_text(cls, values: Any) -> Any:
+        return {name: _text(value) for name, value in values.items()} if isinstance(values, dict) else values
+
     @model_validator(mode="after")
     def _representable(self) -> StrictModel:
         for name, value in self:
@@ -56,3 +62,10 @@ class StrictModel(BaseModel):
 
         # Within another model pydantic must not call this __init__: the line would say `steps` and not `eval.steps`.
         __init__.__pydantic_base_init__ = True
+
+
+def _text(value: Any) -> Any:
+    """A path as text, alone or in a list."""
+    if isinstance(value, list):
+        return [_text(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -35,11 +35,11 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         line = f"{key}: unknown key; {_suggest(location, model)}"
     elif first["type"] == "missing":
-        line = f"{key}: required, but not given; expected {_expected(location, model)}"
+        line = f"{key}: required, but not given; expected {allowed_values(location, model)}"
     elif first["type"] == "value_error":
         line = (f"{key}: " if key else "") + str(first["ctx"]["error"])
     else:
-        line = f"{key}: expected {_expected(location, model)}, got {shown(first['input'])}"
+        line = f"{key}: expected {allowed_values(location, model)}, got {shown(first['input'])}"
     return line if len(details) == 1 else f"{line} (and {len(details) - 1} more)"
 
 
@@ -74,22 +74,23 @@ def _suggest(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
 def _keys(model: type[BaseModel], parents: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for name, field in model.model_fields.items():
         yield (*parents, name)
-        inner = _inner_model(field.annotation)
+        inner = inner_model(field.annotation)
         if inner is not None:
             yield from _keys(inner, (*parents, name))
 
 
-def _inner_model(annotation: Any) -> type[BaseModel] | None:
+def inner_model(annotation: Any) -> type[BaseModel] | None:
+    """The group that a field holds, if it holds one."""
     options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     return next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)
 
 
-def _expected(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
+def allowed_values(location: tuple[int | str, ...], model: type[BaseModel]) -> str:
     """What the field at `location` allows, in words: `a number > 0 or null`."""
     field = model.model_fields[str(location[0])]
-    inner = _inner_model(field.annotation)
+    inner = inner_model(field.annotation)
     if inner is not None and len(location) > 1:
-        return _expected(location[1:], inner)
+        return allowed_values(location[1:], inner)
     limits = [
         f"{_SIGNS[sign]} {_plain(getattr(rule, sign))}"
         for rule in field.metadata
@@ -111,7 +112,7 @@ def _words(annotation: Any, limits: str, filled: bool) -> str:
         return f"one of {', '.join(map(str, arguments))}"
     if origin is list:
         return f"a {'non-empty ' if filled else ''}list, each {_words(arguments[0], '', False)}"
-    if origin is dict or _inner_model(annotation):
+    if origin is dict or inner_model(annotation):
         return "a mapping"
     word = "non-empty text" if annotation is str and filled else _WORDS.get(annotation, str(annotation))
     return f"{word} {limits}" if limits and annotation in (int, float) else word

@@ -17,6 +17,8 @@ from ..signals.base import Cost, Moment, Observation, Signal, Signals, UnaskedSi
 from ..types import RL, SFT
 from .branch import StepResult
 
+_WANTED = "(Weights, state, metrics), for example (Weights.convex(0.5), state, {}) for a weight of imitation of 0.5"
+
 
 @dataclass
 class Balancer:
@@ -100,7 +102,7 @@ class Balancer:
         parts = found if isinstance(found, tuple) and len(found) == 3 else (found, None, None)
         if not (isinstance(parts[0], Weights) and isinstance(parts[1], dict) and isinstance(parts[2], dict)):
             shown = f"{type(found).__name__} {str(found)[:60]!r}"
-            raise ConfigError(f"balance.rule: {name}.update must return (Weights, state, metrics), got {shown}")
+            raise ConfigError(f"balance.rule: {name}.update must return {_WANTED}; it returned {shown}")
         weights, state, row = parts
         try:
             json.dumps([state, row], allow_nan=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from ..errors import NonFiniteError
+from ..errors import NonFiniteError, RewardError
 from ..guests import CALL_SECONDS, HOST
 from ..runs import write_json
 
@@ -88,6 +88,35 @@ def _printable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_printable(item) for item in value]
     return value
+
+
+class AbstentionGuard:
+    """Ends a run in which nothing is ever rewarded, since it could only copy."""
+
+    limit = 3
+    """Generations in a row without a single reward."""
+
+    def __init__(self) -> None:
+        self.in_a_row = 0
+
+    def check(self, step: int, row: Mapping[str, Any]) -> None:
+        """Count a step's generation, where it has one.
+
+        Args:
+            step: optimizer step.
+            row: its metrics; `frac_reward_abstained` is the share of completions without a reward.
+
+        Raises:
+            RewardError: this was the last one allowed.
+        """
+        if "frac_reward_abstained" not in row:
+            return
+        self.in_a_row = self.in_a_row + 1 if row["frac_reward_abstained"] == 1 else 0
+        if self.in_a_row >= self.limit:
+            raise RewardError(
+                f"step {step}: no completion of the last {self.in_a_row} generations got a reward, so there is nothing "
+                "to explore; a reward function returned None for all of them: let it return numbers"
+            )
 
 
 class StopSignals:

@@ -9,11 +9,12 @@ import torch
 
 from ..data.encoding import pixels_of
 from ..data.streams import derive_seed
+from ..errors import ConfigError
 from ..evaluation.answers import answer
-from ..evaluation.score import success
+from ..evaluation.score import success, summary
 from ..experience.sources import HeldOut
 from ..types import Sampling
-from .assemble import Foundation
+from .foundation import Foundation
 
 
 @dataclass
@@ -27,6 +28,19 @@ class HeldOutScores:
         if self.on.sources.val is None:
             return None
         return success(self._answers(self.on.sources.val, "val", step)).mean
+
+    def rates(self, step: int) -> dict[str, float]:
+        """`eval/SPLIT/success` of the policy as it is, of the test splits or else of validation.
+
+        Raises:
+            ConfigError: there are neither.
+        """
+        found = {f"eval/{row['split']}/success": float(row["rate"]) for row in summary(self.test("policy", step))}
+        if not found and (score := self.validate(step)) is not None:
+            found = {"eval/val/success": score}
+        if not found:
+            raise ConfigError("evaluate: nothing is held out; give eval_dataset or val_dataset, and a reward")
+        return found
 
     def test(self, model: str, step: int) -> list[dict[str, Any]]:
         """One row per graded answer to every test split.

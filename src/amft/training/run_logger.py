@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from ..batch import Batch
 from ..data.prompt_text import prompt_text
 from ..demo_mixing.generation import Generation
 from ..distributed.ranks import restarted
+from ..evaluation.score import summary
 from ..experience.sampling_context import Prompts
 from ..experience.sources import Sources
 from ..privacy import private, private_command
@@ -26,6 +28,9 @@ from ..run_lock import RunLock
 from ..runs import RunDirectory
 from ..settings.config import AMFTConfig
 from .tracking import Trackers
+
+SILENCE = 30.0
+"""Seconds without a line, where no bar is drawn."""
 
 SHOWN_PROMPTS = 2
 """Prompts written to samples.jsonl each time."""
@@ -57,6 +62,8 @@ class RunLogger:
         """Step that is being made; samples carry it."""
         self.trackers = Trackers(config)
         self.lock = RunLock(run.path)
+        self.said = time.monotonic()
+        """When something was last said about how the run goes."""
 
     def open(self, recipe: Mapping[str, Any], model: PreTrainedModel, resume: bool) -> bool:
         """Open or make the run directory, and be the only one who writes there; whether there is something to resume.
@@ -83,7 +90,9 @@ class RunLogger:
         return False
 
     def close(self) -> None:
-        """Let another process write in the run directory."""
+        """Finish the trackers, and let another process write in the run directory."""
+        for failure in self.trackers.close():
+            self.event(self.at, "tracker", failure)
         self.lock.release()
 
     def _be_sole_writer(self) -> None:
@@ -92,15 +101,16 @@ class RunLogger:
             tqdm.write(f"amft: {remark}", file=sys.stderr)
             self.event(0, "lock", remark)
 
+    def say(self, doing: str) -> None:
+        """One line about what goes on, on stderr."""
+        tqdm.write(f"amft: {doing}", file=sys.stderr)
+        self.said = time.monotonic()
+
     @contextmanager
     def bar(self, step: int) -> Iterator[Any]:
-        """The progress bar of a run that is at this step; the trackers are finished after it."""
+        """The progress bar of a run that is at this step."""
         with tqdm(total=self.config.max_steps, initial=step, unit="step", disable=None, dynamic_ncols=True) as bar:
-            try:
-                yield bar
-            finally:
-                for failure in self.trackers.close():
-                    self.event(self.at, "tracker", failure)
+            yield bar
 
     def step(self, step: int, row: Mapping[str, Any], timings: dict[str, float], bar: Any) -> None:
         """One line of metrics, one of timings, one move of the bar."""
@@ -109,12 +119,17 @@ class RunLogger:
         finite = {name: value for name, value in row.items() if not isinstance(value, float) or value - value == 0}
         self.run.append("metrics", {"step": step, **finite})
         self.run.append("timings", {"step": step, **timings})
-        for failure in self.trackers.log(step, {**finite, **timings}):
-            self.event(step, "tracker", failure)
+        if step % self.config.logging_steps == 0:
+            for failure in self.trackers.log(step, {**finite, **timings}):
+                self.event(step, "tracker", failure)
         shown = {name: row.get(key) for name, key in (("mu", "mix/mu"), ("reward", "reward"), ("H", "entropy"))}
         shown = {name: f"{value:.2f}" for name, value in shown.items() if value is not None}
         bar.set_postfix({**shown, "tok/s": f"{timings['tokens_per_second']:.0f}"}, refresh=False)
         bar.update()
+        if bar.disable and time.monotonic() - self.said > SILENCE:
+            left = (self.config.max_steps - step) * timings["time/step"]
+            told = ", ".join(f"{name} {value}" for name, value in shown.items())
+            self.say(f"step {step} of {self.config.max_steps}, {told}, about {left / 60:.1f} min left")
         if "eval/val/success" in row:
             mu = f", mu {row['mix/mu']:.2f}" if "mix/mu" in row else ""
             tqdm.write(f"step {step}: validation success {row['eval/val/success']:.1%}{mu}")
@@ -155,8 +170,13 @@ class RunLogger:
         return task.demonstrate(row["problem"]) if task is not None else row.get("completion")
 
     def write_scores(self, rows: list[dict[str, Any]]) -> None:
+        """Graded answers of the model as it came or as it is now; trackers get the success of each split."""
         for row in rows:
             self.run.append("scores", row)
+        when = {"base": "before", "policy": "after"}
+        rates = {f"test/{line['split']}/{when[rows[0]['model']]}": line["rate"] for line in summary(rows)}
+        for failure in self.trackers.log(self.at, rates) if rates else ():
+            self.event(self.at, "tracker", failure)
 
     def scores(self, model: str) -> list[dict[str, Any]]:
         """The graded answers already written for `base` or `policy`."""
@@ -192,6 +212,9 @@ class SilentRunLogger(RunLogger):
 
     def step(self, step: int, row: Mapping[str, Any], timings: dict[str, float], bar: Any) -> None:  # noqa: ARG002
         self.at = step
+
+    def say(self, doing: str) -> None:
+        pass
 
     def samples(self, prompts: Prompts, generation: Generation) -> None:
         pass

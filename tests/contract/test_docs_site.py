@@ -1,0 +1,56 @@
+"""The site has every page once, and the page of settings is what the settings say. `make docs` builds it, strictly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from amft.cli import main
+from amft.settings.config import GROUPS, AMFTConfig
+from amft.settings.describe_settings import described_settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def pages(nav: Any) -> Iterator[str]:
+    """File names of a tree of mkdocs' `nav`."""
+    if isinstance(nav, str):
+        yield nav
+    for each in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else ():
+        yield from pages(each)
+
+
+def test_every_page_is_on_the_site_once() -> None:
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    listed = sorted(pages(site["nav"]))
+    assert listed == sorted(["index.md", *(page.name for page in (ROOT / "docs").glob("*.md"))])
+    assert site["hooks"] == ["docs/site_hooks.py"]
+
+
+def test_the_page_of_settings_is_written_from_the_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["settings", "--markdown"]) == 0
+    assert capsys.readouterr().out == (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+
+
+def test_every_setting_says_what_it_takes() -> None:
+    found = {each.name: each for each in described_settings()}
+    assert (AMFTConfig.model_fields.keys() - {*GROUPS, "lora", "engine_options"}) <= found.keys()
+    assert found["eval.steps"].allowed == "a whole number >= 0"
+    assert found["eval.steps"].default == "25"
+    assert found["data.train"].default == ""
+    assert [name for name, each in found.items() if not each.allowed] == []
+
+
+def test_settings_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["settings"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+    assert main(["settings", "checkpoint"]) == 0
+    out = capsys.readouterr().out
+    assert re.findall(r"^checkpoint\.(\w+)$", out, re.MULTILINE) == ["steps", "total_limit", "only_model", "keep_best"]
+    assert main(["settings", "max_step"]) == 2
+    assert "did you mean 'max_steps'?" in capsys.readouterr().err

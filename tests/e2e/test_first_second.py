@@ -1,0 +1,101 @@
+"""What is seen from the first second: a line before anything slow, one every half minute, lists that fit a terminal."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import build
+
+from amft.balance.describe import describe
+from amft.cli import main
+from amft.cli.units import in_bytes, in_parameters, in_seconds
+from amft.training import run_logger
+
+TRAIN = ["train", "general_points", "--set", "max_steps=1", "--set", "sft_warmup_steps=0", "--set", "lr_warmup_steps=0",
+         "--set", "num_prompts=1", "--set", "num_generations=2", "--set", "num_demos=1", "--set", "eval.steps=0",
+         "--set", "eval.test_problems=1", "--set", "max_completion_length=256"]  # fmt: skip
+
+
+def test_training_says_at_once_what_it_does_and_then_each_part(tmp_path: Path) -> None:
+    started = time.monotonic()
+    command = [sys.executable, "-m", "amft", *TRAIN, "--output-dir", str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stderr is not None
+        first = run.stderr.readline()
+        waited = time.monotonic() - started
+        out, rest = run.communicate(timeout=300)
+    assert run.returncode == 0, rest
+    assert first == "amft: loading nano ...\n"
+    assert waited < 6, "two seconds on an idle machine"
+    told = [line for line in rest.splitlines() if line.startswith("amft: ")]
+    assert told == [
+        "amft: scoring the model as it came",
+        "amft: training, step 0 of 1",
+        "amft: scoring the trained model",
+    ]
+    assert out.startswith("recipe    general_points\n")
+    assert max(map(len, out.splitlines())) <= 80 or "report:" in out.splitlines()[-1]
+
+
+def test_a_banner_comes_only_after_the_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused = main([*TRAIN, "--set", "model=nowhere", "--output-dir", str(tmp_path / "run")])
+    assert refused == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines()[0].startswith("amft: error: model: no directory nowhere"), "told alone, at once"
+
+
+def test_without_a_terminal_a_line_comes_every_half_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run_logger, "SILENCE", 0.0)
+    build(tmp_path / "often", "fixed", max_steps=3).train()
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("amft: step ")]
+    assert [line.split(",")[0] for line in told] == [f"amft: step {step} of 3" for step in (1, 2, 3)]
+    assert "min left" in told[0]
+    monkeypatch.setattr(run_logger, "SILENCE", 30.0)
+    build(tmp_path / "seldom", "fixed", max_steps=3).train()
+    assert "amft: step " not in capsys.readouterr().err
+
+
+def test_rules_are_one_a_line_and_one_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rules"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:-2]] == [rule["rule"] for rule in describe()]
+    assert max(map(len, lines)) <= 80
+    assert main(["rules", "chord-mu"]) == 0
+    card = capsys.readouterr().out
+    assert card.startswith("chord-mu\n")
+    assert "settings (balance.NAME in a recipe)" in card
+    assert max(map(len, card.splitlines())) <= 80
+    assert main(["rules", "amtf"]) == 2
+    assert "did you mean 'amft'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["plan", "general_points", "--gpu", "cpu"], ["tasks"]])
+def test_what_is_printed_fits_a_terminal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("said", "call"),
+    [
+        ("1.5 GiB", lambda: in_bytes(1.5 * 2**30)),
+        ("12 MiB", lambda: in_bytes(12 * 2**20)),
+        ("3 KiB", lambda: in_bytes(3 * 2**10)),
+        ("13 s", lambda: in_seconds(13.3)),
+        ("1.8 s", lambda: in_seconds(1.84)),
+        ("40 ms", lambda: in_seconds(0.04)),
+        ("7.6 B", lambda: in_parameters(7.6e9)),
+        ("3.6 M", lambda: in_parameters(3.56e6)),
+        ("800", lambda: in_parameters(800)),
+    ],
+)
+def test_units_suit_the_size(said: str, call: Any) -> None:
+    assert call() == said
