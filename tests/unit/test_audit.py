@@ -39,7 +39,7 @@ def wrong(found):
     [
         ("amft", {}),
         ("fixed", {"loss_type": "grpo", "beta": 0.1, "label_smoothing": 0.1}),
-        ("sft", {"padding_free": True}),
+        ("sft", {"prefix_tree": False}),
         ("luffy", {}),
         ("uft", {}),
         ("hpt", {}),
