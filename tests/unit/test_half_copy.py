@@ -54,6 +54,7 @@ def sampled(name, model, **sampling):
 @pytest.mark.parametrize("name", ["decode", "hf"])
 def test_an_engine_says_how_likely_its_tokens_were(name, model):
     half, samples = sampled(name, model, temperature=0.7)
+    assert torch.equal(half.model.model.norm.weight, model.model.norm.weight.bfloat16())
     batch = pad_batch([sample.prompt_ids for sample in samples], [sample.completion_ids for sample in samples], 0)
     with torch.no_grad():
         expected = token_scores(half.model, batch, temperature=0.7).logps
