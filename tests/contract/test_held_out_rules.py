@@ -90,7 +90,7 @@ def test_what_is_not_used_is_said_once_and_written_down(tmp_path, capsys):
     config = config.model_copy(update={"output_dir": str(tmp_path / "run"), "max_steps": 2})
     trainer = AMFTTrainer(tiny_model(), config, reward_funcs=parity, processing_class=tiny_tokenizer(), **data)
     trainer.train()
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     events = [row for row in trainer.run_logger.run.rows("events") if row["kind"] in ("data", "held-out")]
     assert [row["kind"] for row in events].count("held-out") == 2
     messages = {row["message"] for row in events}

@@ -205,7 +205,7 @@ def test_the_seed_reaches_the_adapter_and_nothing_else_is_drawn() -> None:
     ("lora", "words"),
     [
         ({"rank": 8}, "lora.rank: unknown key; valid keys: r, alpha, target_modules, load_in_4bit"),
-        ({"r": 0}, "lora.r: expected a whole number >= 1, got 0"),
+        ({"r": 0}, "lora.r: expected a whole number >= 1 and <= 16384, got 0"),
         ({"dropout": 0.1}, "lora.dropout: unknown key"),
     ],
 )

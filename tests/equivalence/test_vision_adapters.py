@@ -113,4 +113,4 @@ def test_several_tries_at_a_picture_train_the_tower(base: str, tmp_path: Path) -
     assert {row["task/attempts"] for row in metrics(out)} == {2.0}
     assert all(row["sft/loss"] > 0 for row in metrics(out))
     assert run.sources.demonstrations is not None
-    assert run.sources.demonstrations.encoded.dropped == 0
+    assert run.sources.demonstrations.encoded.left_out == []

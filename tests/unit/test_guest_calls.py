@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_runs import build
 
 from amft.data.isolated_reward import IsolatedReward
 from amft.data.rewards import FunctionReward
@@ -298,3 +300,20 @@ def test_an_isolated_reward_takes_json_only(file: str) -> None:
         FunctionReward([IsolatedReward(f"{file}:good")]).score([{"prompt": "a", "answer": {1}}], ["b"], [[1]])
     with pytest.raises(RewardError, match="no such file"):
         IsolatedReward("nowhere.py:f")
+
+
+def test_a_function_of_this_process_cannot_be_isolated(tmp_path: Path, file: str) -> None:
+    with pytest.raises(ConfigError, match=r"rewards\.isolate: parity is a function of this process"):
+        build(tmp_path / "run", "rl", rewards={"isolate": True})
+    build(tmp_path / "run", "rl", IsolatedReward(f"{file}:good"), rewards={"isolate": True})
+
+
+def test_a_decorator_may_hide_what_a_function_takes() -> None:
+    def narrow(completions: list[str]) -> list[float]:
+        return [1.0] * len(completions)
+
+    @functools.wraps(narrow)
+    def wide(completions: list[str], **_: Any) -> list[float]:
+        return narrow(completions)
+
+    assert reward(wide) == [1.0]

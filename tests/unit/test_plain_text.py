@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -133,8 +135,9 @@ def test_a_forged_plain_prompt_has_no_control_token_but_those_the_tokenizer_adds
 
 def test_what_holds_no_special_token_is_read_alike_by_the_twin(tokenizer: Any) -> None:
     """So the one path and the other give a prompt the same tokens."""
-    twin, draw = _twin(tokenizer), random.Random(0)
-    assert isinstance(twin, PlainReader)
+    made, draw = _twin(tokenizer), random.Random(0)
+    assert made is not None
+    twin = PlainReader(tokenizer, *made)
     letters = "hi again 12+34?\n  <|>/s[]IN,.é\u4e16🙂\u200d"
     texts = ["", "hi", *("".join(draw.choices(letters, k=draw.randint(1, 30))) for _ in range(300))]
     for text in texts:
@@ -238,3 +241,12 @@ def test_a_run_says_what_it_read_as_text(trusted: bool) -> None:
     said = [note for _, note in trainer.foundation.notes if "trust_special_tokens: true" in note]
     assert [note.partition(":")[0] for note in said] == ([] if trusted else ["train_dataset"] * 2)
     assert all("1 of 2 rows" in note for note in said)
+
+
+def test_a_tokenizer_is_forgotten_with_its_twin() -> None:
+    tokenizer = nano()
+    encode_prompt(tokenizer, FORGED["nano"])
+    seen = weakref.ref(tokenizer)
+    del tokenizer
+    gc.collect()
+    assert seen() is None

@@ -360,3 +360,8 @@ balance: {{rule: '{own}:Mine', token_weight: '{own}:Weight'}}
     assert "runs no code of yours" in note
     assert without_own_code(task)[0].task is None
     assert not (tmp_path / "executed").exists()
+
+
+def test_a_task_has_no_rewards_to_isolate(write: Any) -> None:
+    said = message(load_recipe, write(MINIMAL + "rewards: {isolate: true}\n"), kind=ConfigError)
+    assert said.startswith("rewards.isolate: a task grades by itself")

@@ -1,8 +1,10 @@
 """An engine in another process, dead, stuck and refusing; the engine itself is a fake."""
 
+import contextlib
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -128,6 +130,44 @@ def test_a_server_is_shared_by_who_knows_the_key_and_outlives_them(server, tmp_p
     patch.setenv(KEY, "a guess")
     with pytest.raises(ConfigError, match=KEY):
         join()
+    assert process.poll() is None
+
+
+def frame(text):
+    return struct.pack(">Q", len(text)) + text
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\xff" * 8,
+        frame(b'{"key":"\\ud800"}'),
+        frame(b"[" * 500_000),
+        frame(b"{" * 20),
+        frame(b"7"),
+        frame(b"\xff\xfe"),
+        frame(b'{"key": 5}'),
+        frame(b'{"key": "a word"}'),
+        frame(b'{"key": "a word", "start": 5}'),
+        frame(b'{"key": "a word", "start": {"nonsense": 1}}'),
+        frame(b'{"key": "a word", "start": {"config": 7}}'),
+    ],
+)
+def test_a_server_outlives_strangers_and_nonsense(said, server, tmp_path):
+    port, process, _ = server
+    with socket.create_connection(("127.0.0.1", port), timeout=9) as stranger:
+        stranger.sendall(said)
+        stranger.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionResetError):
+            while stranger.recv(4096):
+                pass
+    start = {"config": {"folder": str(tmp_path)}}
+    where = endpoint_of(f"127.0.0.1:{port}", torch.device("cpu"))
+    remote = RemoteEngine(where, start, timeout=9, start_timeout=9, patience=0)
+    assert remote.sample(lambda: WEIGHTS, REQUEST) == EXPECTED
+    remote.close()
     assert process.poll() is None
 
 

@@ -15,7 +15,7 @@ from tiny_runs import tiny_model as few_words
 from transformers import AutoTokenizer
 
 from amft import AMFTConfig, AMFTTrainer
-from amft.errors import ModelError, NonFiniteError
+from amft.errors import ConfigError, ModelError, NonFiniteError
 from amft.models.load import load_model, load_tokenizer
 from amft.models.tiny import tiny_model
 from amft.models.whole import check_tokenizer
@@ -117,6 +117,8 @@ def test_a_model_from_python_is_looked_at_too() -> None:
     arguments = {"train_dataset": ROWS, "reward_funcs": parity, "processing_class": tiny_tokenizer()}
     with pytest.raises(ModelError, match=r"the weight model\.norm\.weight is not finite"):
         AMFTTrainer(model, AMFTConfig(), **arguments)
+    with pytest.raises(ConfigError, match="allow_missing: the model is loaded already"):
+        AMFTTrainer(model, AMFTConfig(allow_missing=["x"]), **arguments)
 
 
 def test_a_tokenizer_beyond_the_vocabulary_is_refused_unless_nothing_writes_its_tokens() -> None:

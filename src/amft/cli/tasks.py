@@ -75,9 +75,10 @@ def check(
 
 def _build(task: str, settings: list[str] | None) -> Task:
     from ..settings.recipe_file import settings as given
+    from ..tasks.guest_task import hosted
     from ..tasks.registry import build_task
 
-    return build_task(task, **given(settings or []))
+    return hosted(build_task(task, **given(settings or [])))
 
 
 def _content(content: Any, folder: Path | None, name: str) -> str:

@@ -13,7 +13,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -97,7 +97,8 @@ class _Known:
 
     size: int
     strings: re.Pattern[str]
-    apart: PlainReader | None = field(default=None)
+    twin: tuple[Tokenizer, dict[str, str]] | None = None
+    """It must not hold the tokenizer itself, or neither would ever be freed."""
 
 
 _KNOWN: WeakKeyDictionary[Any, _Known] = WeakKeyDictionary()
@@ -117,14 +118,14 @@ def reader(tokenizer: Any, texts: Sequence[Any], trusted: bool = False) -> Reade
     if trusted or special_string(tokenizer, texts) is None:
         return OrdinaryReader(tokenizer)
     known = _known(tokenizer)
-    if known.apart is None:
-        known.apart = _twin(tokenizer)
-    if known.apart is None:
+    if known.twin is None:
+        known.twin = _twin(tokenizer)
+    if known.twin is None:
         raise DataError(
             f"the text holds the special token {special_string(tokenizer, texts)!r}, and {type(tokenizer).__name__} "
             f"cannot read it as text; {FIX}"
         )
-    return known.apart
+    return PlainReader(tokenizer, *known.twin)
 
 
 def special_string(tokenizer: Any, texts: Any) -> str | None:
@@ -152,8 +153,8 @@ def _special(tokenizer: Any) -> set[str]:
     return {name for name in added | set(tokenizer.all_special_tokens) if name}
 
 
-def _twin(tokenizer: Any) -> PlainReader | None:
-    """None for a tokenizer that is not one of the tokenizers library, or would read plain text differently."""
+def _twin(tokenizer: Any) -> tuple[Tokenizer, dict[str, str]] | None:
+    """The twin and its names; None for a tokenizer that is not one of the tokenizers library, or cannot be renamed."""
     original = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(original, Tokenizer):
         return None
@@ -165,7 +166,7 @@ def _twin(tokenizer: Any) -> PlainReader | None:
     twin.no_padding()
     twin.no_truncation()
     same = all(twin.token_to_id(secret) == original.token_to_id(name) for name, secret in names.items())
-    return PlainReader(tokenizer, twin, names) if same else None
+    return (twin, names) if same else None
 
 
 def _renamed(tree: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def _call(function: RewardFunction, name: str, arguments: dict[str, Any], n: int
 
 def _check_call(function: Any, name: str, arguments: Mapping[str, Any]) -> None:
     try:
-        inspect.signature(function).bind(**arguments)
+        inspect.signature(function, follow_wrapped=False).bind(**arguments)
     except ValueError:  # some callables of C have no signature
         return
     except TypeError as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..data.check_rows import check_demonstrations, check_one_kind, check_prompts
 from ..data.held_out_split import split_rows
+from ..data.isolated_reward import IsolatedReward
 from ..data.reward_columns import check_columns, require_function
 from ..data.rewards import FunctionReward
 from ..data.row_set import RowCount, RowSet
@@ -53,6 +54,8 @@ def from_data(encoder: Encoder, data: OwnData) -> Sources:
     if data.train_dataset is None:
         raise ConfigError("train_dataset: none given; give rows with a column `prompt`, or a task")
     functions = data.functions
+    if encoder.config.rewards.isolate:
+        _check_isolated(functions)
     given = {name: RowSet.read(name, source) for name, source in _named(encoder, data).items()}
     for source in given.values():
         if source.rows or source.name == "train_dataset":
@@ -82,6 +85,17 @@ def from_data(encoder: Encoder, data: OwnData) -> Sources:
         not_used=[*split.counts, *encoder.not_used],
         digests={name: source.digest() for name, source in given.items() if source.rows},
     )
+
+
+def _check_isolated(functions: Sequence[RewardFunction]) -> None:
+    """A function that is here already cannot be elsewhere."""
+    for function in functions:
+        if not isinstance(function, IsolatedReward):
+            name = getattr(function, "__name__", type(function).__name__)
+            raise ConfigError(
+                f"rewards.isolate: {name} is a function of this process; name its file in data.rewards, or in Python "
+                "give amft.data.isolated_reward.IsolatedReward('file.py:function')"
+            )
 
 
 def _named(encoder: Encoder, data: OwnData) -> dict[str, Any]:

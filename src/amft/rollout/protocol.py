@@ -69,8 +69,9 @@ class Connection:
         """Tensors on the CPU as they come; exhaust it before the next message."""
         while head := self.receive():
             shape, dtype = head.get("shape"), TENSOR_DTYPES.get(str(head.get("dtype")))
-            counts = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
-            if dtype is None or not counts or not isinstance(head.get("name"), str):
+            if dtype is None or not isinstance(shape, list) or not isinstance(head.get("name"), str):
+                raise ConnectionError("the other end does not speak this protocol")
+            if not all(type(n) is int and n >= 0 for n in shape):
                 raise ConnectionError("the other end does not speak this protocol")
             flat = torch.empty(math.prod(shape) * dtype.itemsize, dtype=torch.uint8)
             self._fill(_bytes(flat))

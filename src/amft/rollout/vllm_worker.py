@@ -81,6 +81,8 @@ class Service:
         if self.engine is None:
             try:
                 self.engine, self.start = self.build(**start), start
+            except (ConfigError, ModelError):
+                raise
             except (TypeError, ValueError, KeyError, AttributeError) as error:
                 raise ConfigError(f"engine_options.where: the server cannot make such an engine ({error})") from error
         if start != self.start:

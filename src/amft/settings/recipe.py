@@ -80,6 +80,8 @@ class Recipe(AMFTConfig):
     def _one_source(self) -> Recipe:
         if (self.task is None) == (self.data is None):
             raise ValueError("task, data: give exactly one of them (null removes the other)")
+        if self.rewards.isolate and self.data is None:
+            raise ValueError("rewards.isolate: a task grades by itself, only data.rewards are functions; leave it out")
         return self
 
 

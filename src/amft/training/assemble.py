@@ -121,6 +121,8 @@ def lay_foundation(
         torch.set_num_threads(config.threads)
     parallel = build_parallel(config)
     tokenizer, pictures = load_processing_class(model, processing_class)
+    if config.allow_missing and not isinstance(model, str):
+        raise ConfigError("allow_missing: the model is loaded already; give its directory, or leave this out")
     _choose_template(tokenizer, pictures, config)
     loaded = _load(model, config) if isinstance(model, str) else _given(model)
     check_tokenizer(base or _name(loaded), tokenizer, loaded)
