@@ -22,20 +22,20 @@ from amft.experience import task_sources
 from amft.run_lock import RunLock
 from amft.runs import RunDirectory
 from amft.settings.recipe import load_recipe
-from amft.training import assemble, run_logger, trainer
+from amft.training import foundation, run_logger, training_run
 
 GUARDS: list[tuple[Any, str]] = [
     (RunLock, "take"),
     (RunDirectory, "settle"),
-    (assemble, "weights_digest"),
-    (assemble, "tokenizer_digests"),
-    (assemble, "sources_of"),
-    (assemble, "check_tokenizer"),
+    (foundation, "weights_digest"),
+    (foundation, "tokenizer_digests"),
+    (foundation, "sources_of"),
+    (foundation, "check_tokenizer"),
     (task_sources, "_check_apart"),
     (task_sources.RowSet, "digest"),
     (encoding, "special_strings"),
     (run_logger, "private"),
-    (trainer, "check_sources"),
+    (training_run, "check_sources"),
     (manifest, "fsync"),
 ]
 

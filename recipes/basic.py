@@ -20,7 +20,6 @@ SETTINGS = {
     "num_prompts": 4,
     "num_demos": 16,
     "max_completion_length": 320,
-    "padding_free": True,
     "learning_rate": 3e-4,
     "lr_scheduler_type": "linear",
     "lr_warmup_steps": 5,

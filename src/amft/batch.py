@@ -34,8 +34,8 @@ class Batch:
     """[B] or [B, C]."""
     old_logps: Tensor | None = None
     """[B, C] log-probabilities under the policy that sampled the rows; None when that is this policy."""
-    sampling_weights: Tensor | None = None
-    """[B, C] weights of the policy gradient for what the engine's policy is off the trainer's; None is 1."""
+    engine_logps: Tensor | None = None
+    """[B, C] log-probabilities with which the rollout engine drew; NaN where it did not draw or does not say."""
     ref_logps: Tensor | None = None
     """[B, C] log-probabilities under the reference policy; None without a KL term."""
     old_values: Tensor | None = None

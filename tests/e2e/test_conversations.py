@@ -75,6 +75,15 @@ def test_a_run_imitates_explores_and_is_scored_by_episodes(tiny_directory: Path,
     assert "[user] That is not right" in samples
 
 
+def test_what_an_engine_says_of_every_answer_is_measured(tiny_directory: Path, tmp_path: Path) -> None:
+    """In half precision rollouts come from a copy that says how likely its tokens were, the user's apart."""
+    built = trainer(tiny_directory, tmp_path / "run", dtype="bfloat16")
+    batch = built.organs.collector.next(built.sources.prompts).batch
+    assert torch.equal(batch.engine_logps.isnan(), batch.completion_mask == 0)
+    apart = (batch.engine_logps - built.learner.logps(built.model, batch)).abs()[batch.completion_mask > 0]
+    assert 0 < apart.mean() < 0.02
+
+
 def test_tokens_of_the_user_do_not_change_the_gradient(tiny_directory: Path, tmp_path: Path) -> None:
     """The loss reads the mask: with other labels on the user's tokens, the gradient is the same to the bit."""
     built = trainer(tiny_directory, tmp_path / "run")

@@ -9,6 +9,7 @@ import torch
 from tiny_runs import build, parameters
 
 from amft.batch import pad_batch
+from amft.models.forward import TokenScores
 
 SETTINGS = {
     "dtype": "float64",
@@ -48,6 +49,12 @@ def moved(built):
     return parameters(built) - start
 
 
+def weights_of(built, batch):
+    """[B, C] by which the policy gradient is multiplied."""
+    scores = TokenScores(built.learner.logps(built.model, batch))
+    return built.organs.objective.mismatch(batch, scores)[0].float()
+
+
 LN2 = 0.6931471805599453
 
 
@@ -77,13 +84,13 @@ def test_demonstrations_among_the_rollouts_are_not_weighed(tmp_path):
     drawn = batch.completion_mask - shown
     assert shown.any()
     assert drawn.any()
-    torch.testing.assert_close(batch.sampling_weights.float(), (1.0 + drawn).float())
+    torch.testing.assert_close(weights_of(built, batch), (1.0 + drawn).float())
 
 
 def test_held_out_rollouts_are_weighed_too(tmp_path):
     built = trainer(tmp_path / "run", {"rule": "amft", "utility": "heldout"}, LN2)
     batch = built.organs.collector.collect(built.sources.meta, 2, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(batch.sampling_weights.float(), 1.0 + batch.completion_mask)
+    torch.testing.assert_close(weights_of(built, batch), 1.0 + batch.completion_mask)
 
 
 def test_weights_are_kept_in_the_window_and_in_its_checkpoint(tmp_path):
@@ -92,6 +99,5 @@ def test_weights_are_kept_in_the_window_and_in_its_checkpoint(tmp_path):
     tensors, state = built.organs.collector.state_dict()
     other = trainer(tmp_path / "other", "rl", num_iterations=2)
     other.organs.collector.load_state_dict(tensors, state)
-    kept = other.organs.collector.next(other.sources.prompts).batch.sampling_weights
-    assert kept is not None
-    assert kept.max() == pytest.approx(2.0)
+    kept = other.organs.collector.next(other.sources.prompts).batch
+    assert weights_of(other, kept).max() == pytest.approx(2.0)

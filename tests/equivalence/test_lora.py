@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import exact_norms
 import pytest
 import torch
 
@@ -233,13 +234,14 @@ def test_mistakes_are_one_line(base: str, tmp_path: Path) -> None:
     assert load_tokenizer(adapter).eos_token_id is not None
 
 
-def test_an_adapter_is_trained_the_same_without_padding(base: str, tmp_path: Path) -> None:
+def test_an_adapter_is_trained_the_same_on_a_tree(base: str, tmp_path: Path, monkeypatch) -> None:
+    exact_norms.use(monkeypatch)
     ends = []
-    for packed in (False, True):
-        out = tmp_path / str(packed)
-        trainer(base, out, dtype="float64", beta=0.1, micro_batch_size=2, padding_free=packed).train()
+    for tree in (False, True):
+        out = tmp_path / str(tree)
+        trainer(base, out, dtype="float64", beta=0.1, micro_batch_size=2, prefix_tree=tree).train()
         ends.append(adapter_state(out / "checkpoints" / "step-4" / "model"))
-    padded, packed = ends
+    padded, tree = ends
     assert any(value.abs().max() > 1e-3 for name, value in padded.items() if "lora_B" in name)
     for name, value in padded.items():
-        torch.testing.assert_close(packed[name], value, rtol=1e-9, atol=1e-10)
+        torch.testing.assert_close(tree[name], value, rtol=1e-9, atol=1e-10)

@@ -18,6 +18,7 @@ from trl import GRPOConfig, GRPOTrainer
 from amft.balance.registry import build_method
 from amft.batch import Batch
 from amft.distributed.parallel import build_parallel
+from amft.distributed.ranks import Ranks
 from amft.errors import CheckpointError
 from amft.integrations.trl import AMFTGRPOTrainer
 from amft.meta import MixGrad
@@ -26,6 +27,7 @@ from amft.settings.config import AMFTConfig
 from amft.step.learner import Learner
 from amft.step.objective import Objective
 from amft.step.optimizers import SharedOptimizer, build_optimizer
+from amft.step.row_layout import RowLayout
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -120,7 +122,14 @@ def core(model: PreTrainedModel, trainer: Recording, optim: str, accumulate: int
     optimizer = build_optimizer(model, config)
     method = build_method(ONLY_META)
     mix = MixGrad(model.named_parameters(), optimizer, skip=1, horizon=method.rule.horizon)
-    learner = Learner(model, SharedOptimizer(model, optimizer), mix, config, build_parallel(config))
+    learner = Learner(
+        model,
+        SharedOptimizer(model, optimizer),
+        mix,
+        config,
+        build_parallel(config),
+        RowLayout(False, config.dtype, Ranks()),
+    )
     objective, rule = Objective(config, method), method.rule
     state, found = rule.init(), []
     demos = copy.copy(trainer.imitation)

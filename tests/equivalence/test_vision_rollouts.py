@@ -68,7 +68,7 @@ def test_every_token_is_the_draw_from_a_teacher_forced_forward(max_batch):
             logits = model(input_ids=ids, pixel_values=pixels[row // 4 : row // 4 + 1]).logits[0]
         logits[:, model.config.image_token_id] = -torch.inf
         length = len(trajectory.completion_ids)
-        drawn = next_tokens(logits[-length - 1 : -1], uniforms[row, :length], sampling)
+        drawn = next_tokens(logits[-length - 1 : -1], uniforms[row, :length], sampling)[0]
         assert tuple(drawn.tolist()) == trajectory.completion_ids
 
 

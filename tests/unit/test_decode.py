@@ -34,7 +34,7 @@ def reference(model, prompts, sampling, uniforms):
         while len(completion) < sampling.max_new_tokens and not set(completion) & set(EOS):
             logits = model(torch.tensor([prompt + completion])).logits[:, -1]
             u = None if uniforms is None else uniforms[row, len(completion)].view(1)
-            completion.append(int(next_tokens(logits, u, sampling)))
+            completion.append(int(next_tokens(logits, u, sampling)[0]))
         found.append(Sample(tuple(prompt), tuple(completion), completion[-1] in EOS))
     return found
 
@@ -126,26 +126,26 @@ def test_draw_inverts_the_distribution_function():
     # probabilities 0.1, 0.2, 0.0, 0.7: F = 0.1, 0.3, 0.3, 1.0
     logits = torch.tensor([0.1, 0.2, 0.0, 0.7]).log().repeat(6, 1)
     u = torch.tensor([0.0, 0.0999, 0.1001, 0.2999, 0.3001, 1 - 2**-53], dtype=torch.float64)
-    assert next_tokens(logits, u, Sampling()).tolist() == [0, 0, 1, 1, 3, 3]
+    assert next_tokens(logits, u, Sampling())[0].tolist() == [0, 0, 1, 1, 3, 3]
 
 
 def test_temperature_sharpens_by_hand():
     # at temperature 1/2 the probabilities 0.25, 0.75 become 0.0625 / 0.625 = 0.1 and 0.9
     logits = torch.tensor([[0.25, 0.75]]).log().repeat(2, 1)
     u = torch.tensor([0.0999, 0.1001], dtype=torch.float64)
-    assert next_tokens(logits, u, Sampling(temperature=0.5)).tolist() == [0, 1]
+    assert next_tokens(logits, u, Sampling(temperature=0.5))[0].tolist() == [0, 1]
 
 
 def test_top_k_and_top_p_by_hand():
     logits = torch.tensor([0.1, 0.4, 0.2, 0.3]).log().repeat(3, 1)
     # top_k 2 keeps 0.4 and 0.3: F = 0, 4/7, 4/7, 1
     u = torch.tensor([0.0, 0.571, 0.572], dtype=torch.float64)
-    assert next_tokens(logits, u, Sampling(top_k=2)).tolist() == [1, 1, 3]
+    assert next_tokens(logits, u, Sampling(top_k=2))[0].tolist() == [1, 1, 3]
     # top_p 0.8 keeps 0.4, 0.3 (mass above it 0.4) and 0.2 (mass above it 0.7): F = 0, 4/9, 6/9, 1
     u = torch.tensor([0.444, 0.445, 0.667], dtype=torch.float64)
-    assert next_tokens(logits, u, Sampling(top_p=0.8)).tolist() == [1, 2, 3]
+    assert next_tokens(logits, u, Sampling(top_p=0.8))[0].tolist() == [1, 2, 3]
     # the likeliest token always stays
-    assert next_tokens(logits, u, Sampling(top_p=1e-9)).tolist() == [1, 1, 1]
+    assert next_tokens(logits, u, Sampling(top_p=1e-9))[0].tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize(("k", "p"), [(3, 1.0), (0, 0.6), (5, 0.7)])
@@ -155,7 +155,7 @@ def test_kept_tokens_are_those_of_transformers(k, p):
     warped = TopPLogitsWarper(p)(None, warped) if p < 1 else warped
     for row in range(50):
         u = torch.linspace(0, 1 - 1e-9, 4000, dtype=torch.float64)
-        drawn = next_tokens(logits[row].expand(4000, -1), u, Sampling(top_k=k, top_p=p))
+        drawn = next_tokens(logits[row].expand(4000, -1), u, Sampling(top_k=k, top_p=p))[0]
         share = torch.bincount(drawn, minlength=12) / 4000
         assert torch.equal(share > 0, warped[row].isfinite())
         torch.testing.assert_close(share, warped[row].softmax(-1), atol=1e-3, rtol=0)
@@ -165,4 +165,4 @@ def test_zero_probability_is_never_drawn_at_the_ends_of_a_large_vocabulary():
     logits = torch.full((2, 150_000), -torch.inf)
     logits[:, 70_000:80_000] = torch.randn(10_000, generator=torch.Generator().manual_seed(0))
     u = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
-    assert next_tokens(logits, u, Sampling()).tolist() == [70_000, 79_999]
+    assert next_tokens(logits, u, Sampling())[0].tolist() == [70_000, 79_999]

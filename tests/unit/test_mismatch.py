@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from amft.balance.registry import build_method
 from amft.batch import pad_batch
 from amft.errors import ConfigError
-from amft.experience.mismatch import compared, engine_logps, logp_differences
+from amft.experience.mismatch import with_engine_logps
 from amft.losses.choices import POLICY_LOSSES, clip_range
-from amft.losses.mismatch import sampling_weights
+from amft.losses.mismatch import logp_differences, sampling_weights
 from amft.losses.policy import policy_loss
+from amft.models.forward import TokenScores
 from amft.settings.config import AMFTConfig
+from amft.step.objective import Objective
 from amft.types import Sample
 
 SAMPLES = [
@@ -30,15 +34,19 @@ def batch():
 
 
 def test_given_tokens_padding_and_lines_without_log_probs_do_not_count():
-    engine = engine_logps(SAMPLES, TRAINER)
+    made = with_engine_logps(batch(), SAMPLES)
     expected = torch.tensor([[NAN, -1.0, -2.0], [-0.5, NAN, NAN], [NAN, NAN, NAN]])
-    torch.testing.assert_close(engine, expected, equal_nan=True)
+    torch.testing.assert_close(made.engine_logps, expected, equal_nan=True)
     # |-1 + 1.5| + |-2 + 2.25| + |-0.5 + 0.5| = 0.75 over 3 tokens
-    assert logp_differences(engine, TRAINER) == {
+    assert logp_differences(made.engine_logps, TRAINER, made.completion_mask) == {
         "sampling/logp_difference": (0.75, 3.0),
         "sampling/logp_difference_max": (0.5, 1.0),
     }
-    assert logp_differences(engine[2:], TRAINER[2:]) == {}
+    # a cut completion carries no loss, so nothing is measured on it
+    cut = made.completion_mask * torch.tensor([[0.0], [1.0], [1.0]])
+    assert logp_differences(made.engine_logps, TRAINER, cut)["sampling/logp_difference"] == (0.0, 1.0)
+    assert logp_differences(made.engine_logps[2:], TRAINER[2:], made.completion_mask[2:]) == {}
+    assert with_engine_logps(batch(), SAMPLES[2:] * 3).engine_logps is None
 
 
 # log ratios ln 2, ln 1/4, ln 8 | ln 2, unknown (a demonstrator's), ln 1/2
@@ -80,19 +88,28 @@ def test_a_hopeless_difference_stays_finite():
         assert all(map(math.isfinite, sums["sampling/importance_sampling_ratio/mean"]))
 
 
-def test_the_batch_carries_the_weights_unless_switched_off():
-    made, sums = compared(batch(), SAMPLES, TRAINER, AMFTConfig(importance_sampling={"clip_max": 0.7}))
+def objective(**changes):
+    return Objective(AMFTConfig(importance_sampling=changes), build_method({"rule": "rl"}))
+
+
+@pytest.mark.parametrize("is_reused", [False, True])
+def test_the_weights_are_those_of_the_policy_that_sampled(is_reused):
+    given = with_engine_logps(batch(), SAMPLES)
+    now = TRAINER
+    if is_reused:
+        given, now = replace(given, old_logps=TRAINER), TRAINER - 5.0
+    found, sums = objective(clip_max=0.7).mismatch(given, TokenScores(now))
     # e^-0.5 = 0.607, e^-0.25 = 0.779 cut to 0.7, e^0 = 1 cut to 0.7; the rest was not sampled
     expected = torch.tensor([[1.0, math.exp(-0.5), 0.7], [0.7, 1.0, 1.0], [1.0, 1.0, 1.0]])
-    torch.testing.assert_close(made.sampling_weights, expected)
+    torch.testing.assert_close(found, expected)
     assert sums["sampling/importance_sampling_ratio/frac_clipped"] == (2.0, 3.0)
-    off, sums = compared(batch(), SAMPLES, TRAINER, AMFTConfig(importance_sampling={"correction": False}))
-    assert off.sampling_weights is None
+
+
+def test_switched_off_or_unsaid_there_are_no_weights():
+    weights, sums = objective(correction=False).mismatch(with_engine_logps(batch(), SAMPLES), TokenScores(TRAINER))
+    assert weights is None
     assert list(sums) == ["sampling/logp_difference", "sampling/logp_difference_max"]
-    silent = [Sample(sample.prompt_ids, sample.completion_ids) for sample in SAMPLES]
-    unsaid, sums = compared(batch(), silent, TRAINER, AMFTConfig())
-    assert unsaid.sampling_weights is None
-    assert sums == {}
+    assert objective().mismatch(batch(), TokenScores(TRAINER)) == (None, {})
 
 
 @pytest.mark.parametrize("loss_type", POLICY_LOSSES)

@@ -1,4 +1,4 @@
-"""The planner on rows laid end to end: tokens by hand and against the packer, bytes against what autograd keeps."""
+"""The planner on rows without padding: tokens by hand and against the layout, bytes against what autograd keeps."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ import pytest
 import torch
 from plan_shapes import SIZES, SMALL
 
-from amft.batch import pad_batch
+from amft.batch import Batch, pad_batch
 from amft.cli import main
 from amft.distributed.rank_partition import micro_batches
 from amft.errors import ConfigError
-from amft.models import packed as attention_of_rows
 from amft.models.attention import attention
 from amft.models.forward import token_scores
-from amft.models.layout import packed
-from amft.models.packed import PACKED
+from amft.models.layout import branched
 from amft.models.tiny import FAMILIES
+from amft.models.tree_attention import TREE
 from amft.planning.devices import DEVICES
 from amft.planning.memory import LOGIT_COPIES, Load, activations, logits
 from amft.planning.packing import Packing, fullest
@@ -36,40 +35,43 @@ MEAN = {"prompt": 5.0, "completion": 7.0}
 
 
 def test_tokens_by_hand() -> None:
-    """8 rows of 5 + 7 tokens hold 96, of which 56 are scored. The longest are 10 + 30."""
-    assert fullest(8, 32, **MEAN, longest=(10, 30), dealt=False, in_blocks=False) == Packing(96, 56, False)
-    # Several devices: 8 rows of the longest are 320, all 32 rows of the device are 384 (224 scored, 240 at most).
-    assert fullest(8, 32, **MEAN, longest=(10, 30), dealt=True, in_blocks=True) == Packing(320, 224, True)
-    # Two micro-batches a device: 16 rows are 192 together, fewer than 8 of the longest.
-    assert fullest(8, 16, **MEAN, longest=(10, 30), dealt=True, in_blocks=True).tokens == 192
+    """8 rows of 5 + 7 tokens hold 8 * 11 without their last ones; 56 are scored. The longest are 10 + 30."""
+    assert fullest(8, 32, **MEAN, longest=(10, 30), dealt=False) == Packing(88, 56)
+    # Several devices: 8 rows of the longest are 8 * 39, all 32 rows of the device 32 * 11 (224 scored, 240 at most).
+    assert fullest(8, 32, **MEAN, longest=(10, 30), dealt=True) == Packing(312, 224)
+    # Two micro-batches a device: 16 rows are 176 together, fewer than 8 of the longest.
+    assert fullest(8, 16, **MEAN, longest=(10, 30), dealt=True).tokens == 176
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_no_micro_batch_of_the_packer_holds_more(ranks: int) -> None:
     draw = random.Random(3)
     sizes = [(draw.randrange(1, 11), draw.randrange(1, 31)) for _ in range(48)]
-    batch = pad_batch([[1] * p for p, _ in sizes], [[2] * c for _, c in sizes], 0)
+    batch = unlike(sizes)
     found = [
-        packed(part)
+        branched(part)
         for rank in range(ranks)
         for _, part in micro_batches(batch, 8, SimpleNamespace(size=ranks, rank=rank))  # type: ignore[arg-type]
     ]
     tokens = [len(each.inputs["input_ids"][0]) for each in found]
     scored = [len(each.ids[0]) for each in found]
     prompt, completion = (sum(column) / 48 for column in zip(*sizes))
-    bound = fullest(8, 48 // ranks, prompt, completion, longest=(10, 30), dealt=ranks > 1, in_blocks=False)
+    bound = fullest(8, 48 // ranks, prompt, completion, longest=(10, 30), dealt=ranks > 1)
     if ranks == 1:
         assert sum(tokens) / len(tokens) == pytest.approx(bound.tokens)
         assert sum(scored) / len(scored) == pytest.approx(bound.scored)
     else:
         assert max(tokens) <= bound.tokens
         assert max(scored) <= bound.scored
-        # The mean would not have been a bound: the first micro-batch of a rank holds its longest rows.
-        assert tokens[0] > 1.3 * 8 * (prompt + completion)
+
+
+def unlike(sizes: list[tuple[int, int]]) -> Batch:
+    """Rows that begin with a token of their own."""
+    return pad_batch([[2 + i] + [1] * (p - 1) for i, (p, _) in enumerate(sizes)], [[2] * c for _, c in sizes], 0)
 
 
 def kept_by_autograd(model: Any, sizes: list[tuple[int, int]]) -> int:
-    """Bytes of the different storages that a packed forward pass saves, weights apart."""
+    """Bytes of the different storages that a forward pass over a tree saves, weights apart."""
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     seen: dict[int, tuple[int, torch.Tensor]] = {}
 
@@ -79,35 +81,28 @@ def kept_by_autograd(model: Any, sizes: list[tuple[int, int]]) -> int:
             seen[storage.data_ptr()] = (storage.nbytes(), tensor)  # kept alive, so that no address is used twice
         return tensor
 
-    batch = pad_batch([[1] * p for p, _ in sizes], [[2] * c for _, c in sizes], 0)
-    with attention(model, PACKED), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    batch = unlike(sizes)
+    with attention(model, TREE), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         token_scores(model, batch).logps.sum()
     return sum(size for size, _ in seen.values())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("in_blocks", [False, True])
-def test_activations_are_what_autograd_keeps(family: str, in_blocks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if in_blocks:
-        monkeypatch.setattr(attention_of_rows, "_one_by_one", attention_of_rows._at_once)
+def test_activations_are_what_autograd_keeps(family: str) -> None:
     config, model = FAMILIES[family]
     built = model(config(**SIZES))
     shape = shape_of(built.config.to_dict(), "config")
     sizes = [(10, 30), (3, 7), (5, 12), (10, 1)]
-    packing = Packing(tokens=78, scored=50, in_blocks=in_blocks)
-    load = replace(LOAD, packing=packing)
-    passing = 4 * 78 * 3 * 160
+    load = replace(LOAD, packing=Packing(tokens=74, scored=50))
+    passing = 4 * 74 * 3 * 160
     assert activations(shape, load) - passing == pytest.approx(kept_by_autograd(built, sizes), rel=0.04)
 
 
 def test_bytes_by_hand() -> None:
     """SMALL: H 8, Q 8, K 4, I 16. A token of a layer keeps 4 * 8 norms + 2 * 8 + 8 + 4 * 16 linear = 120 numbers, and
-    2 * (8 + 4) = 24 in attention; one layer's gradients are 3 * 16, the edges 3 * 8: 2 * 144 + 72 = 360 a token."""
-    load = replace(LOAD, packing=Packing(tokens=100, scored=60, in_blocks=False))
-    assert activations(SMALL, load) == 4 * 100 * 360
-    # In blocks attention keeps its 24 for all 4 * (10 + 30) places of the padded rows.
-    in_blocks = replace(LOAD, packing=Packing(tokens=100, scored=60, in_blocks=True))
-    assert activations(SMALL, in_blocks) == 4 * (100 * (2 * 120 + 72) + 2 * 160 * 24)
+    8 + 2 * 4 = 16 in attention; one layer's gradients are 3 * 16, the edges 3 * 8: 2 * 136 + 72 = 344 a token."""
+    load = replace(LOAD, packing=Packing(tokens=100, scored=60))
+    assert activations(SMALL, load) == 4 * 100 * 344
     assert logits(SMALL, load) == 60 * 10 * 4 * (LOGIT_COPIES + 3)
 
 
@@ -116,23 +111,23 @@ def test_settings_reach_the_packing() -> None:
         config = AMFTConfig(max_prompt_length=10, max_completion_length=30, micro_batch_size=8, **settings)
         return load_of(config.model_dump(), SMALL, DEVICES[kind], devices, mean).packing
 
-    assert packing(1, None) is None
-    assert packing(1, None, padding_free=True) == Packing(320, 240, False)
-    assert packing(1, (5, 7), padding_free=True) == Packing(96, 56, False)
-    assert packing(1, (5, 7), "h100", padding_free=True) == Packing(96, 56, True)
+    assert packing(1, None, prefix_tree=False) is None
+    assert packing(1, None) == Packing(312, 240)
+    assert packing(1, (5, 7)) == Packing(88, 56)
+    assert packing(1, (5, 7), "h100") == Packing(88, 56)
     # 128 completions and 64 demonstrations over 8 devices: 16 rows each.
-    assert packing(8, (5, 7), padding_free=True) == Packing(192, 112, False)
+    assert packing(8, (5, 7)) == Packing(176, 112)
 
 
 def test_mean_lengths_are_checked_and_reach_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    padded, ends = AMFTConfig(), AMFTConfig(padding_free=True)
-    with pytest.raises(ConfigError, match="rows are padded to the longest; set padding_free: true"):
+    padded, ends = AMFTConfig(prefix_tree=False), AMFTConfig()
+    with pytest.raises(ConfigError, match="rows are padded to the longest; set prefix_tree: true"):
         plan_step(padded, SMALL, DEVICES["h100"], 1, (5, 7))
     with pytest.raises(ConfigError, match="--mean-completion 300: must be above 0 and at most max_completion_length"):
         plan_step(ends, SMALL, DEVICES["h100"], 1, (5, 300))
     found = []
     for mean in ([], ["--mean-completion", "20"], ["--mean-completion", "20", "--mean-prompt", "30"]):
-        arguments = ["plan", "general_points", "--gpu", "cpu", "--set", "padding_free=true", *mean, "--json"]
+        arguments = ["plan", "general_points", "--gpu", "cpu", *mean, "--json"]
         assert main(arguments) == 0
         found.append(json.loads(capsys.readouterr().out))
     activation = [each["memory"]["activations"] for each in found]

@@ -207,8 +207,8 @@ def test_seconds_of_a_picture_by_hand() -> None:
 
 
 def test_mistakes_are_one_line() -> None:
-    with pytest.raises(ConfigError, match="padding_free: not for a model with pictures"):
-        plan_step(AMFTConfig(padding_free=True), SMALL, DEVICES["cpu"], 1)
+    with pytest.raises(ConfigError, match="mean lengths: rows with pictures are padded to the longest"):
+        plan_step(AMFTConfig(), SMALL, DEVICES["cpu"], 1, (5, 7))
     with pytest.raises(ConfigError, match="max_prompt_length: 9, but a picture alone takes 9 tokens"):
         plan_step(AMFTConfig(max_prompt_length=9), SMALL, DEVICES["cpu"], 1)
     llava = {"model_type": "llava", "text_config": {"vocab_size": 9}}
@@ -225,9 +225,7 @@ def test_the_command_reads_a_saved_model(tmp_path: Path, capsys: pytest.CaptureF
     model = tiny_vision_model(processor, hidden_size=32, layers=1, vision_size=16, vision_layers=1)
     model.config.save_pretrained(tmp_path)
     arguments = ["plan", "general_points", "--gpu", "cpu", "--model-config", str(tmp_path / "config.json")]
-    assert main(arguments) == 2
-    assert "padding_free: not for a model with pictures" in capsys.readouterr().err
-    assert main([*arguments, "--set", "padding_free=false", "--json"]) == 0
+    assert main([*arguments, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["parameters"] == sum(p.numel() for p in model.parameters())
     assert found["memory"]["pictures"] > 0

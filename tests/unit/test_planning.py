@@ -181,3 +181,15 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert "does not fit" in text
     assert "change, in this order" in text
+
+
+def test_rollouts_in_half_precision_need_a_copy_of_the_weights() -> None:
+    def planned(**settings: Any) -> Any:
+        return plan_step(AMFTConfig(dtype="bfloat16", **settings), SMALL, DEVICES["cpu"], 1).memory
+
+    assert planned().copy == 2 * SMALL.parameters
+    assert planned().kept - planned(rollout_weights="master").kept == 2 * SMALL.parameters
+    assert planned().kv_cache == planned(rollout_weights="master").kv_cache / 2
+    assert planned(lora={"r": 2}).copy == 0
+    assert planned(parallel="fsdp2").copy == 0
+    assert plan_step(AMFTConfig(), SMALL, DEVICES["cpu"], 1).memory.copy == 0

@@ -29,7 +29,7 @@ def plan(
     ] = None,
     mean_prompt: Annotated[
         float | None,
-        typer.Option("--mean-prompt", metavar="TOKENS", help="With padding_free: of a prompt, on average."),
+        typer.Option("--mean-prompt", metavar="TOKENS", help="Of a prompt, on average, where rows are not padded."),
     ] = None,
     mean_completion: Annotated[
         float | None, typer.Option("--mean-completion", metavar="TOKENS", help="The same of a completion.")

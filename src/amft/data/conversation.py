@@ -6,6 +6,7 @@ answers come from the chat template. Every token carries a mask: 1 where the mod
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,16 +78,19 @@ class Transcript:
     """Everything after the prompt."""
     mask: list[int] = field(default_factory=list)
     """1 on sampled tokens, 0 on the user's."""
+    logps: list[float] = field(default_factory=list)
+    """What the engine said of everything after the prompt and the prefix of the first answer; NaN where it did not."""
     answers: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     """The user's messages between the answers."""
     finished: bool = False
     """Whether the last answer ended by itself."""
 
-    def answer(self, ids: Sequence[int], text: str, finished: bool) -> None:
-        """Append what the model sampled, as it sampled it."""
+    def answer(self, ids: Sequence[int], text: str, finished: bool, logps: Sequence[float] = ()) -> None:
+        """Append what the model sampled, as it sampled it; `logps` are in nats, of the tokens after a prefix."""
         self.ids += ids
         self.mask += [1] * len(ids)
+        self.logps += logps
         self.answers.append(text)
         self.finished = finished
 
@@ -94,6 +98,7 @@ class Transcript:
         """Append a user's turn."""
         self.ids += ids
         self.mask += [0] * len(ids)
+        self.logps += [math.nan] * len(ids)
         self.said.append(text)
 
     @property

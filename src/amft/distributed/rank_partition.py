@@ -103,21 +103,66 @@ def _torch_as_it_is() -> Iterator[None]:
         torch.set_default_dtype(dtype)
 
 
-def micro_batches(batch: Batch, size: int, ranks: Ranks) -> Iterator[tuple[list[int], Batch]]:
-    """This rank's rows, `size` at a time: their numbers in the batch, and themselves.
+def micro_batches(batch: Batch, size: int, ranks: Ranks) -> list[tuple[list[int], Batch]]:
+    """This rank's rows, at most `size` at a time: their numbers in the batch, and themselves.
 
-    Every rank gets the same number of micro-batches, since sharded passes are made in step: one that has no row left
-    gets a row without loss and no number. Rows are dealt out by length, so that the ranks' work is alike.
+    Neighbouring rows of one prompt stay together where they fit, since they are computed together. Every rank gets the
+    same number of micro-batches, since sharded passes are made in step: one that has no row left gets a row without
+    loss and no number.
     """
-    if ranks.size == 1:
-        mine = list(range(len(batch)))
-    else:
-        lengths = batch.attention_mask.sum(1)
-        mine = torch.argsort(lengths, descending=True, stable=True)[ranks.rank :: ranks.size].tolist()
-    own = batch if ranks.size == 1 else batch.take(mine)
-    for i in range(math.ceil(math.ceil(len(batch) / ranks.size) / size)):
-        part = own.rows(i * size, (i + 1) * size)
-        yield mine[i * size : (i + 1) * size], part if len(part) else _silent(batch)
+    cuts = [_cut(groups, size) for groups in _dealt(batch, ranks.size)]
+    mine = cuts[ranks.rank] + [[]] * (max(map(len, cuts)) - len(cuts[ranks.rank]))
+    return [(rows, batch.take(rows).rows(0, len(rows)) if rows else _silent(batch)) for rows in mine]
+
+
+def prompt_groups(batch: Batch) -> list[list[int]]:
+    """Numbers of neighbouring rows with the same prompt."""
+    width = batch.ids.shape[1] - batch.completion_mask.shape[1]
+    prompts = (batch.ids * batch.attention_mask)[:, :width]
+    kept = batch.attention_mask[:, :width]
+    alike = (prompts[1:] == prompts[:-1]).all(1) & (kept[1:] == kept[:-1]).all(1)
+    groups = [[row] for row in range(min(1, len(batch)))]
+    for row, is_same in enumerate(alike.tolist(), 1):
+        if is_same:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups
+
+
+def _dealt(batch: Batch, ranks: int) -> list[list[list[int]]]:
+    """Groups for each rank, so that all have about as many tokens; within a rank in order.
+
+    A group larger than half a rank's share of the rows is cut, or few prompts could not be shared out.
+    """
+    groups = prompt_groups(batch)
+    if ranks == 1:
+        return [groups]
+    most = math.ceil(len(batch) / (2 * ranks))
+    pieces = [group[i : i + most] for group in groups for i in range(0, len(group), most)]
+    width = batch.completion_mask.shape[1]
+    prompts, answers = (part.sum(1).tolist() for part in batch.attention_mask.tensor_split([-width], 1))
+    tokens = [prompts[piece[0]] + sum(answers[row] for row in piece) for piece in pieces]
+    dealt: list[list[list[int]]] = [[] for _ in range(ranks)]
+    loads = [0] * ranks
+    for i in sorted(range(len(pieces)), key=lambda i: (-tokens[i], i)):
+        lightest = min(range(ranks), key=loads.__getitem__)
+        dealt[lightest].append(pieces[i])
+        loads[lightest] += tokens[i]
+    return [sorted(each) for each in dealt]
+
+
+def _cut(groups: Sequence[list[int]], size: int) -> list[list[int]]:
+    """Micro-batches of whole groups; one larger than `size` is cut."""
+    found: list[list[int]] = []
+    for group in groups:
+        for i in range(0, len(group), size):
+            piece = group[i : i + size]
+            if found and len(found[-1]) + len(piece) <= size:
+                found[-1] = found[-1] + piece
+            else:
+                found.append(piece)
+    return found
 
 
 def _silent(batch: Batch) -> Batch:

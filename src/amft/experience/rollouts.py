@@ -23,7 +23,7 @@ from ..settings.config import AMFTConfig
 from ..types import Sample
 from .advantage_estimator import AdvantageEstimator
 from .dynamic_sampling import replace_flat_groups
-from .mismatch import compared
+from .mismatch import with_engine_logps
 from .rollout_metrics import penalise_overlong, rollout_metrics
 from .sampling_context import LiveSamplingContext, Prompts, RolloutBackend
 
@@ -89,10 +89,7 @@ class Collector:
     def collect(self, prompts: Prompts, n: int, generator: torch.Generator) -> Batch:
         """Plain rollouts for `n` prompts from the stream, outside the window, whatever the demo mixer."""
         found = self._generate(Apart(), prompts, n, generator, (0, 1), random.Random(0))
-        batch, samples = self._explored(found, Apart.pool)[0], [sample for group in found.explore for sample in group]
-        if self.config.importance_sampling.correction and any(sample.logps for sample in samples):
-            batch, _ = compared(batch, samples, self.score_old(batch), self.config)
-        return batch
+        return self._explored(found, Apart.pool)[0]
 
     def _varied(self, prompts: Prompts, n: int, progress: tuple[int, int]) -> tuple[Generation, MetricSums]:
         """`n` groups to train on, by dynamic sampling where it is asked for."""
@@ -134,18 +131,13 @@ class Collector:
 
     def _cut(self, made: Generation, steps: int, sums: MetricSums) -> list[Experience]:
         """One generation -> the experience of each step that uses it, in order."""
-        # All that depends on the policy that sampled (old log-probabilities, values, importance weights) is computed
-        # here, once, before the first of these steps moves it; only the first use of the rollouts counts as fresh.
+        # All that depends on the policy that sampled (old log-probabilities, values) is computed here, once, before the
+        # first of these steps moves it; only the first use of the rollouts counts as fresh.
         config, per_step = self.config, self.config.num_prompts
         batch, found = self._explored(made, self.demo_mixer.pool)
         sums = rollout_metrics(made) | found | sums
-        samples = [sample for group in made.explore for sample in group]
-        is_reused = steps * config.num_iterations > 1
-        if is_reused or any(sample.logps for sample in samples):
-            old_logps = self.score_old(batch)
-            batch, found = compared(batch, samples, old_logps, config)
-            sums |= found
-            batch = replace(batch, old_logps=old_logps if is_reused else None)
+        if steps * config.num_iterations > 1:
+            batch = replace(batch, old_logps=self.score_old(batch))
         if self.score_reference is not None and self.advantage_estimator.choice.penalty != "k1":
             batch = replace(batch, ref_logps=self.score_reference(batch))
         imitate = None if made.imitate is None else self._imitated(made.imitate)
@@ -163,7 +155,7 @@ class Collector:
         """Rows of the RL loss with their advantages, and metric sums."""
         # Weights of samples multiply advantages only after the groups were compared: the baseline sees plain rewards.
         samples = [sample for group in made.explore for sample in group]
-        batch = self._padded(samples)
+        batch = with_engine_logps(self._padded(samples), samples)
         others = torch.tensor([not sample.is_rollout for sample in samples], dtype=torch.bool)
         rewards = torch.tensor([sample.reward for sample in samples], dtype=torch.float32)
         if self.config.mask_truncated_completions:

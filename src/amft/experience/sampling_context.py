@@ -159,6 +159,7 @@ class LiveSamplingContext:
                 finished=talk.finished,
                 text=talk.text,
                 mask=tuple(talk.mask),
+                logps=tuple(talk.logps) if any(logp == logp for logp in talk.logps) else (),
                 picture=self._picture(requests[i // n].prompt_index),
             )
             for i, talk in enumerate(transcripts)

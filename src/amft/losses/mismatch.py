@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 from torch import Tensor
 
+from ..batch import MetricSums
 from ..tensors import masked
 from .ratio import MAX_LOG_RATIO
 
@@ -17,6 +18,22 @@ BOUNDS: dict[str, Callable[[Tensor, float, float], Tensor]] = {
     "truncate": lambda ratio, low, high: ratio.clamp(low, high),
     "mask": lambda ratio, low, high: ratio.masked_fill((ratio < low) | (ratio > high), 0.0),
 }
+
+
+def logp_differences(engine: Tensor, trainer: Tensor, mask: Tensor) -> MetricSums:
+    """Metric sums of |engine - trainer| over the loss tokens that the engine said something of; empty when of none.
+
+    Args:
+        engine, trainer: [B, C] log-probabilities, nats, of the policy that sampled; NaN where the engine says nothing.
+        mask: [B, C], 1 on loss tokens.
+    """
+    apart = (engine - trainer).abs()[~engine.isnan() & (mask != 0)]
+    if not len(apart):
+        return {}
+    return {
+        "sampling/logp_difference": (float(apart.sum()), float(len(apart))),
+        "sampling/logp_difference_max": (float(apart.max()), 1.0),
+    }
 
 
 def sampling_weights(

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ..batch import Batch
 from ..tensors import mean_logps, selected_logps, token_entropy
 from .head import by_chunk, is_chunked, remember_scaled, without_head
-from .layout import Packed, Padded, packed
-from .packed import is_packed
+from .layout import Branched, Padded, branched
+from .tree_attention import is_tree
 
 Entropy: TypeAlias = Literal["skip", "value", "graph"]
 """`skip`: not computed. `value`: a number to log, without graph. `graph`: to be differentiated."""
@@ -77,7 +77,7 @@ def token_scores(
             found.append((logits.argmax(-1) == ids).float())
         return tuple(found)
 
-    layout = packed(batch) if is_packed(_innermost(model)) else Padded(batch)
+    layout = branched(batch) if is_tree(_innermost(model)) else Padded(batch)
     results, states = _scored(model, batch, layout, score, hidden)
     found = [layout.back(each) for each in results]
     return TokenScores(
@@ -90,7 +90,7 @@ def token_scores(
 
 
 def _scored(
-    model: nn.Module, batch: Batch, layout: Padded | Packed, score: ScoreFunction, hidden: bool
+    model: nn.Module, batch: Batch, layout: Padded | Branched, score: ScoreFunction, hidden: bool
 ) -> tuple[tuple[Tensor, ...], Tensor | None]:
     """`score` of the logits that predict the completion, which exist all at once only for a narrow vocabulary.
 
@@ -110,7 +110,7 @@ def _scored(
     return score(logits, layout.ids), layout.scored(given[-1]) if hidden else None
 
 
-def _logits(model: nn.Module, batch: Batch, layout: Padded | Packed) -> Tensor:
+def _logits(model: nn.Module, batch: Batch, layout: Padded | Branched) -> Tensor:
     """Logits of the states that are scored, and of others where the model cannot leave them out."""
     options: dict[str, Any] = {"use_cache": False}
     if batch.pixel_values is not None:

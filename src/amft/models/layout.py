@@ -1,14 +1,18 @@
-"""How a micro-batch is laid out for a forward pass: padded rows, or one row of sequences end to end."""
+"""How a micro-batch is laid out for a forward pass: padded rows, or one line that is a prefix tree."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..batch import Batch
+from .prefix_tree import prefix_tree
+from .tree_attention import block_mask
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,10 @@ class Padded:
 
 
 @dataclass(frozen=True)
-class Packed:
-    """All sequences in one row of N tokens, positions starting anew in each; K of them are completion tokens.
+class Branched:
+    """All rows in one line of N tokens, a prefix tree; K states of it are scored.
 
-    Needs a model that runs with `packed.PACKED`.
+    Needs a model that runs with `tree_attention.TREE`.
     """
 
     inputs: dict[str, Any]
@@ -76,25 +80,35 @@ class Packed:
         return whole.view(*self.shape, *rest)
 
 
-def packed(batch: Batch) -> Packed:
-    """Lay a batch end to end.
+def branched(batch: Batch) -> Branched:
+    """Lay a batch as a prefix tree; the last token of a row predicts nothing and is left out.
 
-    Example: the rows `[[0, 5, 6 | 8, 0], [7, 5, 1 | 9, 2]]` with padding 0 become the tokens `[5, 6, 8, 7, 5, 1, 9, 2]`
-    at positions `[0, 1, 2, 0, 1, 2, 3, 4]`; tokens 8, 9 and 2 are predicted by the states 1, 5 and 6.
+    A state that several rows share, such as that of the prompt's last token, is scored once for each of them: their
+    gradients add up in it.
+
+    Example: the rows `[5, 6 | 8, 2]` and `[5, 6 | 9, 2]` become the tokens `[5, 6, 8, 9]` at positions `[0, 1, 2, 2]`;
+    the tokens 8, 2, 9 and 2 are predicted by the states 1, 2, 1 and 3.
     """
-    mask, shape = batch.attention_mask, batch.completion_mask.shape
-    kept, width = mask.bool(), shape[1]
-    assert bool(kept[:, :-width].any(1).all()), "every row needs a prompt token"
-    answered = kept[:, -width:]
-    order = (kept.reshape(-1).cumsum(0) - 1).view_as(mask)
-    return Packed(
+    device, width = batch.ids.device, batch.completion_mask.shape[1]
+    prompts, lengths = (part.sum(1).tolist() for part in batch.attention_mask.tensor_split([-width], 1))
+    assert min(prompts) > 0, "every row needs a prompt token"
+    first = batch.ids.shape[1] - width
+    rows = [
+        ids[first - prompt : first + max(length - 1, 0)]
+        for ids, prompt, length in zip(batch.ids.tolist(), prompts, lengths, strict=True)
+    ]
+    tree = prefix_tree(rows)
+    states = [tree.of_row(row)[prompt - 1 :] for row, prompt in enumerate(prompts) if lengths[row]]
+    on_device = partial(torch.tensor, dtype=torch.long, device=device)
+    answered = batch.attention_mask[:, -width:].bool()
+    return Branched(
         inputs={
-            "input_ids": batch.ids[kept][None],
-            "position_ids": (mask.cumsum(-1) - 1)[kept][None],
-            "logits_to_keep": order[:, -width:][answered] - 1,
+            "input_ids": on_device([tree.tokens]),
+            "position_ids": on_device([tree.depths]),
+            "logits_to_keep": on_device(np.concatenate([*states, np.empty(0, dtype=int)])),
         },
-        of_attention={"packed_lengths": mask.sum(1).tolist()},
+        of_attention={"prefix_tree": tree, "tree_mask": block_mask(tree, device) if device.type == "cuda" else None},
         ids=batch.completion_ids[answered][None],
         places=answered.reshape(-1).nonzero()[:, 0],
-        shape=shape,
+        shape=batch.completion_mask.shape,
     )

@@ -53,7 +53,9 @@ class Load:
     fused: bool = True
     """Attention probabilities are never stored."""
     packing: Packing | None = None
-    """Rows lie end to end; None: they are padded to the longest."""
+    """Rows lie in a prefix tree; None: they are padded to the longest."""
+    copied: bool = False
+    """Sampling from a bfloat16 copy of the weights."""
     prefilled: int = 1
     """Prompts that the sampler runs at once, before it draws."""
     pictures: int = 0
@@ -80,6 +82,8 @@ class Memory:
     casts: float
     """bfloat16 copies of the weights for a forward and backward pass; the gathered layers of fsdp2."""
     reference: float
+    copy: float
+    """The bfloat16 weights that completions are drawn from."""
     gradients: float
     optimizer: float
     meta: float
@@ -99,7 +103,7 @@ class Memory:
     @property
     def kept(self) -> float:
         """At every moment."""
-        return self.weights + self.reference + self.optimizer + self.meta + self.pictures + self.runtime
+        return self.weights + self.reference + self.copy + self.optimizer + self.meta + self.pictures + self.runtime
 
     @property
     def training(self) -> float:
@@ -137,6 +141,7 @@ def memory_of(shape: Shape, load: Load, runtime: float) -> Memory:
         weights=masters * here,
         casts=casts,
         reference=load.references * load.width * shape.parameters / load.shards,
+        copy=2.0 * shape.parameters if load.copied else 0.0,
         gradients=own * here,
         optimizer=own * load.moments * here,
         meta=own * load.buffers * here,
@@ -182,13 +187,12 @@ def _attention(shape: Shape, load: Load) -> float:
     """Numbers that attention keeps in one layer.
 
     Padded: queries, keys and values, the last two as wide as the queries (3 Q per token), and the probabilities unless
-    the kernel is fused. End to end the kernel is fused and takes grouped heads: queries, keys, values and what comes
-    out (2 Q + 2 K per token), in rows padded to the longest where it runs in blocks.
+    the kernel is fused. In a prefix tree it keeps queries, keys and values (Q + 2 K per token); what comes
+    out is the input of the output projection, counted there.
     """
     if load.packing is None:
         return 3.0 * load.tokens * shape.q + _probabilities(shape, load)
-    blocks = load.rows * (load.prompt + load.completion) if load.packing.in_blocks else load.tokens
-    return blocks * 2.0 * (shape.q + shape.kv)
+    return load.tokens * (shape.q + 2.0 * shape.kv)
 
 
 def _probabilities(shape: Shape, load: Load) -> float:
@@ -231,4 +235,4 @@ def prefill(shape: Shape, load: Load) -> float:
 
 def _sampled_width(load: Load) -> int:
     """Bytes of a weight, and of a key or value, while sampling: fsdp2 gathers what it computes with."""
-    return 2 if load.sharded and load.half else load.width
+    return 2 if load.copied or (load.sharded and load.half) else load.width

@@ -1,4 +1,4 @@
-"""Tokens of a micro-batch whose rows lie end to end (`padding_free`)."""
+"""Tokens of a micro-batch whose rows lie in a prefix tree: no padding, and at most their own tokens."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ class Packing:
     """Prompts and completions, no padding: what every layer computes on."""
     scored: float
     """Completion tokens among them: what the output layer computes on."""
-    in_blocks: bool
-    """Attention lays its inputs out as padded rows again (`models.packed`: everywhere but on a CPU)."""
 
 
 def fullest(
@@ -25,13 +23,12 @@ def fullest(
     *,
     longest: tuple[int, int],
     dealt: bool,
-    in_blocks: bool,
 ) -> Packing:
-    """The fullest micro-batch that `training.split.micro_batches` makes and `models.layout.packed` lays end to end.
+    """The fullest micro-batch that `distributed.rank_partition.micro_batches` makes.
 
-    A micro-batch is a fixed number of rows, so its tokens are the sum of their lengths, `rows * mean` on average. Over
-    several devices rows are dealt out longest first, so the first micro-batch holds each device's longest rows: then
-    only `rows * longest`, and all tokens of the device, bound it.
+    A micro-batch is a number of rows, so its tokens are at most the sum of their lengths, `rows * mean` on average.
+    What rows share is not taken off: demonstrations of a step need share nothing. Over several devices the rows of one
+    device may be longer than the mean, so there `rows * longest`, and all tokens of the device, are the bound.
 
     Args:
         rows: of a micro-batch.
@@ -39,11 +36,10 @@ def fullest(
         prompt, completion: mean tokens of a row.
         longest: tokens of the longest prompt and of the longest completion.
         dealt: there are several devices.
-        in_blocks: see `Packing`.
     """
     counted = share if dealt else rows
+    # The last token of a row predicts nothing and is left out.
     return Packing(
-        tokens=min(rows * sum(longest), counted * (prompt + completion)),
+        tokens=min(rows * (sum(longest) - 1), counted * (prompt + completion - 1)),
         scored=min(rows * longest[1], counted * completion),
-        in_blocks=in_blocks,
     )

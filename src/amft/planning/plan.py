@@ -44,7 +44,7 @@ def plan_step(
         shape: the model.
         device: one of them.
         devices: how many.
-        mean: tokens of a prompt and of a completion, for rows laid end to end; None: as many as are allowed.
+        mean: tokens of a prompt and of a completion, for rows without padding; None: as many as are allowed.
 
     Raises:
         ConfigError: the layout does not fit the number of devices, the type is float64, or mean lengths are out of
@@ -54,7 +54,7 @@ def plan_step(
         raise ConfigError("dtype: float64 is for tests; a plan knows float32 and bfloat16")
     if config.parallel == "single" and devices > 1:
         raise ConfigError(f"parallel: single, but --gpus {devices}; use auto, ddp or fsdp2")
-    _check_mean(config, mean)
+    _check_mean(config, shape, mean)
     _check_pictures(config, shape)
     settings = config.model_dump(include=set(AMFTConfig.model_fields))
     memory, seconds = _measure(settings, shape, device, devices, mean)
@@ -81,7 +81,7 @@ def load_of(
     groups = -(-together // settings["num_generations"])
     names = None if lora is None or lora["target_modules"] == "all-linear" else lora["target_modules"]
     rows = min(settings["micro_batch_size"], share)
-    packing = fullest(rows, share, *(mean or longest), longest=longest, dealt=devices > 1, in_blocks=not device.host)
+    packing = fullest(rows, share, *(mean or longest), longest=longest, dealt=devices > 1)
     return Load(
         rows=rows,
         prompt=longest[0],
@@ -102,18 +102,25 @@ def load_of(
         else bool(settings["beta"] or TokenInput.REFERENCE in method.token_inputs)
         + bool(settings["implicit_reward"]["steps"]),
         fused=not device.host,
-        packing=packing if settings["padding_free"] else None,
+        packing=packing if settings["prefix_tree"] and shape.tower is None else None,
+        copied=half
+        and lora is None
+        and not sharded
+        and settings["rollout_weights"] == "auto"
+        and settings["engine"] != "vllm",
         prefilled=groups if settings["engine"] != "hf" else together,
         pictures=sampled + demos if device.host else max(rows, together),
         trains_tower=names is None or shape.tower is None or bool({*names} & {*shape.tower.linears}),
     )
 
 
-def _check_mean(config: AMFTConfig, mean: tuple[float, float] | None) -> None:
+def _check_mean(config: AMFTConfig, shape: Shape, mean: tuple[float, float] | None) -> None:
     if mean is None:
         return
-    if not config.padding_free:
-        raise ConfigError("mean lengths: rows are padded to the longest; set padding_free: true, or leave them out")
+    if shape.tower is not None:
+        raise ConfigError("mean lengths: rows with pictures are padded to the longest; leave them out")
+    if not config.prefix_tree:
+        raise ConfigError("mean lengths: rows are padded to the longest; set prefix_tree: true, or leave them out")
     for name, value in zip(("prompt", "completion"), mean, strict=True):
         limit = getattr(config, f"max_{name}_length")
         if not 0 < value <= limit:
@@ -124,8 +131,6 @@ def _check_pictures(config: AMFTConfig, shape: Shape) -> None:
     tower = shape.tower
     if tower is None:
         return
-    if config.padding_free:
-        raise ConfigError("padding_free: not for a model with pictures; leave it out")
     if tower.tokens >= config.max_prompt_length:
         raise ConfigError(
             f"max_prompt_length: {config.max_prompt_length}, but a picture alone takes {tower.tokens} tokens"

@@ -20,11 +20,12 @@ from transformers import DynamicCache, LlavaConfig, PreTrainedModel
 
 from ..errors import ModelError
 from ..models.attention import attention, not_plain
+from ..models.half_copy import HalfCopy
 from ..models.modes import evaluating
 from ..models.pictures import image_token
 from ..types import Sample, Sampling
 from .cache import CACHE_ARGUMENT, RowCache
-from .token_sampling import check_request, next_tokens, not_numbers
+from .token_sampling import check_request, next_tokens, not_numbers, says_logps
 
 SLACK = 16
 """Finished rows stay in the batch until they are one in SLACK of it: smaller batches are new shapes for the kernels."""
@@ -51,8 +52,15 @@ def undecodable(model: PreTrainedModel) -> str | None:
 class DecodeSampler:
     """Batched decoding with a key-value cache; the weights are read at every call, so training needs no push."""
 
-    def __init__(self, model: PreTrainedModel, pad_id: int, eos_ids: Sequence[int], max_batch: int = 256):
-        """Args: pad_id: any token id, never seen by the model; eos_ids: tokens that end a completion; max_batch: rows.
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        pad_id: int,
+        eos_ids: Sequence[int],
+        max_batch: int = 256,
+        half: HalfCopy | None = None,
+    ):
+        """Args: as for `build_sampler`; pad_id is never seen by the model.
 
         Raises:
             ModelError: see `undecodable`.
@@ -60,7 +68,8 @@ class DecodeSampler:
         reason = undecodable(model)
         if reason:
             raise ModelError(f"engine decode: {type(model).__name__} does not fit: {reason}; use engine hf")
-        self.model, self.pad_id, self.max_batch = model, pad_id, max_batch
+        self.model, self.pad_id, self.max_batch = model if half is None else half.model, pad_id, max_batch
+        self.half = half
         self.eos_ids = torch.tensor(sorted(eos_ids), dtype=torch.long)
         self.never = image_token(model.config)
 
@@ -74,6 +83,8 @@ class DecodeSampler:
     ) -> list[Sample]:
         """See `rollout.base.Sampler.generate`; greedy decoding draws nothing from `generator`."""
         check_request(prompts, sampling)
+        if self.half is not None:
+            self.half.refresh()
         # Similar lengths share a batch, so that little of it is padding.
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         rows = [i * sampling.n + j for i in order for j in range(sampling.n)]
@@ -85,9 +96,10 @@ class DecodeSampler:
                 owners = [row // sampling.n for row in part]
                 noise = None if uniforms is None else uniforms[part].to(self.model.device)
                 begun = self._prefill(prompts, owners, pixels, sampling.max_new_tokens)
-                tokens, lengths, finished = self._decode(*begun, noise, sampling)
-                for row, i, ids, length, done in zip(part, owners, tokens, lengths, finished, strict=True):
-                    found[row] = Sample(tuple(prompts[i]), tuple(ids[:length]), done)
+                decoded = self._decode(*begun, noise, sampling)
+                for row, i, ids, length, done, logps in zip(part, owners, *decoded, strict=True):
+                    said = tuple(logps[:length]) if self.half is not None and says_logps(sampling) else ()
+                    found[row] = Sample(tuple(prompts[i]), tuple(ids[:length]), done, logps=said)
         return [found[row] for row in range(len(rows))]
 
     def skip(self, rows: int, sampling: Sampling, generator: torch.Generator) -> None:
@@ -96,11 +108,13 @@ class DecodeSampler:
 
     def _decode(
         self, logits: Tensor, batch: _Batch, uniforms: Tensor | None, sampling: Sampling
-    ) -> tuple[list[list[int]], list[int], list[bool]]:
-        """Tokens [R, C], lengths [R] and whether an end token was drawn [R], from the first logits [R, V] on."""
+    ) -> tuple[list[list[int]], list[int], list[bool], list[list[float]]]:
+        """Tokens [R, C], lengths [R], whether an end token was drawn [R] and log-probabilities [R, C], 0 where nothing
+        says them, from the first logits [R, V] on."""
         steps, device, total = sampling.max_new_tokens, logits.device, len(logits)
         eos = self.eos_ids.to(device)
         tokens = torch.full((total, steps), self.pad_id, device=device)
+        said = torch.zeros(total, steps, device=device)
         lengths = torch.full((total,), steps, device=device)
         finished = torch.zeros(total, dtype=torch.bool, device=device)
         nowhere = torch.zeros((), dtype=torch.bool, device=device)
@@ -110,10 +124,12 @@ class DecodeSampler:
             rows = batch.rows
             if self.never is not None:
                 logits[:, self.never] = -torch.inf
-            drawn = next_tokens(logits, None if uniforms is None else uniforms[rows, step], sampling)
+            drawn, logps = next_tokens(logits, None if uniforms is None else uniforms[rows, step], sampling)
             nowhere |= (drawn == logits.shape[-1]).any()
             drawn = drawn.clamp(max=logits.shape[-1] - 1)
             tokens[rows, step] = drawn
+            if logps is not None:
+                said[rows, step] = logps
             ended = torch.isin(drawn, eos) & ~finished[rows]
             lengths[rows[ended]] = step + 1
             finished[rows[ended]] = True
@@ -126,7 +142,7 @@ class DecodeSampler:
             logits = batch.forward(self.model, drawn)
         if nowhere:  # looked at once: a look at every step would wait for the device
             raise not_numbers()
-        return tokens.tolist(), lengths.tolist(), finished.tolist()
+        return tokens.tolist(), lengths.tolist(), finished.tolist(), said.tolist()
 
     def _prefill(
         self, prompts: Sequence[Sequence[int]], owners: Sequence[int], pixels: Tensor | None, steps: int

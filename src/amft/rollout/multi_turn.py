@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -63,7 +64,8 @@ def multi_turn_rollouts(
             (*begins_with[i], *completion.completion_ids) for i, completion in zip(still, completions, strict=True)
         ]
         for i, completion, ids, text in zip(still, completions, answers, decode(tokenizer, answers), strict=True):
-            transcripts[i].answer(ids, text, completion.finished)
+            unsaid = [math.nan] * len(completion.completion_ids)
+            transcripts[i].answer(ids, text, completion.finished, completion.logps or unsaid)
         begins_with = [()] * len(owners)
         still = [i for i in still if _goes_on(transcripts[i], task, rows[owners[i]], turns, sampling)]
         if not still:

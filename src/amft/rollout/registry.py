@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ..errors import ConfigError
+from ..models.half_copy import HalfCopy
 from .base import Sampler
 from .decode import DecodeSampler, undecodable
 from .hf import HFSampler
@@ -28,6 +29,7 @@ def build_sampler(
     eos_ids: Sequence[int],
     max_batch: int = 256,
     options: Mapping[str, Any] | None = None,
+    half: HalfCopy | None = None,
 ) -> Sampler:
     """The engine called `name`; `auto` is `decode` when the model fits it, else `hf`.
 
@@ -37,11 +39,13 @@ def build_sampler(
 
     Args:
         name: `auto`, `decode`, `hf` or `vllm`.
-        model: the policy itself, not a copy; its current weights are used at every call.
+        model: the policy itself; its current weights are used at every call.
         pad_id: token id that fills the gaps of a batch.
         eos_ids: token ids that end a completion.
         max_batch: completions decoded together; bounds the memory of the cache.
         options: of the engine itself; only `vllm` has any.
+        half: a copy of the model; then `decode` and `hf` sample from it, read the model's weights anew at every call,
+            and say with which log-probabilities they sampled. `vllm` has a copy of its own.
 
     Raises:
         ConfigError: the name is unknown, or vLLM is not installed.
@@ -52,4 +56,5 @@ def build_sampler(
         name = "hf" if undecodable(model) else "decode"
     if name not in SAMPLERS:
         raise ConfigError(f"engine: {name!r} is unknown; choose auto, {', '.join(SAMPLERS)}")
-    return SAMPLERS[name](model, pad_id, eos_ids, max_batch, **(options or {}))
+    more = {"half": half} if name != "vllm" else options or {}
+    return SAMPLERS[name](model, pad_id, eos_ids, max_batch, **more)

@@ -44,7 +44,12 @@ def not_numbers() -> NonFiniteError:
     )
 
 
-def next_tokens(logits: Tensor, uniforms: Tensor | None, sampling: Sampling) -> Tensor:
+def says_logps(sampling: Sampling) -> bool:
+    """Whether what is drawn has a log-probability that the trainer can compare: of the whole vocabulary, not greedy."""
+    return sampling.temperature > 0 and sampling.top_p == 1 and sampling.top_k == 0
+
+
+def next_tokens(logits: Tensor, uniforms: Tensor | None, sampling: Sampling) -> tuple[Tensor, Tensor | None]:
     """One token per row: the argmax at temperature 0, else a draw by inversion of the distribution function.
 
     The token is the smallest v with `F(v) > u * F(V - 1)`, where F is the running sum of the kept probabilities; so a
@@ -56,14 +61,21 @@ def next_tokens(logits: Tensor, uniforms: Tensor | None, sampling: Sampling) -> 
         logits: [R, V].
         uniforms: [R] float64 in [0, 1); None at temperature 0.
         sampling: temperature, then top_k, then top_p are applied, as `transformers` does.
+
+    Returns:
+        [R] tokens, and [R] their log-probabilities in nats where `says_logps`.
     """
     if uniforms is None:
-        return logits.argmax(-1)
+        return logits.argmax(-1), None
     assert uniforms.dtype == torch.float64
     assert uniforms.shape == logits.shape[:1]
     probs = torch.softmax(_keep_top_k(logits.float() / sampling.temperature, sampling.top_k), dim=-1)
     cdf = _keep_top_p(probs, sampling.top_p).cumsum(-1, dtype=torch.float64)
-    return torch.searchsorted(cdf, uniforms[:, None] * cdf[:, -1:], right=True).squeeze(1)
+    drawn = torch.searchsorted(cdf, uniforms[:, None] * cdf[:, -1:], right=True)
+    if not says_logps(sampling):
+        return drawn.squeeze(1), None
+    inside = drawn.clamp(max=logits.shape[-1] - 1)
+    return drawn.squeeze(1), probs.gather(1, inside).log().squeeze(1)
 
 
 def _keep_top_k(logits: Tensor, k: int) -> Tensor:

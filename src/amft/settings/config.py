@@ -62,8 +62,8 @@ class AMFTConfig(StrictModel):
     micro_batch_size: int = Field(
         64, ge=1, le=MOST_ROWS, description="rows per forward and backward; does not change the numbers"
     )
-    padding_free: bool = Field(
-        False, description="lay the rows of a micro-batch end to end, so that nothing is computed on padding"
+    prefix_tree: bool = Field(
+        True, description="compute what rows begin with alike once, and no padding; false pads the rows"
     )
     steps_per_generation: int = Field(1, ge=1, le=1024, description="optimizer steps that share one generation")
     num_iterations: int = Field(1, ge=1, le=1024, description="times each rollout is used")
@@ -71,6 +71,9 @@ class AMFTConfig(StrictModel):
     # rollouts
     engine: Literal["auto", "hf", "decode", "vllm"] = Field("auto", description="rollout engine")
     engine_options: EngineSettings | None = Field(None, description="of engine vllm")
+    rollout_weights: Literal["auto", "master"] = Field(
+        "auto", description="of decode and hf with dtype bfloat16: auto samples from a bfloat16 copy, master does not"
+    )
     temperature: float = Field(1.0, ge=1e-4, le=1e4, description="sampling temperature of training rollouts")
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0, description="0 keeps the whole vocabulary")
@@ -126,7 +129,7 @@ class AMFTConfig(StrictModel):
     )
     mask_truncated_completions: bool = Field(False, description="cut completions carry no RL loss")
     importance_sampling: ImportanceSamplingSettings = Field(
-        ImportanceSamplingSettings(), description="weights of rollouts that engine vllm sampled"
+        ImportanceSamplingSettings(), description="weights of rollouts from vllm or from a bfloat16 copy"
     )
     reward_weights: list[float] | None = Field(None, description="one per reward function; default all 1")
     reward_timeout: float = Field(

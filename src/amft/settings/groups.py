@@ -23,7 +23,7 @@ class PPOSettings(StrictModel):
 
 
 class ImportanceSamplingSettings(StrictModel):
-    """Group `importance_sampling`: weights of rollouts that another program sampled (engine vllm; docs/rl.md)."""
+    """Group `importance_sampling`: weights of rollouts that were sampled a little differently (docs/rl.md)."""
 
     correction: bool = Field(
         True, description="weigh rollouts by trainer / engine where the engine gives log-probabilities; false measures"

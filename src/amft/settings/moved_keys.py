@@ -1,4 +1,4 @@
-"""Keys that were flat once and are in a group now, for the line that refuses them. Their old names do nothing else."""
+"""Keys that have another name now, most of them in a group, for the line that refuses the old one."""
 
 MOVED_KEYS = {
     "gamma": "ppo.gamma",
@@ -18,5 +18,6 @@ MOVED_KEYS = {
     "keep_best": "checkpoint.keep_best",
     "meta_every": "balance.meta_every",
     "meta_skip": "balance.meta_skip",
+    "padding_free": "prefix_tree",
 }
-"""Flat name -> dotted name."""
+"""Old name -> new name, dotted where it is in a group."""

@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -16,9 +16,7 @@ from ..batch import Batch, MetricSums
 from ..distributed.parallel import Parallel, full
 from ..distributed.rank_partition import micro_batches
 from ..meta import MixGrad
-from ..models.attention import attention
 from ..models.forward import TokenScores, token_scores
-from ..models.packed import PACKED
 from ..settings.config import AMFTConfig
 from ..tensors import TensorGroups
 from ..types import RL
@@ -26,6 +24,7 @@ from .critic import Critic
 from .lr_schedule import LRSchedule
 from .objective import Loss
 from .optimizers import PolicyOptimizer
+from .row_layout import RowLayout
 
 
 @dataclass
@@ -38,6 +37,7 @@ class Learner:
     """Keeps the gradients of the branches apart; None when the rule needs no meta-gradient."""
     config: AMFTConfig
     parallel: Parallel
+    rows: RowLayout
     critic: Critic | None = None
     """The value head of PPO; None for losses without one."""
     learning_rate: float = 0.0
@@ -63,8 +63,9 @@ class Learner:
         ranks, value = self.parallel.ranks, 0.0
         sums: MetricSums = {}
         critic = self.critic.reducing() if self.critic else contextlib.nullcontext()
-        with self.parallel.reducing(self.model), critic, self._laid_out(self.model):
-            for _, part in micro_batches(batch, self.config.micro_batch_size, ranks):
+        parts = self._parts(self.model, batch)
+        with self.parallel.reducing(self.model), critic, self.rows.open(self.model):
+            for _, part in parts:
                 with self.autocast():
                     out = loss(self.model, part.to(self.parallel.device), count)
                 (scale * out.loss).backward()
@@ -111,17 +112,27 @@ class Learner:
         """[B, C] of a whole batch, computed micro-batch by micro-batch on every rank and summed over ranks."""
         dtype = torch.float64 if self.config.dtype == "float64" else torch.float32
         out = torch.zeros_like(batch.completion_mask, dtype=dtype)
-        with self._laid_out(model):
-            for rows, part in micro_batches(batch, self.config.micro_batch_size, self.parallel.ranks):
+        parts = self._parts(model, batch)
+        with self.rows.open(model):
+            for rows, part in parts:
                 with self.autocast():
                     at = part.to(self.parallel.device)
                     found = read(token_scores(model, at, temperature=temperature, hidden=hidden))
                 out[rows, : found.shape[1]] = found[: len(rows)].to(out)
         return self.parallel.ranks.sum_(out)
 
-    def _laid_out(self, model: torch.nn.Module) -> contextlib.AbstractContextManager[None]:
-        """Forward passes inside, and their backward passes, run on rows without padding where that is asked for."""
-        return attention(cast(PreTrainedModel, model), PACKED) if self.config.padding_free else contextlib.nullcontext()
+    def _parts(self, model: torch.nn.Module, batch: Batch) -> list[tuple[list[int], Batch]]:
+        """This rank's micro-batches; the first ones of a run are computed in both layouts and compared."""
+
+        def logps(part: Batch) -> torch.Tensor:
+            """[B, C]."""
+            with self.autocast():
+                return token_scores(model, part.to(self.parallel.device)).logps
+
+        parts = micro_batches(batch, self.config.micro_batch_size, self.parallel.ranks)
+        if parts:
+            self.rows.check(model, batch, parts[0][1], logps)
+        return parts
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """bfloat16 arithmetic over float32 master weights, when asked for."""

@@ -13,6 +13,7 @@ from ..batch import Batch, LossOut, MetricSums
 from ..losses.choices import POLICY_LOSSES, PolicyChoice, clip_range
 from ..losses.entropy import entropy_loss
 from ..losses.kl import kl_loss
+from ..losses.mismatch import logp_differences, sampling_weights
 from ..losses.offpolicy import off_policy_loss
 from ..losses.policy import policy_loss
 from ..losses.ratio import importance_ratio
@@ -76,6 +77,7 @@ class Objective:
         )
         assert scores.entropy is not None
         own, others = self._split(batch, scores)
+        weights, measured = self.mismatch(batch, scores)
         out = policy_loss(
             scores.logps,
             own,
@@ -86,11 +88,11 @@ class Objective:
             ratio=choice.ratio,
             clip=clip_range(choice.clip, config.epsilon, config.epsilon_high),
             clipped="ratio" if choice.clip == "ratio" else "objective",
-            weights=batch.sampling_weights,
+            weights=weights,
         )
         sampled = mask if batch.demo is None else mask * (1.0 - batch.demo)
         entropy = float((masked(scores.entropy.detach(), sampled) * sampled).sum())
-        sums = {**out.sums, "entropy": (entropy, float(sampled.sum()))}
+        sums = {**out.sums, **measured, "entropy": (entropy, float(sampled.sum()))}
         total = out.loss
         if others is not None and self.method.off_policy is not None:
             surrogate = self.method.off_policy(scores.logps)
@@ -143,6 +145,23 @@ class Objective:
         columns = advantages if advantages.dim() == 2 else advantages[:, None]
         return columns * (1.0 - batch.demo), columns * batch.demo
 
+    def mismatch(self, batch: Batch, scores: TokenScores) -> tuple[Tensor | None, MetricSums]:
+        """[B, C] weights for what the engine's policy is off the trainer's, None for 1, and metric sums.
+
+        The policy that sampled is the one of this pass, unless the rollouts were used before and carry their own.
+        """
+        if batch.engine_logps is None:
+            return None, {}
+        asked, mask = self.config.importance_sampling, batch.completion_mask
+        trainer = scores.logps.detach() if batch.old_logps is None else batch.old_logps
+        sums = logp_differences(batch.engine_logps, trainer, mask)
+        if not asked.correction:
+            return None, sums
+        weights, found = sampling_weights(
+            trainer, batch.engine_logps, mask, mode=asked.mode, clip_min=asked.clip_min, clip_max=asked.clip_max
+        )
+        return weights, sums | found
+
     def _weights(self, batch: Batch, scores: TokenScores) -> Tensor | None:
         """[B, C] or [B, 1] constants: the rows' own weights times the method's."""
         rows = batch.weights
@@ -164,7 +183,7 @@ class Objective:
             count=count,
             reduction=self.choice.reduction,
             ratio=self.choice.ratio,
-            weights=batch.sampling_weights,
+            weights=self.mismatch(batch, scores)[0],
         )
         return LossOut(out.loss, {})
 

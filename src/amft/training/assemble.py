@@ -1,44 +1,23 @@
-"""What a run is made of, put together from its config: model and data first, then everything that trains."""
+"""Everything that trains, put together on a foundation."""
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from ..balance.base import Balance
-from ..balance.method import Method
-from ..balance.registry import build_method
 from ..batch import Batch
-from ..data.rewards import TaskReward
 from ..data.streams import derive_seed
-from ..distributed.parallel import Parallel, build_parallel
-from ..distributed.rank_partition import SplitSampler, SplitScorer
-from ..distributed.ranks import local_device
 from ..errors import ConfigError
-from ..experience.data_sources import OwnData, from_data
 from ..experience.rollouts import Collector
 from ..experience.sampling_context import RolloutBackend
-from ..experience.sources import Encoder, Sources
-from ..experience.task_sources import from_task
+from ..experience.sources import Sources
 from ..losses.choices import POLICY_LOSSES
 from ..meta import MixGrad
-from ..models.chat_template import choose_template
-from ..models.load import keep_stops, load_model, stop_ids, turn_dropout_off
-from ..models.lora import adapter_off, add_lora, has_adapter
-from ..models.packed import check_packable
-from ..models.pictures import Pictures
-from ..models.whole import check_sound, check_tokenizer
-from ..rollout.registry import build_sampler
+from ..models.lora import adapter_off
 from ..runs import RunDirectory
-from ..settings.config import AMFTConfig
-from ..settings.precision import settled_dtype
 from ..step.balancer import Balancer
 from ..step.choose import TakeStep, choose_step
 from ..step.critic import Critic
@@ -49,41 +28,10 @@ from ..step.meta_signals import MetaSignals
 from ..step.objective import Objective
 from ..step.optimizers import PolicyOptimizer, SeparateImitation, SharedOptimizer, build_optimizer
 from ..step.policy_backend import PolicyBackend
-from ..tasks.base import Task
-from ..tasks.guest_task import hosted
+from ..step.row_layout import RowLayout
 from ..types import SFT
-from ..weighting.base import TokenInput
-from .content import Content, method_parts, sources_of, tokenizer_digests, weights_digest
-from .processing_class import load_processing_class
+from .foundation import Foundation, weighs_reference
 from .run_logger import RunLogger, SilentRunLogger
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
-"""Type of the master weights; bfloat16 is the type of the arithmetic only."""
-
-
-@dataclass
-class Foundation:
-    """The model, laid out on the ranks, and what it reads and learns from."""
-
-    config: AMFTConfig
-    method: Method
-    parallel: Parallel
-    tokenizer: Any
-    pictures: Pictures | None
-    model: PreTrainedModel
-    reference: PreTrainedModel | None
-    """The policy at the start, frozen; None where nothing reads it, and for adapters, whose base it is."""
-    sources: Sources
-    sampler: SplitSampler
-    content: Content
-    """What it was all made of; nothing on the ranks that write nothing."""
-    notes: list[tuple[str, str]]
-    """What a reader of the run should know from the beginning: kind of event, sentence."""
-
-    @property
-    def processing_class(self) -> Any:
-        """What is saved beside the model: a tokenizer, or what reads pictures."""
-        return self.tokenizer if self.pictures is None else self.pictures
 
 
 @dataclass
@@ -101,149 +49,16 @@ class Organs:
     implicit_reward: ImplicitReward
 
 
-def lay_foundation(
-    config: AMFTConfig,
-    balance: Balance | Method | None,
-    model: str | PreTrainedModel,
-    *,
-    base: str | None,
-    processing_class: Any,
-    data: Task | OwnData,
-) -> Foundation:
-    """Load the model and the data; the arguments are those of `AMFTTrainer`, `base` is the model's name in a recipe.
-
-    Raises:
-        ConfigError, DataError, ModelError, TaskError: one line that names the field and the fix.
-    """
-    config = settled_dtype(config, local_device())
-    method = build_method(dict(config.balance) if balance is None else balance)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    parallel = build_parallel(config)
-    tokenizer, pictures = load_processing_class(model, processing_class)
-    if config.allow_missing and not isinstance(model, str):
-        raise ConfigError("allow_missing: the model is loaded already; give its directory, or leave this out")
-    _choose_template(tokenizer, pictures, config)
-    loaded = _load(model, config) if isinstance(model, str) else _given(model)
-    check_tokenizer(base or _name(loaded), tokenizer, loaded)
-    weights = weights_digest(loaded) if parallel.ranks.is_main else ""
-    with parallel.ranks.contact():
-        reference = _prepare(loaded, config, method, parallel, base)
-    stops = stop_ids(loaded, tokenizer)
-    keep_stops(loaded, tokenizer, stops)
-    encoder = Encoder(tokenizer, config, stops, method, pictures)
-    sources = from_data(encoder, data) if isinstance(data, OwnData) else from_task(hosted(data), encoder)
-    config = with_epochs(config, sources)
-    options = None if config.engine_options is None else config.engine_options.model_dump()
-    sampler = build_sampler(config.engine, loaded, pad_id=tokenizer.pad_token_id, eos_ids=stops, options=options)
-    if sources.scorer is not None:
-        sources.scorer = SplitScorer(sources.scorer, parallel.ranks)
-    split = SplitSampler(sampler, parallel.ranks, lambda: parallel.whole(loaded))
-    content = {
-        "data": sources.digests,
-        "rewards": sources_of([data] if isinstance(data, Task) else data.functions),
-        "rule": sources_of(method_parts(method)),
-        "model": {"weights": weights},
-        "tokenizer": tokenizer_digests(tokenizer),
-    }
-    notes = [*(("held-out" if rows.expected else "data", str(rows)) for rows in sources.not_used)]
-    notes += [("text", note) for note in encoder.notes]
-    return Foundation(config, method, parallel, tokenizer, pictures, loaded, reference, sources, split, content, notes)
-
-
-def with_epochs(config: AMFTConfig, sources: Sources) -> AMFTConfig:
-    """The config with `max_steps` as many as `num_train_epochs` says, where that is given.
-
-    Raises:
-        ConfigError: the data has no end, or the warm-up alone is longer.
-    """
-    epochs = config.num_train_epochs
-    if epochs is None:
-        return config
-    prompts, demos = sources.prompts, sources.demonstrations
-    if isinstance(sources.scorer, TaskReward):
-        raise ConfigError("num_train_epochs: a task makes problems without end; give max_steps")
-    rows, per_step = (0, 1) if demos is None else (len(demos.encoded.rows), config.num_demos)
-    if prompts is not None:
-        rows, per_step = len(prompts.rows), config.num_prompts
-    steps = math.ceil(epochs * rows / per_step) * config.num_iterations
-    if config.sft_warmup_steps > steps:
-        raise ConfigError(f"num_train_epochs: {epochs:g} are {steps} steps, fewer than sft_warmup_steps")
-    return config.model_copy(update={"max_steps": steps})
-
-
-def _choose_template(tokenizer: Any, pictures: Pictures | None, config: AMFTConfig) -> None:
-    if pictures is not None and config.system_prompt is not None:
-        raise ConfigError("system_prompt: not for models that read pictures; put a system message into the prompts")
-    choose_template(tokenizer, config.chat_template, config.chat_template_kwargs, config.system_prompt)
-    if pictures is not None:
-        pictures.processor.chat_template = tokenizer.chat_template
-
-
-def _load(name: str, config: AMFTConfig) -> PreTrainedModel:
-    lora = config.lora
-    # What is frozen needs no master copy; but fsdp2 wants one type in a block, and casts by itself.
-    half = lora is not None and config.dtype == "bfloat16" and config.parallel != "fsdp2"
-    dtype = torch.bfloat16 if half else DTYPES[config.dtype]
-    four_bits = lora is not None and lora.load_in_4bit
-    return load_model(name, dtype, four_bits=four_bits, allow_missing=config.allow_missing)
-
-
-def _given(model: PreTrainedModel) -> PreTrainedModel:
-    turn_dropout_off(model)
-    check_sound(_name(model), model)
-    return model
-
-
-def _name(model: PreTrainedModel) -> str:
-    return model.config._name_or_path or type(model).__name__
-
-
-def _prepare(
-    model: PreTrainedModel, config: AMFTConfig, method: Method, parallel: Parallel, base: str | None
-) -> PreTrainedModel | None:
-    """Settle everything that must be settled before the model is laid out; returns the reference, copied here."""
-    if parallel.device.type == "cpu" and config.dtype != "float64":
-        # The fused kernel's backward is slow on a CPU. In float64 the eager one turns left padding into NaN.
-        model.set_attn_implementation("eager")
-    if config.padding_free:
-        check_packable(model)
-    _adapt(model, config, base)
-    wanted = (config.beta or weighs_reference(method)) and config.lora is None
-    reference = copy.deepcopy(model).requires_grad_(False) if wanted else None
-    if config.gradient_checkpointing:
-        older = model.gradient_checkpointing_enable  # the name until transformers 5.2x
-        getattr(model, "activation_checkpointing_enable", older)({"use_reentrant": False})
-        model.train()  # transformers checkpoints in this mode only; dropout is off in both
-    for each in (model, reference):
-        if each is not None:
-            parallel.wrap(each)
-    return reference
-
-
-def _adapt(model: PreTrainedModel, config: AMFTConfig, base: str | None) -> None:
-    lora = config.lora
-    if lora is not None:
-        settings = lora.model_dump(exclude={"load_in_4bit"})
-        add_lora(model, seed=derive_seed(config.seed, "lora"), base=base or model.config._name_or_path, **settings)
-    elif has_adapter(model):
-        raise ConfigError("model: it is an adapter on a base; make one model of the two with `amft merge`")
-
-
-def weighs_reference(method: Method) -> bool:
-    """Whether a weighting reads log-probabilities of the reference policy."""
-    return TokenInput.REFERENCE in method.token_inputs
-
-
 def build_organs(on: Foundation, stage_steps: int) -> Organs:
     """Everything that trains. Args: on: model and data. stage_steps: length of the single stage, optimizer steps."""
     config, method, sources = on.config, on.method, on.sources
     has_values = POLICY_LOSSES[config.loss_type].baseline == "value"
     critic = Critic(on.model, config, on.parallel, build_optimizer) if has_values else None
     objective = Objective(config, method, critic)
-    learner = _learner(on, critic)
     logger = RunLogger if on.parallel.ranks.is_main else SilentRunLogger
     run_logger = logger(RunDirectory(config.output_dir), on.tokenizer, config, sources)
+    rows = RowLayout(config.prefix_tree, config.dtype, on.parallel.ranks)
+    learner = _learner(on, critic, rows)
     collector = Collector(
         # Without a scorer nothing is collected.
         backend=RolloutBackend(on.sampler, sources.scorer, on.tokenizer, config, pictures=on.pictures),  # type: ignore[arg-type]
@@ -284,7 +99,7 @@ def branches_of(sources: Sources) -> tuple[str, ...]:
     return (SFT,) if sources.demonstrations is None else sources.demonstrations.branches
 
 
-def _learner(on: Foundation, critic: Critic | None) -> Learner:
+def _learner(on: Foundation, critic: Critic | None, rows: RowLayout) -> Learner:
     config, asked = on.config, on.method.requirements
     inner = build_optimizer(on.model, config)
     optimizer: PolicyOptimizer = SharedOptimizer(on.model, inner)
@@ -306,7 +121,7 @@ def _learner(on: Foundation, critic: Critic | None) -> Learner:
         if config.parallel == "fsdp2":
             raise ConfigError("balance.freeze: not for parallel: fsdp2; choose ddp or single")
         optimizer = FrozenEntries(optimizer, on.model, asked.freeze.share, asked.freeze.history)
-    return Learner(on.model, optimizer, mix, config, on.parallel, critic)
+    return Learner(on.model, optimizer, mix, config, on.parallel, rows, critic)
 
 
 def _reference_logps(on: Foundation, learner: Learner, temperature: float) -> Callable[[Batch], Tensor]:

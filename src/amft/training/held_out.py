@@ -14,7 +14,7 @@ from ..evaluation.answers import answer
 from ..evaluation.score import success, summary
 from ..experience.sources import HeldOut
 from ..types import Sampling
-from .assemble import Foundation
+from .foundation import Foundation
 
 
 @dataclass
@@ -62,7 +62,7 @@ class HeldOutScores:
         temperature = 0.0 if samples == 1 else config.temperature
         limits = {"max_new_tokens": config.max_completion_length, "max_transcript": config.max_transcript_length}
         return answer(
-            on.sampler,
+            on.evaluator,
             on.tokenizer,
             on.sources.scorer,
             held_out.rows,
