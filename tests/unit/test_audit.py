@@ -39,7 +39,7 @@ def wrong(found):
     [
         ("amft", {}),
         ("fixed", {"loss_type": "grpo", "beta": 0.1, "label_smoothing": 0.1}),
-        ("sft", {"padding_free": True}),
+        ("sft", {"prefix_tree": False}),
         ("luffy", {}),
         ("uft", {}),
         ("hpt", {}),
@@ -81,8 +81,7 @@ def loses_the_remainder(patch):
     def micro_batches(batch, size, ranks):
         n = len(batch) // ranks.size
         mine = batch.take(list(range(ranks.rank * n, (ranks.rank + 1) * n)))
-        for i in range(0, n, size):
-            yield list(range(i, i + size)), mine.rows(i, i + size)
+        return [(list(range(i, i + size)), mine.rows(i, i + size)) for i in range(0, n, size)]
 
     patch.setattr(learner, "micro_batches", micro_batches)
 
