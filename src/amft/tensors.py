@@ -5,13 +5,11 @@ Notation: B rows, C completion tokens, V vocabulary. Half types are accumulated 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Literal, TypeAlias
+from collections.abc import Iterator
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 Reduction: TypeAlias = Literal["token", "sequence", "constant"]
 """`token`: every loss token weighs the same (DAPO). `sequence`: every row weighs the same (GRPO).
@@ -64,53 +62,85 @@ def reduction_count(mask: Tensor, how: Reduction, max_length: int) -> float:
     return float(mask.shape[0] * (max_length if how == "constant" else 1))
 
 
-def selected_logps(logits: Tensor, ids: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """log softmax(logits / temperature) at `ids`.
+def logit_scores(
+    logits: Tensor, ids: Tensor, *, temperature: float = 1.0, entropy: bool = False, mean: bool = False
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """What is wanted of softmax(logits / temperature), in one pass over the logits, and one more for the gradient.
+
+    Nothing as large as the logits is kept for the backward pass but the logits themselves.
 
     Args:
         logits: [B, C, V].
         ids: [B, C] int64.
         temperature: divides the logits; positive.
+        entropy: also `-sum_v p_v log p_v`, nats.
+        mean: also the mean over the vocabulary of log p_v, for label smoothing.
 
     Returns:
-        [B, C], float32 or float64.
+        log p at `ids`, entropy and mean, [B, C] float32 or float64 each; None what is not wanted.
+    """
+    found = _LogitScores.apply(logits.reshape(-1, logits.shape[-1]), ids.reshape(-1), temperature, entropy, mean)
+    logps, entropies, means = (each.reshape(ids.shape) if each is not None else None for each in found)
+    assert logps is not None
+    return logps, entropies, means
+
+
+class _LogitScores(torch.autograd.Function):
+    """With l_v = log p_v, H the entropy, T the temperature and y the token:
+
+    `T dl_y/dx_v = 1[v = y] - p_v`, `T dH/dx_v = -p_v (l_v + H)`, `T d(mean l)/dx_v = 1/V - p_v`.
     """
 
-    def pick(part: Tensor, at: Tensor) -> Tensor:
-        return _logps(part, temperature).gather(-1, at[:, None])[:, 0]
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, ids: Tensor, temperature: float, with_entropy: bool, with_mean: bool
+    ) -> tuple[Tensor | None, ...]:
+        """[N, V] and [N] -> three times [N]."""
+        picked, entropies, means = [], [], []
+        for part, at in _chunks(logits, ids):
+            logps = _logps(part, temperature)
+            picked.append(logps.gather(1, at[:, None])[:, 0])
+            if with_mean:
+                means.append(logps.mean(1))
+            if with_entropy:
+                # A vocabulary entry switched off with a -inf logit has p log p = 0, not 0 * inf.
+                finite = logps.clamp(min=torch.finfo(logps.dtype).min)
+                entropies.append(-logps.exp_().mul_(finite).sum(1))
+        found = tuple(torch.cat(parts) if parts else None for parts in (picked, entropies, means))
+        ctx.save_for_backward(logits, ids, found[1])
+        ctx.temperature = temperature
+        ctx.set_materialize_grads(False)
+        return found
 
-    return _by_chunk(pick, logits, ids)
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Three times [N] -> [N, V]."""
+        if all(each is None for each in grads):
+            return (None,) * 5
+        logits, ids, entropies = ctx.saved_tensors
+        of_token, of_entropy, of_mean = grads
+        again, found = torch.is_grad_enabled(), []  # a second derivative goes through these lines: nothing in place
+        for part, at, token, h, mean, entropy in _chunks(logits, ids, of_token, of_entropy, of_mean, entropies):
+            logps = _logps(part, ctx.temperature)
+            weight = -sum(each[:, None] for each in (token, mean) if each is not None)
+            if h is not None:
+                weight = weight - h[:, None] * (logps.clamp(min=torch.finfo(logps.dtype).min) + entropy[:, None])
+            slope = logps.exp() * weight if again else logps.exp_().mul_(weight)
+            if token is not None:
+                slope.scatter_add_(1, at[:, None], token[:, None])
+            if mean is not None:
+                slope += mean[:, None] / part.shape[1]
+            found.append((slope if ctx.temperature == 1.0 else slope.div_(ctx.temperature)).to(logits.dtype))
+        return torch.cat(found) if len(found) > 1 else found[0], None, None, None, None
 
 
-def mean_logps(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """Mean over the vocabulary of log softmax(logits / temperature), for label smoothing. [B, C, V] -> [B, C]."""
-    return _by_chunk(lambda part: _logps(part, temperature).mean(-1), logits)
-
-
-def token_entropy(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """Entropy in nats of softmax(logits / temperature), `-sum_v p_v log p_v`. [B, C, V] -> [B, C]."""
-
-    def entropy(part: Tensor) -> Tensor:
-        logps = _logps(part, temperature)
-        # A vocabulary entry switched off with a -inf logit has p log p = 0, not 0 * inf.
-        return -(logps.exp() * logps.clamp(min=torch.finfo(logps.dtype).min)).sum(-1)
-
-    return _by_chunk(entropy, logits)
+def _chunks(logits: Tensor, *others: Tensor | None) -> Iterator[tuple[Any, ...]]:
+    """Rows of all, so many at a time that their logits are CHUNK_ELEMENTS at most; what is None stays None."""
+    size = max(1, CHUNK_ELEMENTS // max(1, logits.shape[1]))
+    for start in range(0, max(1, len(logits)), size):
+        yield tuple(None if each is None else each[start : start + size] for each in (logits, *others))
 
 
 def _logps(logits: Tensor, temperature: float) -> Tensor:
     wide = logits if logits.dtype == torch.float64 else logits.float()
     return (wide if temperature == 1.0 else wide / temperature).log_softmax(-1)
-
-
-def _by_chunk(score: Callable[..., Tensor], logits: Tensor, *others: Tensor) -> Tensor:
-    """`score` on [N, V] slices of the logits (and [N] of the others); one slice's log-probabilities alive at a time."""
-    width = logits.shape[-1]
-    size = max(1, CHUNK_ELEMENTS // max(1, width))
-    parts = [logits.reshape(-1, width).split(size), *(other.reshape(-1).split(size) for other in others)]
-    if len(parts[0]) == 1:
-        scores = score(*(part[0] for part in parts))
-    else:
-        again = partial(checkpoint, score, use_reentrant=False, preserve_rng_state=False)
-        scores = torch.cat([again(*part) for part in zip(*parts, strict=True)])
-    return scores.reshape(logits.shape[:-1])

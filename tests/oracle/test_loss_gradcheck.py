@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from plain_scores import mean_logps, selected_logps, token_entropy
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
@@ -15,7 +16,7 @@ from amft.losses.policy import policy_loss
 from amft.losses.ratio import importance_ratio
 from amft.losses.sft import sft_loss
 from amft.losses.value import value_loss
-from amft.tensors import mean_logps, reduction_count, selected_logps, token_entropy
+from amft.tensors import reduction_count
 
 MASK = torch.tensor([[1.0, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]], dtype=torch.float64)
 IDS = torch.tensor([[0, 1, 2, 0], [3, 3, 0, 0], [1, 2, 3, 4], [4, 2, 0, 1]])
@@ -144,6 +145,9 @@ def test_scores(chunk, monkeypatch) -> None:
         logits = draw(1, 3, 4, seed=0).requires_grad_()
         assert gradcheck(score, logits)
         assert gradgradcheck(score, logits)
+    together = lambda at: tensors.logit_scores(at, ids, temperature=0.7, entropy=True, mean=True)  # noqa: E731
+    assert gradcheck(together, logits)
+    assert gradgradcheck(together, logits)
 
 
 # One token over a vocabulary of V = 6: expectations are sums, no sampling. Row v of the batch is token v, weighted by

@@ -5,10 +5,11 @@ from itertools import pairwise
 
 import pytest
 import torch
+from plain_scores import mean_logps, selected_logps, token_entropy
 from torch import Tensor
 
 from amft import tensors
-from amft.tensors import mean_logps, reduce, reduction_count, selected_logps, token_entropy
+from amft.tensors import reduce, reduction_count
 
 VALUES = torch.tensor([[1.0, 2.0, 3.0], [4.0, 9.0, 9.0]])
 MASK = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
@@ -140,6 +141,32 @@ def test_chunks_change_nothing(score, monkeypatch) -> None:
     found.square().sum().backward()
     torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-14)
     torch.testing.assert_close(chunked.grad, whole.grad, rtol=1e-12, atol=1e-14)
+
+
+def test_all_together_are_each_apart() -> None:
+    ids = torch.arange(6).reshape(2, 3)
+    together, apart = logits(2, 3, 20).requires_grad_(), logits(2, 3, 20).requires_grad_()
+    found = tensors.logit_scores(together, ids, temperature=0.7, entropy=True, mean=True)
+    expected = [
+        selected_logps(apart, ids, temperature=0.7),
+        token_entropy(apart, temperature=0.7),
+        mean_logps(apart, temperature=0.7),
+    ]
+    for weight, one, other in zip((1.0, 0.1, 0.3), found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+        (weight * one.square().sum()).backward(retain_graph=True)
+        (weight * other.square().sum()).backward()
+    torch.testing.assert_close(together.grad, apart.grad, rtol=1e-13, atol=1e-14)
+    assert tensors.logit_scores(together, ids)[1:] == (None, None)
+
+
+def test_autocast_leaves_them_in_single_precision() -> None:
+    at, ids = logits(2, 3, 40, dtype=torch.float32), torch.zeros(2, 3, dtype=torch.long)
+    expected = tensors.logit_scores(at, ids, entropy=True, mean=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = tensors.logit_scores(at, ids, entropy=True, mean=True)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 def test_no_second_copy_of_the_logits_is_kept_for_the_backward(monkeypatch) -> None:

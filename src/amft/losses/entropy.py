@@ -12,7 +12,7 @@ def entropy_loss(entropy: Tensor, mask: Tensor, *, count: float, reduction: Redu
     """Minus the mean token entropy: `L_H = -(mean) H_bt`, so that descent explores.
 
     Args:
-        entropy: [B, C] nats, with its graph (`tensors.token_entropy`).
+        entropy: [B, C] nats, with its graph (`tensors.logit_scores`).
         mask: [B, C], 1 on loss tokens.
         count: `tensors.reduction_count` over all micro-batches and ranks.
         reduction: which mean `count` stands for.

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-import torch
 from torch import Tensor, nn
 
 from ..batch import Batch
-from ..tensors import mean_logps, selected_logps, token_entropy
+from ..tensors import logit_scores
 from .head import by_chunk, is_chunked, remember_scaled, without_head
 from .layout import Branched, Padded, branched
 from .tree_attention import is_tree
@@ -67,12 +66,14 @@ def token_scores(
     assert batch.ids.shape[1] > batch.completion_mask.shape[1], "every row needs a prompt token"
 
     def score(logits: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
-        found = [selected_logps(logits, ids, temperature=temperature)]
-        if entropy != "skip":
-            with torch.set_grad_enabled(torch.is_grad_enabled() and entropy == "graph"):
-                found.append(token_entropy(logits, temperature=temperature))
-        if smoothing:
-            found.append(mean_logps(logits, temperature=temperature))
+        logps, entropies, means = logit_scores(
+            logits, ids, temperature=temperature, entropy=entropy != "skip", mean=smoothing
+        )
+        found = [logps]
+        if entropies is not None:
+            found.append(entropies if entropy == "graph" else entropies.detach())
+        if means is not None:
+            found.append(means)
         if accuracy:
             found.append((logits.argmax(-1) == ids).float())
         return tuple(found)
