@@ -103,3 +103,31 @@ def test_classes_of_the_glossary_exist() -> None:
 def test_the_glossary_is_linked() -> None:
     assert f"({GLOSSARY})" in read("README.md")
     assert f"({GLOSSARY})" in read("CONTRIBUTING.md")
+
+
+def string_starts(tree: ast.AST) -> set[str]:
+    """Titles of findings in a module of checks: every string that is handed on as one, up to its first placeholder."""
+    found = set()
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = ast.unparse(call.func)
+        if name not in ("Remark", "_flat"):
+            continue
+        title = call.args[1 if name == "Remark" else 0]
+        first = title.values[0] if isinstance(title, ast.JoinedStr) else title
+        if isinstance(first, ast.Constant):
+            found.add(str(first.value).strip())
+    return found
+
+
+def test_every_error_and_every_finding_has_its_row_in_troubleshooting() -> None:
+    page = read("docs/troubleshooting.md")
+    errors = {
+        node.name
+        for node in ast.parse((SRC / "errors.py").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+    }
+    assert sorted(name for name in errors - {"AMFTError"} if f"| `{name}` |" not in page) == []
+    checks = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted((SRC / "report").glob("checks_*.py"))]
+    titles = set().union(*map(string_starts, checks))
+    assert len(titles) > 12
+    assert sorted(title for title in titles if title not in page) == []

@@ -57,7 +57,8 @@ def test_a_longer_run_is_the_run_that_was_long_from_the_start() -> None:
     assert Path("run/scores.jsonl").read_bytes() == Path("long/scores.jsonl").read_bytes()
     assert json.loads(Path("run/config.json").read_text())["max_steps"] == 4
     events = [json.loads(line) for line in Path("run/events.jsonl").read_text().splitlines()]
-    assert "max_steps (2 before, 4 now)" in events[-1]["message"]
+    (said,) = [event["message"] for event in events if event["kind"] == "accepted"]
+    assert said.endswith("max_steps (2 before, 4 now)")
 
 
 @pytest.mark.usefixtures("workplace")
@@ -85,7 +86,7 @@ def test_what_may_not_change_is_named_in_one_line(capsys: pytest.CaptureFixture[
         assert main(["train", "--resume", "run", "--set", setting]) == 2
         error = capsys.readouterr().err
         assert message in error
-        assert len([line for line in error.splitlines() if line.startswith("amft:")]) == 1
+        assert len([line for line in error.splitlines() if line.startswith("amft: error:")]) == 1
     assert Path("run/config.json").read_bytes() == config
     assert main(["train", "run"]) == 2
     assert "run: already exists; continue it with --resume" in capsys.readouterr().err

@@ -127,6 +127,6 @@ def test_a_resume_compares_keys_within_groups() -> None:
     began = AMFTConfig().model_dump()
     free = AMFTConfig(checkpoint=CheckpointSettings(total_limit=7, only_model=True), max_seconds=9.0)
     assert changed_settings(began, free.model_dump()) == []
-    other = AMFTConfig(checkpoint=CheckpointSettings(steps=7), eval=EvalSettings(problems=3))
-    told = ["checkpoint.steps was 50, is 7", "eval.problems was 128, is 3"]
+    other = AMFTConfig(checkpoint=CheckpointSettings(keep_best=True), eval=EvalSettings(problems=3))
+    told = ["checkpoint.keep_best was False, is True", "eval.problems was 128, is 3"]
     assert changed_settings(began, other.model_dump()) == told

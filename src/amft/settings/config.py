@@ -42,7 +42,7 @@ class AMFTConfig(StrictModel):
     # run
     output_dir: str = Field("runs/amft", min_length=1, max_length=1024, description="run directory; never overwritten")
     seed: int = Field(0, ge=0, description="reaches every random draw")
-    max_steps: int = Field(200, ge=1, le=10**9, description="optimizer steps, warm-up included")
+    max_steps: int = Field(200, ge=1, description="optimizer steps, warm-up included")
     num_train_epochs: float | None = Field(
         None, gt=0, description="passes over the prompts (or demonstrations) in place of max_steps; not for a task"
     )
