@@ -33,8 +33,8 @@ test-llm: $(VENV)/.dev $(VENV)/.llm  ## the tests that need the weights of SmolL
 	@[ -d smollm2 ] || $(BIN)/amft fetch smollm2
 	OMP_NUM_THREADS=1 AMFT_SMOLLM2=smollm2 $(BIN)/python -m pytest tests/llm
 
-attack: $(VENV)/.dev  ## hostile models, rewards and recipes against the command line (a few minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/attack
+attack: $(VENV)/.dev  ## hostile data, models, rewards, recipes, answers, checkpoints, disks; kills of runs and ranks (minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/attack tests/equivalence/test_rank_failures.py
 
 test-vllm: $(VLLM_VENV)/.ready  ## the vLLM engine for real on this CPU, in an environment of its own (3.8 GB)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VLLM_VENV)/bin/python -m pytest -W default tests/vllm_engine

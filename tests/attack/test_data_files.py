@@ -176,6 +176,6 @@ def test_a_file_that_can_be_used_is_used_and_what_is_not_is_said(
     used = len(made.sources.prompts.rows)
     held_out = next(count for count in made.sources.not_used if count.expected)
     assert used + held_out.rows == held_out.of
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert all(str(count) in said for count in made.sources.not_used)
     assert len((result.run / "metrics.jsonl").read_text().splitlines()) == 2

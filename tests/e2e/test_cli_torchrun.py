@@ -68,7 +68,7 @@ def metrics(run: Path) -> list[dict[str, float]]:
 def test_a_killed_rank_is_replaced_and_the_run_ends_as_if_nothing_had_happened(workplace: Path) -> None:
     done = torchrun("--max-restarts", "1", "-m", "amft", "train", "own.yaml")
     assert done.returncode == 0, done.stderr[-3000:]
-    spoken = [line for line in done.stderr.splitlines() if line.startswith("amft:")]
+    spoken = [line for line in done.stderr.splitlines() if line.startswith("amft: error")]
     assert len(spoken) == 1
     assert spoken[0].startswith("amft: error: rank 0 of 2 lost contact with another rank")
     assert done.stdout.count("report: run/report.html") == 1
