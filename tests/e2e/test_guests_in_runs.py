@@ -224,7 +224,7 @@ def test_a_rule_of_ones_own_fails_on_one_line(
     (workplace / "rule.py").write_text(RULE.format(then=then))
     assert main(["train", "r.yaml", "--set", "balance={rule: 'rule.py:Rule'}"]) == 2
     captured = capsys.readouterr()
-    (line,) = [line for line in captured.err.splitlines() if not line.startswith(("data ", "held-out "))]
+    (line,) = [line for line in captured.err.splitlines() if line.startswith("amft: error:")]
     assert said in line
     assert "runs code own.py:reward, rule.py:Rule (in this process, with your rights)" in captured.out
 
