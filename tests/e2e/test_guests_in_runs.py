@@ -210,7 +210,7 @@ class Rule:
     [
         ("raise ValueError('no')", "Rule.update raised ValueError: no at rule.py:10"),
         ("raise SystemExit(0)", "Rule.update raised SystemExit: 0"),
-        ("return 0.5", "update must return (Weights, state, metrics), got float '0.5'"),
+        ("return 0.5", "update must return (Weights, state, metrics)"),
         ("return Weights(rl='a', sft=1.0), {}, {}", "must give numbers as weights"),
         ("return Weights.convex(float('nan')), {}, {}", "weights that are not finite"),
         ("return Weights.convex(0.5), {'a': object()}, {}", "a state and metrics that are JSON"),
