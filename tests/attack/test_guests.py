@@ -63,7 +63,7 @@ def train(workplace: Path, text: str, capfd: pytest.CaptureFixture[str], *change
     assert Path.cwd() == workplace
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
-    found = [line for line in error.splitlines() if line.startswith("amft:")]
+    found = [line for line in error.splitlines() if line.startswith("amft: error:")]
     assert len(found) == (code != 0), error
     return code, found[0] if found else ""
 

@@ -14,7 +14,7 @@ from ..privacy import HIDDEN
 from ..runs import RunDirectory
 from .config import AMFTConfig
 from .recipe_file import find_recipe, override, read_mapping, spelled_out
-from .strict_model import StrictModel
+from .strict_model import StrictModel, unrepresentable
 from .validation_errors import nearest
 
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         ConfigError: the file is missing or not YAML, a key is unknown, or a value is not allowed.
     """
+    if wrong := unrepresentable(str(path)):
+        raise ConfigError(f"recipe: {wrong}")
     tree = spelled_out(_settings_of_run(path) if is_run(path) else read_mapping(find_recipe(str(path))))
     for text in overrides:
         override(tree, text)

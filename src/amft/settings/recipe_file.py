@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 
 from ..errors import ConfigError
-from .strict_model import unrepresentable
 from .validation_errors import nearest, shown
 
 PRESETS = Path(__file__).parents[1] / "presets"
@@ -28,8 +27,6 @@ def find_recipe(name: str) -> Path:
     Raises:
         ConfigError: there is neither such a file nor such a name.
     """
-    if wrong := unrepresentable(name):
-        raise ConfigError(f"recipe: {wrong}")
     path, presets = Path(name), preset_recipes()
     if path.is_file():
         return path
