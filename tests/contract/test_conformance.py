@@ -93,7 +93,7 @@ def test_empty_demonstrations(name, tmp_path):
     if prompts.answers is not None:
         prompts.answers[:] = [[] for _ in prompts.answers]
     before = parameters(trainer)
-    with patch("amft.training.trainer.check_sources"):
+    with patch("amft.training.training_run.check_sources"):
         trainer.train()
     assert parameters(trainer).isfinite().all()
     rows = metrics(tmp_path / "run")

@@ -29,7 +29,7 @@ def bare(directory, balance, reward=parity, **changes):
     """The run with prompts that have no demonstrations."""
     trainer = build(directory, balance, reward, **(RUN | changes))
     trainer.sources.prompts.answers[:] = [[] for _ in trainer.sources.prompts.answers]
-    with patch("amft.training.trainer.check_sources"):
+    with patch("amft.training.training_run.check_sources"):
         trainer.train()
     return parameters(trainer)
 
