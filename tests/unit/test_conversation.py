@@ -231,8 +231,9 @@ def test_batches_carry_the_mask() -> None:
 
 def test_a_task_with_one_try_is_sampled_once(tokenizer: Any) -> None:
     sampler, task = Scripted(tokenizer, [WRONG, RIGHT]), GeneralPoints()
+    ids = [encode_prompt(tokenizer, task.prompt(PROBLEM))]
     rows = answer(
-        sampler, tokenizer, TaskReward(task), [{"prompt": "", "problem": PROBLEM}], [encode_prompt(tokenizer, task.prompt(PROBLEM))],
+        sampler, tokenizer, TaskReward(task), [{"prompt": "", "problem": PROBLEM}], ids,
         sampling=Sampling(n=2), generator=torch.Generator(),
     )  # fmt: skip
     assert [row["correct"] for row in rows] == [0.0, 1.0]
