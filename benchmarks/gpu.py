@@ -150,11 +150,14 @@ def train(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
     """Metrics and seconds of every timed step of both arms, which take their steps in turn."""
     import torch
 
+    from amft.runs import RunDirectory
     from amft.training.guard import NonFiniteGuard
 
     rows: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
     with tempfile.TemporaryDirectory() as folder:
         trainers = {arm: build(arm, folder, options) for arm in ARMS}
+        for trainer in trainers.values():
+            RunDirectory.create(trainer.config.output_dir)  # a step may write an event there
         for step in range(WARM + options.steps):
             for arm, trainer in trainers.items():
                 begun = time.perf_counter()

@@ -128,7 +128,10 @@ def test_a_rule_that_returns_a_number_is_told_what_to_return(tmp_path):
         def update(self, state, signals):
             return 0.5
 
-    with pytest.raises(ConfigError, match=r"Number.update must return \(Weights, state, metrics\), got 0.5"):
+    with pytest.raises(
+        ConfigError,
+        match=r"Number.update must return \(Weights, state, metrics\), for example .*; it returned float '0.5'",
+    ):
         trained(tmp_path / "run", Number())
 
 
@@ -145,7 +148,7 @@ def test_a_signal_that_was_not_asked_for_is_refused(tmp_path):
 
 def test_a_class_that_is_no_word_is_refused(tmp_path):
     nameless = [{**row, "source": None} for row in SOURCED]
-    with pytest.raises(ConfigError, match="the class of demonstration 0 must be a word, got None"):
+    with pytest.raises(ConfigError, match=r"the class of demonstration \d+ must be a word, got None"):
         build(tmp_path / "run", Constant(), rows=nameless)
 
 

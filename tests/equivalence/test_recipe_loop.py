@@ -106,7 +106,7 @@ def test_loop_from_the_command_line(tiny_base):
 
 
 def test_basic_from_the_command_line(tiny_base, tmp_path):
-    tiny = {"max_steps": 2, "num_prompts": 2, "num_generations": 2, "num_demos": 2, "max_completion_length": 96}
+    tiny = {"max_steps": 2, "num_prompts": 2, "num_generations": 2, "num_demos": 2, "max_completion_length": 256}
     tiny |= {"sft_warmup_steps": 1, "eval": {"test_problems": 4, "problems": 4}, "output_dir": str(tmp_path / "run")}
     settings = [f"{name}={json.dumps(value)}" for name, value in tiny.items()]
     done = run("basic.py", "--model", tiny_base, *settings)

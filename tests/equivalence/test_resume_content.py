@@ -103,9 +103,8 @@ CHANGES = {
 
 def test_what_is_the_same_goes_on_to_the_byte(whole, cut, tmp_path):
     Made(tmp_path).run(cut, resume=True)
-    for name in ("metrics.jsonl", "scores.jsonl", "samples.jsonl", "events.jsonl", "config.json"):
-        was, now = ((run / name).read_text().replace(str(run), "") for run in (whole, cut))
-        assert was == now or name == "config.json"
+    for name in ("metrics.jsonl", "scores.jsonl", "samples.jsonl"):
+        assert (whole / name).read_bytes() == (cut / name).read_bytes()
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)

@@ -119,7 +119,7 @@ def test_a_wrong_study_is_one_line(changes, message):
         ({"metrics": {"splits": ["di"]}}, "split 'di'"),
         ({"recipe": "general_pionts"}, "general_points"),
         ({"metrics": {"splits": []}}, "no test split is scored"),
-        ({"settings": {"eval_steps": 4}}, "many/amft: eval_steps: unknown key; did you mean 'eval.steps'"),
+        ({"settings": {"eval_step": 4}}, "many/amft: eval_step: unknown key"),
         ({"settings": {"eval": {"steps": 0}}}, "eval.steps is 0"),
         (
             {"settings": {"checkpoint": {"only_model": True}}},
