@@ -58,7 +58,9 @@ class Imitation:
         scored: Any = None,
         trust_special_tokens: bool = False,
     ):
-        if num_demos < 1 or num_demos % world:
+        if num_demos < 1:
+            raise ConfigError(f"num_demos must be at least 1, got {num_demos}; for RL alone use TRL's GRPOTrainer")
+        if num_demos % world:
             raise ConfigError(f"num_demos must be a multiple of the {world} processes, got {num_demos}")
         rows = RowSet.read("demonstrations", demonstrations)
         check_demonstrations(rows)
