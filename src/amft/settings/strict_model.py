@@ -65,7 +65,7 @@ class StrictModel(BaseModel):
 
 
 def _text(value: Any) -> Any:
-    """A path as text, alone or in a list."""
+    """A path as text, alone or in a list; lists of lists, which may be a bomb of a thousand million, are left alone."""
     if isinstance(value, list):
-        return [_text(item) for item in value]
+        return [os.fspath(item) if isinstance(item, os.PathLike) else item for item in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else value
