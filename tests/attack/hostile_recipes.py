@@ -16,7 +16,17 @@ VALUES = (
     ".nan", "-.inf", "-1", "0", "1.0e+308", "1.0e-308", "1" + "0" * 30, "2147483648", "'text'", "[]", "{}", "[1, 2]",
     "{a: 1}", "null", "true", "'a\\0b'", "\"a\\0b\"", "''", "2020-01-01", "'" + "x" * 5000 + "'",
 )  # fmt: skip
-KEPT = {"model", "data", "output_dir", "threads", "max_steps", "num_train_epochs", "reward_timeout", "engine", "allow_download"}
+KEPT = {
+    "model",
+    "data",
+    "output_dir",
+    "threads",
+    "max_steps",
+    "num_train_epochs",
+    "reward_timeout",
+    "engine",
+    "allow_download",
+}
 """Settings that the started recipes need as they are, or that would reach for something outside."""
 
 
