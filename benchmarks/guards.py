@@ -19,6 +19,7 @@ from amft.assembly.training import build_trainer
 from amft.checkpoints import manifest
 from amft.data import encoding
 from amft.experience import task_sources
+from amft.models import load
 from amft.run_lock import RunLock
 from amft.runs import RunDirectory
 from amft.settings.recipe import load_recipe
@@ -31,6 +32,8 @@ GUARDS: list[tuple[Any, str]] = [
     (foundation, "tokenizer_digests"),
     (foundation, "sources_of"),
     (foundation, "check_tokenizer"),
+    (load, "check_files"),
+    (load, "check_sound"),
     (task_sources, "_check_apart"),
     (task_sources.RowSet, "digest"),
     (encoding, "special_strings"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +15,18 @@ from .errors import AMFTError, RunError
 CURE = "the last checkpoint is as it was: free some space, or make the directory writable, and resume"
 
 
+ELSEWHERE = "free some space, or choose another place"
+
+
 def said_by_the_disk(error: BaseException) -> bool:
     """Whether it is a refused write: Python's own, that of safetensors, or the bare `Exception` of tokenizers."""
     return isinstance(error, OSError) or type(error).__name__ == "SafetensorError" or type(error) is Exception
 
 
 def reason(error: BaseException) -> str:
-    """Its words, on one line."""
+    """Its words, on one line; of many files that could not be copied the first."""
+    if isinstance(error, shutil.Error):
+        return str(error.args[0][0][2])
     return getattr(error, "strerror", None) or " ".join(str(error).split())
 
 
@@ -43,19 +50,38 @@ def disk_guard(path: Path, error: type[AMFTError] = RunError, cure: str = CURE) 
         raise error(f"{path}: cannot be written ({reason(refused)}); {cure}") from refused
 
 
-def replace_text(path: Path, text: str) -> None:
+@contextmanager
+def whole_directory(target: Path, error: type[AMFTError] = RunError, cure: str = ELSEWHERE) -> Iterator[Path]:
+    """A directory beside `target` to write into, which takes its name at the end, or goes; for the rest a `disk_guard`.
+
+    Args:
+        target: must not be there yet.
+        error, cure: as in `disk_guard`.
+    """
+    with disk_guard(target, error, cure):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            yield made
+            made.chmod(0o755)
+            made.rename(target)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def replace_text(path: Path, text: str, cure: str = CURE) -> None:
     """Write beside `path`, push it to the disk, rename it into place: a reader never sees half a file.
 
     Raises:
         RunError: the disk is full or refuses; what was there is as it was.
     """
-    replace_bytes(path, text.encode("utf-8"))
+    replace_bytes(path, text.encode("utf-8"), cure)
 
 
-def replace_bytes(path: Path, content: bytes) -> None:
+def replace_bytes(path: Path, content: bytes, cure: str = CURE) -> None:
     """As `replace_text`."""
     aside = path.parent / f".{path.name}.aside"
-    with disk_guard(path):
+    with disk_guard(path, cure=cure):
         try:
             with open(aside, "wb") as file:
                 file.write(content)

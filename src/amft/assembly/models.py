@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..disk import whole_directory
 from ..errors import ModelError, RunError
 from ..runs import RunDirectory
 
@@ -62,7 +63,7 @@ def merge_adapter(source: str, output: str) -> None:
 
     Raises:
         ModelError: there is no adapter in `source`.
-        RunError: `output` is there already.
+        RunError: `output` is there already, or cannot be written.
     """
     path = Path(trained_model(Path(source)) or model_directory(source))
     if not (path / "adapter_config.json").is_file():
@@ -72,9 +73,10 @@ def merge_adapter(source: str, output: str) -> None:
     from ..models.load import load_model, load_pictures, load_tokenizer
     from ..models.lora import base_of, merge_into_base
 
-    merge_into_base(load_model(base_of(path)), path).save_pretrained(output)
-    pictures = load_pictures(str(path))
-    if pictures is None:
-        load_tokenizer(str(path)).save_pretrained(output)
-    else:
-        pictures.save(Path(output))
+    merged, pictures = merge_into_base(load_model(base_of(path)), path), load_pictures(str(path))
+    with whole_directory(Path(output)) as made:
+        merged.save_pretrained(made)
+        if pictures is None:
+            load_tokenizer(str(path)).save_pretrained(made)
+        else:
+            pictures.save(made)

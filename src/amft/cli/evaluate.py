@@ -75,7 +75,7 @@ def evaluate(
     )
     summary, rows = build_evaluation(model, asked)
     if output is not None:
-        replace_text(output, "".join(json.dumps(row) + "\n" for row in rows))
+        replace_text(output, "".join(json.dumps(row) + "\n" for row in rows), cure="choose another --output")
     typer.echo(json.dumps(summary, indent=2) if as_json else _table(summary))
 
 

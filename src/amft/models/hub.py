@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from ..disk import disk_guard
+from ..disk import whole_directory
 from ..errors import ModelError
 
 
@@ -39,8 +39,8 @@ def push_folder(folder: Path, target: str, private: bool | None = None) -> str:
     check_hub(target, private)
     if is_directory_name(target):
         path = Path(target).expanduser()
-        with disk_guard(path, ModelError, "free some space, or choose another directory"):
-            shutil.copytree(folder, path)
+        with whole_directory(path, ModelError) as made:
+            shutil.copytree(folder, made, dirs_exist_ok=True)
         return str(path)
     from huggingface_hub import HfApi
 

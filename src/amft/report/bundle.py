@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..disk import disk_guard, is_regular
+from ..disk import is_regular, replace_bytes
 from ..errors import RunError
 from ..privacy import anonymous, private
 from ..runs import RunDirectory, read_json
@@ -45,14 +45,15 @@ def write_bundle(run: str | Path, output: str | Path | None = None, with_texts: 
     target = Path(output) if output is not None else home.parent / f"{home.name}-bundle.tar.gz"
     if target.exists():
         raise RunError(f"{target}: exists already; choose another --output")
-    names = []
-    with disk_guard(target, cure="choose another --output"), tarfile.open(target, "x:gz") as archive:
+    names, buffer = [], io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for name, text in _parts(opened, with_texts):
             content = anonymous(text).encode()
             entry = tarfile.TarInfo(f"bundle/{name}")
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
             names.append(name)
+    replace_bytes(target, buffer.getvalue(), cure="choose another --output")
     return target, names
 
 

@@ -105,7 +105,7 @@ def lay_foundation(
     encoder = Encoder(tokenizer, config, stops, method, pictures)
     sources = from_data(encoder, data) if isinstance(data, OwnData) else from_task(hosted(data), encoder)
     config = with_epochs(config, sources)
-    samplers = _samplers(config, loaded, parallel, tokenizer.pad_token_id, stops)
+    sampler, evaluator = _samplers(config, loaded, parallel, tokenizer.pad_token_id, stops)
     if sources.scorer is not None:
         sources.scorer = SplitScorer(sources.scorer, parallel.ranks)
     content = {
@@ -117,8 +117,20 @@ def lay_foundation(
     }
     notes = [*(("held-out" if rows.expected else "data", str(rows)) for rows in sources.not_used)]
     notes += [("text", note) for note in encoder.notes]
-    made = (reference, sources, *samplers, content, notes)
-    return Foundation(config, method, parallel, tokenizer, pictures, loaded, *made)
+    return Foundation(
+        config=config,
+        method=method,
+        parallel=parallel,
+        tokenizer=tokenizer,
+        pictures=pictures,
+        model=loaded,
+        reference=reference,
+        sources=sources,
+        sampler=sampler,
+        evaluator=evaluator,
+        content=content,
+        notes=notes,
+    )
 
 
 def _samplers(

@@ -23,7 +23,7 @@ from ..distributed.ranks import restarted
 from ..evaluation.score import summary
 from ..experience.sampling_context import Prompts
 from ..experience.sources import Sources
-from ..privacy import private, private_command
+from ..privacy import private, private_command, without_home
 from ..run_lock import RunLock
 from ..runs import RunDirectory
 from ..settings.config import AMFTConfig
@@ -183,7 +183,7 @@ class RunLogger:
         return [row for row in self.run.rows("scores") if row["model"] == model]
 
     def event(self, step: int, kind: str, message: str) -> None:
-        self.run.append("events", {"step": step, "kind": kind, "message": message})
+        self.run.append("events", {"step": step, "kind": kind, "message": without_home(message)})
 
     def note(self, kind: str, message: str) -> None:
         """An event that is said aloud as well."""

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from ..balance.base import Balance
 from ..balance.method import Method
 from ..checkpoints.export_model import export_model, policy_weights
+from ..disk import ELSEWHERE, disk_guard
 from ..errors import ConfigError
 from ..experience.data_sources import OwnData
 from ..models.hub import push_folder
@@ -113,13 +114,17 @@ class AMFTTrainer(TrainingRun):
 
         Returns:
             The directory.
+
+        Raises:
+            RunError: the disk is full or refuses.
         """
         target = Path(output_dir)
         weights = policy_weights(self.model, self.ranks)
 
         def write() -> None:
-            target.mkdir(parents=True, exist_ok=True)
-            export_model(self.model, self.foundation.processing_class, weights, target)
+            with disk_guard(target, cure=ELSEWHERE):
+                target.mkdir(parents=True, exist_ok=True)
+                export_model(self.model, self.foundation.processing_class, weights, target)
 
         self.ranks.from_main(write)
         return target
