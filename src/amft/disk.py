@@ -15,7 +15,7 @@ from .errors import AMFTError, RunError
 CURE = "the last checkpoint is as it was: free some space, or make the directory writable, and resume"
 
 
-ELSEWHERE = "free some space, or choose another place"
+OTHER_PLACE = "free some space, or choose another place"
 
 
 def said_by_the_disk(error: BaseException) -> bool:
@@ -51,7 +51,7 @@ def disk_guard(path: Path, error: type[AMFTError] = RunError, cure: str = CURE) 
 
 
 @contextmanager
-def whole_directory(target: Path, error: type[AMFTError] = RunError, cure: str = ELSEWHERE) -> Iterator[Path]:
+def whole_directory(target: Path, error: type[AMFTError] = RunError, cure: str = OTHER_PLACE) -> Iterator[Path]:
     """A directory beside `target` to write into, which takes its name at the end, or goes; for the rest a `disk_guard`.
 
     Args:

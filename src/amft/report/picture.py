@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..disk import ELSEWHERE, disk_guard, replace_text
+from ..disk import OTHER_PLACE, disk_guard, replace_text
 from ..errors import RunError
 from .figures import balance_and_success
 from .load import load_run
@@ -34,9 +34,9 @@ def write_picture(run: Path | str, target: Path | str) -> Path:
     svg = balance_and_success(load_run(run))
     if not svg:
         raise RunError(f"{run}: neither mu nor success was measured, so there is nothing to draw")
-    with disk_guard(path, cure=ELSEWHERE):
+    with disk_guard(path, cure=OTHER_PLACE):
         path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, standalone(svg), cure=ELSEWHERE)
+    replace_text(path, standalone(svg), cure=OTHER_PLACE)
     return path
 
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from ..balance.base import Balance
 from ..balance.method import Method
 from ..checkpoints.export_model import export_model, policy_weights
-from ..disk import ELSEWHERE, disk_guard
+from ..disk import OTHER_PLACE, disk_guard
 from ..errors import ConfigError
 from ..experience.data_sources import OwnData
 from ..models.hub import push_folder
@@ -122,7 +122,7 @@ class AMFTTrainer(TrainingRun):
         weights = policy_weights(self.model, self.ranks)
 
         def write() -> None:
-            with disk_guard(target, cure=ELSEWHERE):
+            with disk_guard(target, cure=OTHER_PLACE):
                 target.mkdir(parents=True, exist_ok=True)
                 export_model(self.model, self.foundation.processing_class, weights, target)
 
