@@ -1,8 +1,9 @@
-"""One server for all ranks: 1 and 2 ranks, ddp and fsdp2, give the same rollouts and weights, and send the model once."""
+"""One server for all ranks: 1 and 2 ranks, ddp and fsdp2, give the same rollouts and weights, one push a step."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def run(base: Path, directory: Path, url: str, **changes) -> None:
 
 
 def both_ranks(rank: int, base: Path, out: Path, url: str) -> None:
+    os.environ["VLLM_API_KEY"] = "a word"  # the fork server may have started before it was set
     join(rank, 2, out)
     for layout in ("ddp", "fsdp2"):
         run(base, out / layout, url, parallel=layout)

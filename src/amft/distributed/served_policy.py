@@ -83,7 +83,7 @@ class ServedPolicy:
             return
         self.pushed, self.pushes = state, self.pushes + 1
         # The folder's name is drawn at random: a server that two trainers push to is noticed.
-        name = f"{self.folder.name}-{self.pushes}"
+        name = self.ranks.from_main(lambda: f"{self.folder.name}-{self.pushes}")
         if has_adapter(self.model):
             self._push_adapter(client, name)
         else:
