@@ -16,6 +16,7 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
 )
 
@@ -134,6 +135,34 @@ def _skeleton(kind: Any, config: Any) -> PreTrainedModel:
     """The model that a config describes, without memory."""
     with torch.device("meta"):
         model: PreTrainedModel = kind.from_config(config, trust_remote_code=False)
+    return model
+
+
+def load_skeleton(name: str) -> PreTrainedModel:
+    """The model of a directory on torch's `meta` device: names, shapes and settings, and no weight is read.
+
+    The headers of weight files that are there are compared with the config, as `load_model` does.
+
+    Raises:
+        ModelError: the directory cannot be read, or its parts contradict each other.
+    """
+    directory = _directory(name)
+    if is_adapter(Path(directory)):
+        raise ModelError(f"{name}: it is an adapter on a base; make one model of the two with `amft merge`")
+    with reading(name, "model"):
+        config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+        check_files(name, directory, config, lambda: skeleton_of(config))
+        model = skeleton_of(config)
+        if (Path(directory) / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(directory)
+    check_architecture(name, config)
+    return model
+
+
+def skeleton_of(config: Any) -> PreTrainedModel:
+    """The model that a config describes, without memory, in the class that `load_model` would choose."""
+    model = _skeleton(AutoModelForImageTextToText if sees(config) else AutoModelForCausalLM, config)
+    turn_dropout_off(model)
     return model
 
 
