@@ -49,6 +49,18 @@ def test_a_recipe_for_a_hub_model_is_built_from_its_config(path, tmp_path, monke
     assert everything(tmp_path) == set()
 
 
+def test_a_model_in_the_hubs_cache_is_read_there(without_weights, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"), raising=False)
+    home = tmp_path / "cache/models--owner--name"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs/main").write_text("1" * 40)
+    shutil.copytree(without_weights, home / "snapshots" / ("1" * 40))
+    recipe = load_recipe("general_points", [*SMALL, "model=owner/name", f"output_dir={tmp_path / 'run'}"])
+    found = dry_run(recipe.model_copy(update={"allow_download": True}))
+    assert found.tokenizer > 1000
+    assert not found.unchecked
+
+
 def test_the_demonstrations_recipe_is_built_whole(without_weights, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     before = everything(tmp_path)

@@ -19,6 +19,7 @@ from transformers import (
     GenerationConfig,
     PreTrainedModel,
 )
+from transformers.utils import CONFIG_NAME, cached_file
 
 from ..errors import ModelError
 from .lora import attach, base_of, in_four_bits, is_adapter
@@ -194,6 +195,15 @@ def keep_stops(model: PreTrainedModel, tokenizer: Any, stops: Sequence[int]) -> 
         settings.pad_token_id = tokenizer.pad_token_id
     if getattr(model.config, "eos_token_id", 0) is None:
         model.config.eos_token_id = tokenizer.eos_token_id
+
+
+def cached_model(name: str) -> str | None:
+    """Where the cache of the hub holds a model, without asking the hub; None where it does not."""
+    try:
+        config = cached_file(name, CONFIG_NAME, local_files_only=True)
+    except OSError:
+        return None
+    return None if config is None else str(Path(config).parent)
 
 
 def _directory(name: str) -> str:

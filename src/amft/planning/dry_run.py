@@ -21,7 +21,7 @@ from ..errors import ConfigError, ModelError
 from ..experience.data_sources import OwnData
 from ..experience.sources import Encoder, Sources
 from ..models.forward import token_scores
-from ..models.load import load_skeleton, skeleton_of, stop_ids
+from ..models.load import cached_model, load_skeleton, skeleton_of, stop_ids
 from ..models.lora import in_four_bits
 from ..models.pictures import Pictures, sees
 from ..row_files import hub_name
@@ -135,13 +135,7 @@ def _on_disk(recipe: Recipe) -> str | None:
     """
     if not recipe.allow_download or Path(recipe.model).expanduser().exists() or recipe.model == "nano":
         return model_directory(recipe.model)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return str(snapshot_download(recipe.model, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
-        return None
+    return cached_model(recipe.model)
 
 
 def _known(name: str) -> PreTrainedModel:
