@@ -39,7 +39,7 @@ from ..training.foundation import adapt, notes_of, read_sources, set_template, w
 from ..training.processing_class import load_processing_class
 from .shape import KNOWN
 
-GRADED = 8
+TRIED_DEMOS = 8
 """Demonstrations that the rewards are tried on."""
 
 
@@ -180,7 +180,7 @@ def _read(
     found.notes = [note for _, note in notes_of(encoder, sources)]
     found.rows = _counts(sources)
     if sources.demonstrations is not None and sources.scorer is not None:
-        found.rewards = sources.demonstrations.rewards(sources.scorer, GRADED)
+        found.rewards = sources.demonstrations.rewards(sources.scorer, TRIED_DEMOS)
     elif sources.scorer is not None:
         found.unchecked.append("the rewards: there are no demonstrations to try them on")
     return config, list(_first_batches(found, sources, config, pictures))
