@@ -120,7 +120,11 @@ class RunDirectory:
             file.write(line)
 
     def rows(self, stream: str) -> Iterator[dict[str, Any]]:
-        """The lines of a stream, oldest first; a torn last line (the process was killed) is left out."""
+        """The lines of a stream, oldest first; a torn last line (the process was killed) is left out.
+
+        Raises:
+            RunError: a line before the last is not JSON; the file and the line are named.
+        """
         path = self._file(stream)
         if not path.exists():
             return
