@@ -20,7 +20,6 @@ from ..tensors import masked
 from ..types import Sampling
 from .foundation import Foundation
 
-
 ANSWER_PROBABILITY = "answer_probability"
 """Measure of a score row: the probability of the right answer and of nothing else, its end included."""
 
