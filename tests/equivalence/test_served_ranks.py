@@ -45,6 +45,7 @@ def both_ranks(rank: int, base: Path, out: Path, url: str) -> None:
     join(rank, 2, out)
     for layout in ("ddp", "fsdp2"):
         run(base, out / layout, url, parallel=layout)
+    run(base, out / "ddp-ahead", url, parallel="ddp", ahead=1)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,7 @@ def runs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, running(base) as (url, _):
         patch.setenv("VLLM_API_KEY", "a word")
         run(base, out / "one", url)
+        run(base, out / "one-ahead", url, ahead=1)
         assert start(2, both_ranks, base, out, url) == [0, 0]
     return out
 
@@ -62,17 +64,17 @@ def rows(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize("layout", ["ddp", "fsdp2"])
-def test_two_ranks_are_as_one(runs, layout):
-    for mine, other in zip(rows(runs / layout), rows(runs / "one"), strict=True):
+@pytest.mark.parametrize(("layout", "one"), [("ddp", "one"), ("fsdp2", "one"), ("ddp-ahead", "one-ahead")])
+def test_two_ranks_are_as_one(runs, layout, one):
+    for mine, other in zip(rows(runs / layout), rows(runs / one), strict=True):
         assert mine["reward"] == pytest.approx(other["reward"], abs=1e-6)
         assert mine["mix/mu"] == pytest.approx(other["mix/mu"], abs=1e-4)
-        assert mine["sampling/logp_difference_max"] < 1e-4
-    one, two = (load_file(runs / name / "model" / "model.safetensors") for name in ("one", layout))
-    assert all(torch.allclose(value, two[name], atol=1e-5) for name, value in one.items())
+        assert mine["sampling/logp_difference_max"] == pytest.approx(other["sampling/logp_difference_max"], abs=1e-4)
+    alone, two = (load_file(runs / name / "model" / "model.safetensors") for name in (one, layout))
+    assert all(torch.allclose(value, two[name], atol=1e-5) for name, value in alone.items())
 
 
-@pytest.mark.parametrize("layout", ["one", "ddp", "fsdp2"])
+@pytest.mark.parametrize("layout", ["one", "ddp", "fsdp2", "one-ahead", "ddp-ahead"])
 def test_the_model_is_sent_once_a_step_by_one_rank(runs, layout):
     size = sum(4 * value.numel() for value in load_file(runs / "base" / "model.safetensors").values())
     assert [row["sampling/bytes_pushed"] for row in rows(runs / layout)] == [size] * STEPS

@@ -68,7 +68,7 @@ def test_weights_are_sent_once_for_each_change(engine):
             engine.generate(PROMPTS, SAMPLING, seeded())
         assert engine.figures()["sampling/bytes_pushed"] == MODEL_BYTES
     engine.generate(PROMPTS, SAMPLING, seeded())
-    assert engine.figures() == {"sampling/engine_restarts": 0, "sampling/bytes_pushed": 0}
+    assert engine.figures() == {"sampling/engine_restarts": 0, "sampling/bytes_pushed": 0, "sampling/ahead": 0}
     told = (engine.place.folder / "pushes").read_text().split()
     assert len(set(told)) == len(told) == engine.policy.pushes
 

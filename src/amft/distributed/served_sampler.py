@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -15,11 +15,12 @@ from ..rollout.token_sampling import check_request, says_logps
 from ..rollout.vllm_client import LostServerError, SampledTokens, VllmClient
 from ..settings.groups import EngineSettings
 from ..types import Sample, Sampling
+from .drawing import Asked, Drawing
 from .ranks import Ranks
 from .served_policy import ServedPolicy
 from .vllm_place import build_place
 
-T = TypeVar("T")
+Returned = TypeVar("Returned")
 
 log = logging.getLogger("amft")
 
@@ -61,6 +62,9 @@ class ServedSampler:
         self.restarts, self.bytes_told, self.longest = 0, 0, 0
         self.client: VllmClient | None = None
         """None: no server answers."""
+        self.drawing: Drawing | None = None
+        """What is drawn ahead."""
+        self.used_ahead = 0
         self._insist(lambda _: None)
 
     def generate(
@@ -83,28 +87,89 @@ class ServedSampler:
             raise ModelError("engine vllm: it is given no pictures; use engine hf")
         check_request(prompts, sampling)
         self._check_lengths(prompts, sampling)
+        if self.drawing is not None:
+            ahead = self._land(self.drawing)
+            if self.drawing.asked == Asked.of(prompts, sampling, generator):
+                self.drawing = None
+                self.used_ahead += 1
+                return _samples(prompts, sampling.n, self._of_all(ahead))
         seeds = _seeds(len(prompts), generator) if sampling.temperature > 0 else [None] * len(prompts)
         if not prompts:
             return []
         requests = [self._request(prompts[i], seeds[i], sampling) for i in self.ranks.share(len(prompts))]
         own = self._insist(lambda client: self._answers(client, requests))
-        drawn = [each for part in self.ranks.gather(own) for each in part]
-        return [
-            Sample(tuple(prompts[i // sampling.n]), tuple(ids), finished, logps=tuple(logps))
-            for i, (ids, finished, logps) in enumerate(drawn)
-        ]
+        return _samples(prompts, sampling.n, self._of_all(own))
+
+    def begin(self, prompts: Sequence[Sequence[int]], sampling: Sampling, generator: torch.Generator) -> None:
+        """Let the server draw these completions, of the weights as they are now, while the caller goes on.
+
+        The next `generate` with the same prompts, sampling and generator returns them; its log-probabilities are those
+        of the weights of now. Another `generate` waits for them first. If the server is lost meanwhile, they are drawn
+        anew, of the weights of then, with the same seeds. A collective.
+
+        Raises:
+            ConfigError, EngineError: as `generate`.
+        """
+        check_request(prompts, sampling)
+        self._check_lengths(prompts, sampling)
+        seeds = _seeds(len(prompts), generator)
+        requests = [self._request(prompts[i], seeds[i], sampling) for i in self.ranks.share(len(prompts))]
+        drawing = Drawing(Asked.of(prompts, sampling, generator), requests)
+        self._insist(lambda client: self._together(lambda: self.policy.push(client)))
+        assert self.client is not None
+        drawing.begin(self.client)
+        self.drawing = drawing
+
+    def drawn(self) -> list[SampledTokens]:
+        """The completions that are drawn ahead, of all ranks; they stay where they are. A collective."""
+        assert self.drawing is not None
+        return self._of_all(self._land(self.drawing))
+
+    def put_back(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, generator: torch.Generator, found: list[Any]
+    ) -> None:
+        """Have these completions as if they had been drawn ahead.
+
+        Args:
+            prompts, sampling, generator: of `begin`.
+            found: of `drawn`.
+        """
+        mine = self.ranks.share(len(prompts))
+        own = found[mine.start * sampling.n : mine.stop * sampling.n]
+        self.drawing = Drawing(Asked.of(prompts, sampling, generator), [], own)
+
+    def drop(self) -> None:
+        """Forget what is drawn ahead. A collective."""
+        if self.drawing is not None:
+            self._land(self.drawing)
+            self.drawing = None
+
+    def _land(self, drawing: Drawing) -> list[SampledTokens]:
+        """Wait; where the server was lost, ask again. Nothing is pushed while anything is under way."""
+        try:
+            return self._together(drawing.wait)
+        except LostServerError as lost:
+            self._forsake(lost)
+            drawing.found = self._insist(lambda client: self._answers(client, drawing.requests))
+            self.restarts += 1
+            return drawing.found
+
+    def _of_all(self, own: list[SampledTokens]) -> list[SampledTokens]:
+        return [each for part in self.ranks.gather(own) for each in part]
 
     def figures(self) -> dict[str, float]:
-        """For the metrics of a step: starts after a failure so far, and bytes of weights sent since this was asked."""
+        """For the metrics of a step: starts after a failure so far; since this was asked bytes of weights sent, and
+        calls whose completions were drawn ahead."""
         sent, self.bytes_told = self.policy.source.bytes - self.bytes_told, self.policy.source.bytes
-        return {"sampling/engine_restarts": self.restarts, "sampling/bytes_pushed": sent}
+        ahead, self.used_ahead = self.used_ahead, 0
+        return {"sampling/engine_restarts": self.restarts, "sampling/bytes_pushed": sent, "sampling/ahead": ahead}
 
     def close(self) -> None:
         """End the server, if it is one's own."""
         if self.server is not None:
             self.server.close()
 
-    def _answers(self, client: VllmClient, requests: Sequence[dict[str, Any]]) -> list[SampledTokens]:
+    def _answers(self, client: VllmClient, requests: Sequence[Mapping[str, Any]]) -> list[SampledTokens]:
         if self.options.sleep:
             self._on_main(client.wake_up)
         self._together(lambda: self.policy.push(client))
@@ -113,7 +178,7 @@ class ServedSampler:
             self._on_main(client.sleep)
         return found
 
-    def _insist(self, call: Callable[[VllmClient], T]) -> T:
+    def _insist(self, call: Callable[[VllmClient], Returned]) -> Returned:
         """Call, again on a new server where one is lost. A collective."""
         for failures in range(self.options.restarts + 1):
             self.restarts += bool(failures)
@@ -122,14 +187,18 @@ class ServedSampler:
                     self.client = self._start()
                 return call(self.client)
             except LostServerError as lost:
-                said, self.client = str(lost), None
-                if self.ranks.is_main:
-                    log.warning("engine vllm: %s; starting it again", said)
+                said = self._forsake(lost)
         self.close()
         raise EngineError(
             f"engine vllm: it failed {self.options.restarts + 1} times in a row, the last time as {said}; "
             "see engine_options in docs/vllm.md, or use engine decode or hf"
         )
+
+    def _forsake(self, lost: LostServerError) -> str:
+        self.client = None
+        if self.ranks.is_main:
+            log.warning("engine vllm: %s; starting it again", lost)
+        return str(lost)
 
     def _start(self) -> VllmClient:
         self.policy.forget()
@@ -143,9 +212,9 @@ class ServedSampler:
     def _on_main(self, do: Callable[[], object]) -> None:
         self._together(lambda: do() if self.ranks.is_main else None)
 
-    def _together(self, do: Callable[[], T]) -> T:
+    def _together(self, do: Callable[[], Returned]) -> Returned:
         """Every rank does it; an engine that is lost for one is lost for all."""
-        found: list[T] = []
+        found: list[Returned] = []
         lost = None
         try:
             found.append(do())
@@ -179,6 +248,13 @@ class ServedSampler:
                 f"max_new_tokens: prompt and completion may take {needed} tokens, the model has {self.longest} "
                 "positions; shorten one of them, or use engine decode or hf"
             )
+
+
+def _samples(prompts: Sequence[Sequence[int]], n: int, drawn: Sequence[SampledTokens]) -> list[Sample]:
+    return [
+        Sample(tuple(prompts[i // n]), tuple(ids), finished, logps=tuple(logps))
+        for i, (ids, finished, logps) in enumerate(drawn)
+    ]
 
 
 def _seeds(prompts: int, generator: torch.Generator) -> list[int]:

@@ -11,9 +11,9 @@ import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-Message = MutableMapping[str, Any]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Callable[[], Awaitable[Message]], Send], Awaitable[None]]
+AsgiMessage = MutableMapping[str, Any]
+AsgiSend = Callable[[AsgiMessage], Awaitable[None]]
+AsgiApp = Callable[[AsgiMessage, Callable[[], Awaitable[AsgiMessage]], AsgiSend], Awaitable[None]]
 
 
 class RequireKey:
@@ -26,13 +26,13 @@ class RequireKey:
         ValueError: VLLM_API_KEY is not set.
     """
 
-    def __init__(self, app: App):
+    def __init__(self, app: AsgiApp):
         key = os.environ.get("VLLM_API_KEY", "")
         if not key:
             raise ValueError("VLLM_API_KEY: set it to a long random word, here and for the trainer")
         self.app, self.wanted = app, f"Bearer {key}".encode()
 
-    async def __call__(self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Send) -> None:
+    async def __call__(self, scope: AsgiMessage, receive: Callable[[], Awaitable[AsgiMessage]], send: AsgiSend) -> None:
         given = dict(scope.get("headers", ())).get(b"authorization", b"")
         if scope["type"] == "lifespan" or hmac.compare_digest(given, self.wanted):
             return await self.app(scope, receive, send)

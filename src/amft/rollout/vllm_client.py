@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ..errors import ConfigError, ModelError
@@ -24,6 +25,27 @@ SampledTokens = tuple[list[int], bool, "list[float]"]
 
 class LostServerError(Exception):
     """The server is gone, does not answer in time, or answers what vLLM would not; a new start may help."""
+
+
+class ServerAddress(NamedTuple):
+    """Where a server listens."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> ServerAddress:
+        """Of `http://host:port`.
+
+        Raises:
+            ConfigError: it is not of this form.
+        """
+        parts = urlsplit(url)
+        with contextlib.suppress(ValueError):
+            if parts.scheme in ("http", "https") and parts.hostname and parts.port and parts.path in ("", "/"):
+                return cls(parts.scheme, parts.hostname, parts.port)
+        raise ConfigError(f"engine_options.where: {url!r} is neither own nor of the form http://host:port")
 
 
 class VllmClient:
@@ -64,9 +86,9 @@ class VllmClient:
             return None
 
     def _exchange(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, str]:
-        parts = urlsplit(self.url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=self.timeout)
+        scheme, host, port = ServerAddress.of(self.url)
+        kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
+        connection = kind(host, port, timeout=self.timeout)
         try:
             said = json.dumps(body) if body is not None else None
             headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.key}"}
@@ -130,7 +152,7 @@ class VllmClient:
         self.call("/finish_weight_update", {"weight_version": weight_version or self.version})
 
     def forget_prefixes(self) -> None:
-        """Empty the prefix cache, whose keys and values are of older weights."""
+        """Empty the prefix cache, whose keys and values are of older weights. Raises LostServerError if it stays."""
         with _understood("/reset_prefix_cache"):
             if not self.call("/reset_prefix_cache")["success"]:
                 raise LostServerError("its prefix cache cannot be emptied after a push")

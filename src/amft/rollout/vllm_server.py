@@ -16,10 +16,8 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
-from ..errors import ConfigError
-from .vllm_client import POLICY, LostServerError, VllmClient
+from .vllm_client import POLICY, LostServerError, ServerAddress, VllmClient
 
 COMMAND = (sys.executable, "-m", "amft.rollout.vllm_serve")
 
@@ -120,15 +118,15 @@ class OwnServer:
 
 
 class RunningServer:
-    """A server that somebody else started, and starts again when it died."""
+    """A server that somebody else started, and starts again when it died.
+
+    Raises:
+        ConfigError: `url` is not of the form http://host:port.
+    """
 
     def __init__(self, url: str):
-        parts = urlsplit(url)
-        with contextlib.suppress(ValueError):
-            if parts.scheme in ("http", "https") and parts.hostname and parts.port and parts.path in ("", "/"):
-                self.url, self.key = url.rstrip("/"), os.environ.get("VLLM_API_KEY", "")
-                return
-        raise ConfigError(f"engine_options.where: {url!r} is neither own nor of the form http://host:port")
+        ServerAddress.of(url)
+        self.url, self.key = url.rstrip("/"), os.environ.get("VLLM_API_KEY", "")
 
     def start(self, seconds: float) -> None:
         """See `Server`; a server that died may be coming back."""

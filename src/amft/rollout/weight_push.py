@@ -9,7 +9,6 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import urlsplit
 
 import torch
 from safetensors.torch import save_file
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from ..disk import OTHER_PLACE, disk_guard
 from ..errors import ConfigError
-from .vllm_client import LostServerError, VllmClient
+from .vllm_client import LostServerError, ServerAddress, VllmClient
 
 PART = 2**28
 """Bytes of one file, about; a single tensor may be larger."""
@@ -136,7 +135,7 @@ def vllm_push(backend: str, client: VllmClient, source: WeightSource, rank: int)
 
 def _own_address(url: str) -> str:
     """This machine, as the server sees it."""
-    host = urlsplit(url).hostname or ""
+    host = ServerAddress.of(url).host
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.connect((host, 9))

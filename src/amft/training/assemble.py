@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..balance.method import Method
 from ..batch import Batch
 from ..data.streams import derive_seed
+from ..distributed.served_sampler import ServedSampler
 from ..errors import ConfigError
 from ..experience.rollouts import Collector
 from ..experience.sampling_context import RolloutBackend
@@ -69,6 +70,7 @@ def build_organs(on: Foundation, stage_steps: int) -> Organs:
         generator=torch.Generator().manual_seed(derive_seed(config.seed, "rollouts")),
         score_values=None if critic is None else learner.values,
         demo_mixer=method.demo_mixer,
+        ahead=on.sampler if config.ahead and isinstance(on.sampler, ServedSampler) else None,
         show=run_logger.samples,
     )
     meta_signals = MetaSignals(learner, objective, collector, sources, method.requirements.meta_gradient)
