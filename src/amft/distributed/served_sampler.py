@@ -15,7 +15,7 @@ from ..rollout.token_sampling import check_request, says_logps
 from ..rollout.vllm_client import LostServerError, SampledTokens, VllmClient
 from ..settings.groups import EngineSettings
 from ..types import Sample, Sampling
-from .drawing import Asked, Drawing
+from .pending_call import AskedCall, PendingCall
 from .ranks import Ranks
 from .served_policy import ServedPolicy
 from .vllm_place import build_place
@@ -62,7 +62,7 @@ class ServedSampler:
         self.restarts, self.bytes_told, self.longest = 0, 0, 0
         self.client: VllmClient | None = None
         """None: no server answers."""
-        self.drawing: Drawing | None = None
+        self.drawing: PendingCall | None = None
         """What is drawn ahead."""
         self.used_ahead = 0
         self._insist(lambda _: None)
@@ -89,7 +89,7 @@ class ServedSampler:
         self._check_lengths(prompts, sampling)
         if self.drawing is not None:
             ahead = self._land(self.drawing)
-            if self.drawing.asked == Asked.of(prompts, sampling, generator):
+            if self.drawing.asked == AskedCall.of(prompts, sampling, generator):
                 self.drawing = None
                 self.used_ahead += 1
                 return _samples(prompts, sampling.n, self._of_all(ahead))
@@ -114,7 +114,7 @@ class ServedSampler:
         self._check_lengths(prompts, sampling)
         seeds = _seeds(len(prompts), generator)
         requests = [self._request(prompts[i], seeds[i], sampling) for i in self.ranks.share(len(prompts))]
-        drawing = Drawing(Asked.of(prompts, sampling, generator), requests)
+        drawing = PendingCall(AskedCall.of(prompts, sampling, generator), requests)
         self._insist(lambda client: self._together(lambda: self.policy.push(client)))
         assert self.client is not None
         drawing.begin(self.client)
@@ -136,7 +136,7 @@ class ServedSampler:
         """
         mine = self.ranks.share(len(prompts))
         own = found[mine.start * sampling.n : mine.stop * sampling.n]
-        self.drawing = Drawing(Asked.of(prompts, sampling, generator), [], own)
+        self.drawing = PendingCall(AskedCall.of(prompts, sampling, generator), [], own)
 
     def drop(self) -> None:
         """Forget what is drawn ahead. A collective."""
@@ -144,7 +144,7 @@ class ServedSampler:
             self._land(self.drawing)
             self.drawing = None
 
-    def _land(self, drawing: Drawing) -> list[SampledTokens]:
+    def _land(self, drawing: PendingCall) -> list[SampledTokens]:
         """Wait; where the server was lost, ask again. Nothing is pushed while anything is under way."""
         try:
             return self._together(drawing.wait)

@@ -12,7 +12,7 @@ from ..rollout.vllm_client import SampledTokens, VllmClient
 from ..types import Sampling
 
 
-class Asked(NamedTuple):
+class AskedCall(NamedTuple):
     """What was asked for: the completions of it are used for the same call and for no other."""
 
     prompts: tuple[tuple[int, ...], ...]
@@ -21,11 +21,11 @@ class Asked(NamedTuple):
     """Which generator the seeds were drawn from, its `id`."""
 
     @classmethod
-    def of(cls, prompts: Sequence[Sequence[int]], sampling: Sampling, generator: torch.Generator) -> Asked:
+    def of(cls, prompts: Sequence[Sequence[int]], sampling: Sampling, generator: torch.Generator) -> AskedCall:
         return cls(tuple(map(tuple, prompts)), sampling, id(generator))
 
 
-class Drawing:
+class PendingCall:
     """One call under way: this rank's requests, and in the end their completions.
 
     Args:
@@ -34,7 +34,9 @@ class Drawing:
         found: the completions; not asked for here then.
     """
 
-    def __init__(self, asked: Asked, requests: Sequence[Mapping[str, Any]], found: list[SampledTokens] | None = None):
+    def __init__(
+        self, asked: AskedCall, requests: Sequence[Mapping[str, Any]], found: list[SampledTokens] | None = None
+    ):
         self.asked, self.requests, self.found = asked, requests, found
         self.future: Future[list[SampledTokens]] | None = None
 
