@@ -16,6 +16,7 @@ from ...stats import ClusteredScores, pass_at_k
 from ..load import Floats, Run, load_run
 from ..outcomes import SELECTION
 from .answers import Answers, Asked
+from .racing import beaten
 
 Known: TypeAlias = dict[tuple[Asked, ...], dict[Asked, int]]
 """What runs were asked so far; see `Answers`."""
@@ -71,6 +72,8 @@ class Study:
     """`regime/rule seed n` of the runs that are not there."""
     chosen: dict[tuple[str, str], str]
     """(regime, tuned name) -> the rule that validation picked."""
+    stopped: dict[tuple[str, str], str] = field(default_factory=dict)
+    """(regime, rule) -> the rule that clearly beat it on the first seeds, where the study races."""
     tables: dict[tuple[str, str, str, int | None, str | None], ClusteredScores | None] = field(default_factory=dict)
     """What `scores` has already made."""
 
@@ -152,12 +155,15 @@ def load_study(path: str | Path) -> Study:
             for seed in spec["seeds"]:
                 place = folder / "runs" / regime / rule / f"seed-{seed}"
                 found = _read(place, regime, rule, seed, known)
-                if found is None:
-                    unfinished.append(f"{regime}/{rule} seed {seed}")
-                else:
+                if found is not None:
                     runs[regime, rule, seed] = found
+    stopped = _race(spec, runs)
+    for regime in spec["cases"]:
+        for rule in spec["arms"]:
+            due = spec["seeds"][: spec["racing"]] if (regime, rule) in stopped else spec["seeds"]
+            unfinished += [f"{regime}/{rule} seed {seed}" for seed in due if (regime, rule, seed) not in runs]
     chosen = _tune(spec, runs)
-    return Study(folder, spec, runs, unfinished, chosen)
+    return Study(folder, spec, runs, unfinished, chosen, stopped)
 
 
 def is_study(path: str | Path) -> bool:
@@ -245,6 +251,18 @@ def _costs(run: Run, validation: Floats) -> dict[str, float]:
         "seconds": float(run.seconds.get("time/step", np.zeros(0)).sum()),
         "selected": float(validation.max() if best else validation[-1]) if len(validation) else np.nan,
     }
+
+
+def _race(spec: Mapping[str, Any], runs: Mapping[tuple[str, str, int], StudyRun]) -> dict[tuple[str, str], str]:
+    if not spec.get("racing"):
+        return {}
+
+    def validation(regime: str, rule: str, seed: int) -> float | None:
+        run = runs.get((regime, rule, seed))
+        return None if run is None else run.selection
+
+    spared = {spec["subject"], spec["baseline"]}
+    return beaten([*spec["cases"]], [*spec["arms"]], spec["seeds"][: spec["racing"]], spared, validation)
 
 
 def _tune(spec: Mapping[str, Any], runs: dict[tuple[str, str, int], StudyRun]) -> dict[tuple[str, str], str]:
