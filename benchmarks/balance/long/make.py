@@ -97,7 +97,8 @@ def answers(
         ids = torch.tensor([reads.encode(question) for question in same])
         for _ in range(4):
             logits = model(input_ids=ids).logits[:, -1].float()
-            drawn = logits.argmax(-1) if sampler is None else torch.multinomial(logits.softmax(-1), 1, generator=sampler)
+            likely = logits.softmax(-1)
+            drawn = likely.argmax(-1) if sampler is None else torch.multinomial(likely, 1, generator=sampler)
             ids = torch.cat([ids, drawn.reshape(-1, 1)], 1)
         for question, row in zip(same, ids[:, length:].tolist(), strict=True):
             end = row.index(reads.eos_token_id) if reads.eos_token_id in row else len(row)
