@@ -7,11 +7,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-Asked: TypeAlias = tuple[str, Any]
+AskedProblem: TypeAlias = tuple[str, Any]
 """Cluster and problem."""
 
 
-class Answers(Mapping[Asked, list[float]]):
+class Answers(Mapping[AskedProblem, list[float]]):
     """(cluster, problem) -> its answers' scores in order.
 
     Args:
@@ -19,7 +19,11 @@ class Answers(Mapping[Asked, list[float]]):
         known: problems that other runs were asked -> their places; takes those of this one.
     """
 
-    def __init__(self, found: Mapping[Asked, Sequence[float]], known: dict[tuple[Asked, ...], dict[Asked, int]]):
+    def __init__(
+        self,
+        found: Mapping[AskedProblem, Sequence[float]],
+        known: dict[tuple[AskedProblem, ...], dict[AskedProblem, int]],
+    ):
         asked = tuple(found)
         if asked not in known:
             known[asked] = {key: place for place, key in enumerate(asked)}
@@ -29,12 +33,12 @@ class Answers(Mapping[Asked, list[float]]):
         for row, values in zip(self.scores, found.values(), strict=True):
             row[: len(values)] = values
 
-    def __getitem__(self, key: Asked) -> list[float]:
+    def __getitem__(self, key: AskedProblem) -> list[float]:
         row = self.scores[self.places[key]]
         values: list[float] = row[~np.isnan(row)].tolist()
         return values
 
-    def __iter__(self) -> Iterator[Asked]:
+    def __iter__(self) -> Iterator[AskedProblem]:
         return iter(self.places)
 
     def __len__(self) -> int:

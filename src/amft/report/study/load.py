@@ -15,10 +15,10 @@ from ...runs import read_json
 from ...stats import ClusteredScores, pass_at_k
 from ..load import Floats, Run, load_run
 from ..outcomes import SELECTION
-from .answers import Answers, Asked
+from .answers import Answers, AskedProblem
 from .racing import beaten
 
-Known: TypeAlias = dict[tuple[Asked, ...], dict[Asked, int]]
+Known: TypeAlias = dict[tuple[AskedProblem, ...], dict[AskedProblem, int]]
 """What runs were asked so far; see `Answers`."""
 
 
@@ -195,7 +195,7 @@ def _answers(run: Run, model: str, known: Known) -> dict[str, Answers]:
         for row in run.scores
         if row.get("model") == model and row.get("correct") is not None
     }
-    found: dict[str, dict[Asked, list[float]]] = {}
+    found: dict[str, dict[AskedProblem, list[float]]] = {}
     for (split, key, problem, _), correct in sorted(rows.items(), key=lambda item: item[0][3]):
         found.setdefault(split, {}).setdefault((key, problem), []).append(correct)
     return {split: Answers(given, known) for split, given in found.items()}
@@ -208,7 +208,7 @@ def _graded(run: Run, known: Known) -> dict[str, dict[str, Answers]]:
         if row.get("model") == "policy"
         for name, value in (row.get("metrics") or {}).items()
     }
-    found: dict[str, dict[str, dict[Asked, list[float]]]] = {}
+    found: dict[str, dict[str, dict[AskedProblem, list[float]]]] = {}
     for (split, key, problem, _, name), value in sorted(rows.items(), key=lambda item: item[0][3]):
         found.setdefault(name, {}).setdefault(split, {}).setdefault((key, problem), []).append(value)
     return {name: {split: Answers(given, known) for split, given in splits.items()} for name, splits in found.items()}
