@@ -10,6 +10,9 @@ import numpy as np
 AskedProblem: TypeAlias = tuple[str, Any]
 """Cluster and problem."""
 
+Known: TypeAlias = dict[tuple[AskedProblem, ...], dict[AskedProblem, int]]
+"""What runs were asked so far -> the place of each problem."""
+
 
 class Answers(Mapping[AskedProblem, list[float]]):
     """(cluster, problem) -> its answers' scores in order.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +15,8 @@ from ...runs import read_json
 from ...stats import ClusteredScores, pass_at_k
 from ..load import Floats, Run, load_run
 from ..outcomes import SELECTION
-from .answers import Answers, AskedProblem
+from .answers import Answers, AskedProblem, Known
 from .racing import beaten
-
-Known: TypeAlias = dict[tuple[AskedProblem, ...], dict[AskedProblem, int]]
-"""What runs were asked so far; see `Answers`."""
 
 
 @dataclass(frozen=True, eq=False)
