@@ -163,7 +163,7 @@ def demonstrations(teacher: PreTrainedModel, reads: PreTrainedTokenizerFast, see
     ]
     return {
         "expert": [row(pair, str(sum(pair))) for pair in shown],
-        "weak": [row(pair, text) for pair, text in zip(shown, drawn, strict=True) if text],
+        "weak": [row(pair, text) for pair, text in zip(shown, drawn, strict=True) if text and PAD not in text],
         "easy": [row(tuple(rng.sample(pair, 2)), str(sum(pair))) for pair in rng.sample(easy, min(ROWS, len(easy)))],
         "verbose": [row(pair, world.in_steps(pair)) for pair in shown],
         "style": [row(pair, world.with_filler(world.in_steps(pair), FILLER, rng)) for pair in shown],
