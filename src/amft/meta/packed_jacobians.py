@@ -15,7 +15,7 @@ from .optimizer_step import OptimizerStep
 SECANT = 0.1
 """Half the width, in mu, over which the step function of Lion is averaged: about as far as mu moves in a step."""
 
-BLOCK = 256
+SCALED_TOGETHER = 256
 """Elements that share a scale in 8-bit state; bitsandbytes' own number."""
 
 
@@ -55,5 +55,5 @@ def _unpacked(state: Any, number: int) -> Tensor:
     if packed.dtype != torch.uint8:
         return packed
     values = state[f"qmap{number}"][packed.long()]
-    scales = state[f"absmax{number}"].repeat_interleave(BLOCK)[: packed.numel()]
+    scales = state[f"absmax{number}"].repeat_interleave(SCALED_TOGETHER)[: packed.numel()]
     return values * scales.view_as(packed)
