@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: docs help demo demo-llm test test-llm attack test-vllm test-matrix dist-check lint format nano clean
+.PHONY: docs help demo demo-llm test test-llm test-families attack test-vllm test-matrix dist-check lint format nano clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: lint $(VENV)/share/smollm2  ## lint, type check, import floors, then every
 test-llm: $(VENV)/.dev $(VENV)/.llm  ## the tests that need the weights of SmolLM2 (93 MB, minutes)
 	@[ -d smollm2 ] || $(BIN)/amft fetch smollm2
 	OMP_NUM_THREADS=1 AMFT_SMOLLM2=smollm2 $(BIN)/python -m pytest tests/llm
+
+test-families: $(VENV)/.dev  ## every family of models that docs/real-models.md lists, tiny and random (two minutes)
+	OMP_NUM_THREADS=1 AMFT_FAMILIES=1 $(BIN)/python -m pytest tests/equivalence/test_families.py
 
 attack: $(VENV)/.dev  ## hostile data, models, rewards, recipes, answers, checkpoints, disks; kills of runs and ranks (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/attack tests/equivalence/test_rank_failures.py
