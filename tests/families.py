@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     ProcessorMixin,
 )
+from transformers.utils import PushToHubMixin
 
 from amft.models.load import load_tokenizer
 
@@ -89,7 +90,7 @@ def _text_config(tokenizer: Any, **others: Any) -> dict[str, Any]:
     return {**SIZES, "vocab_size": len(tokenizer), "max_position_embeddings": 512, **ends, **others}
 
 
-class NoVideos:
+class NoVideos(PushToHubMixin):
     """In the place of the part that reads videos, which needs torchvision."""
 
     _auto_class = None

@@ -15,7 +15,7 @@ import torch
 from families import PICTURES, TEXT, text_family
 from PIL import Image
 from tiny_runs import ROWS, parity
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, TrainerCallback
 
 from amft.batch import pad_batch
 from amft.cli import main
@@ -69,7 +69,17 @@ OF_TEXT = {"train_dataset": ROWS[:-2], "val_dataset": ROWS[-2:], "reward_funcs":
 OF_PICTURES = {"task": GeneralPointsVL(size=112)}
 
 
-def trainer_of(made: Any, folder: Path, data: dict[str, Any], steps: int = 3) -> AMFTTrainer:
+class StopAt(TrainerCallback):
+    """As if somebody had interrupted the run after so many steps."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_training_stop = state.global_step == self.step
+
+
+def trainer_of(made: Any, folder: Path, data: dict[str, Any], callbacks: Any = (), steps: int = 3) -> AMFTTrainer:
     model, reads = made
     settings: dict[str, Any] = {
         "output_dir": str(folder),
@@ -85,7 +95,7 @@ def trainer_of(made: Any, folder: Path, data: dict[str, Any], steps: int = 3) ->
         "checkpoint": {"steps": 1},
         "seed": 1,
     }
-    return AMFTTrainer(model, AMFTConfig(**settings), processing_class=reads, **data)
+    return AMFTTrainer(model, AMFTConfig(**settings), processing_class=reads, callbacks=callbacks, **data)
 
 
 def weights(trainer: AMFTTrainer) -> dict[str, torch.Tensor]:
@@ -101,9 +111,11 @@ def check_a_run(make: Any, data: dict[str, Any], folder: Path, kind: Any) -> AMF
     assert any(not torch.equal(after[name], before[name]) for name in after)
     assert all(value.isfinite().all() for value in after.values())
     assert {"eval/val/success"} <= whole.evaluate().keys()
-    trainer_of(make(), folder / "parts", data, steps=2).train()
+    trainer_of(make(), folder / "parts", data, [StopAt(2)]).train()
     second = trainer_of(make(), folder / "parts", data)
     second.train(resume=True)
+    assert second.step == 3
+    assert len(second.log_history) == 3
     assert all(torch.equal(after[name], value) for name, value in weights(second).items())
     loaded = kind.from_pretrained(result.model).state_dict()
     assert all(torch.equal(after[name], value) for name, value in loaded.items())
