@@ -31,6 +31,8 @@ NOT_RUN = {
     "pip install torch": "installs over the network",
     "amft train recipes/qwen2.5_math_1.5b.yaml": "needs a GPU and a model to download",
     "pip install -e .": "installs",
+    "pip install jupyterlab": "installs",
+    "jupyter lab notebooks": "opens a browser; tests/contract/test_notebooks.py runs them",
     "make demo-llm": "takes minutes and installs",
     "pip install 'amft[smollm2]'": "installs over the network",
     "amft fetch smollm2": "fetches 93 MB over the network",

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from ..data.encoding import encode_prompts, pixels_of
 from ..data.rewards import RewardBatch, Scorer
@@ -17,6 +16,7 @@ from ..data.streams import derive_seed
 from ..distributed.ranks import local_device
 from ..models.load import lend_template, load_model, load_pictures, load_tokenizer, stop_ids
 from ..models.whole import check_tokenizer
+from ..progress_bar import progress_bar
 from ..rollout.registry import build_sampler
 from ..settings.precision import native_dtype
 from ..types import Answer, Row, Sampling
@@ -85,9 +85,8 @@ def answer_splits(
         asking.engine, policy, pad_id=tokenizer.pad_token_id, eos_ids=stops, options=asking.engine_options
     )
     out = []
-    with tqdm(total=sum(map(len, splits.values())), unit="problem", disable=None, dynamic_ncols=True) as bar:
+    with progress_bar(sum(map(len, splits.values())), "problem") as bar:
         for split, rows in splits.items():
-            bar.set_description(split)
             limit = asking.max_prompt_length or 2**31
             ids = encode_prompts(
                 tokenizer,
@@ -110,7 +109,7 @@ def answer_splits(
                     first=part.start,
                 )
                 out += [{"split": split, **row} for row in found]
-                bar.update(part.stop - part.start)
+                bar.move(part.stop - part.start, {"split": split})
     return out
 
 

@@ -31,13 +31,23 @@ def write_picture(run: Path | str, target: Path | str) -> Path:
     path = Path(target)
     if path.suffix != ".svg":
         raise RunError(f"{path}: the picture is drawn as SVG; end its name in .svg")
+    picture = run_picture(run)
+    with disk_guard(path, cure=OTHER_PLACE):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(path, picture, cure=OTHER_PLACE)
+    return path
+
+
+def run_picture(run: Path | str) -> str:
+    """The text of that file.
+
+    Raises:
+        RunError: there is no run, or mu was never measured.
+    """
     svg = balance_and_success(load_run(run))
     if not svg:
         raise RunError(f"{run}: neither mu nor success was measured, so there is nothing to draw")
-    with disk_guard(path, cure=OTHER_PLACE):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, standalone(svg), cure=OTHER_PLACE)
-    return path
+    return standalone(svg)
 
 
 def standalone(svg: str) -> str:
