@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+import amft
+from amft.balance.describe import describe
 from amft.cli import main
+from amft.cli.rules_page import FAMILIES
 from amft.settings.config import GROUPS, AMFTConfig
 from amft.settings.describe_settings import described_settings
 
@@ -30,6 +34,29 @@ def test_every_page_is_on_the_site_once() -> None:
     listed = sorted(pages(site["nav"]))
     assert listed == sorted(["index.md", *(page.name for page in (ROOT / "docs").glob("*.md"))])
     assert site["hooks"] == ["docs/site_hooks.py"]
+
+
+def test_names_of_the_api_page_exist_and_are_explained() -> None:
+    named = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(named) > 15
+    for name in named:
+        module, _, attribute = name.rpartition(".")
+        if module == "amft.integrations.trl":
+            pytest.importorskip("trl")
+        found = import_module(name) if name == "amft.errors" else getattr(import_module(module), attribute)
+        assert len((found.__doc__ or "").split()) > 3, name
+    public = {f"{getattr(amft, name).__module__}.{name}" for name in set(amft.__all__) - {"__version__"}}
+    assert public - set(named) <= {"amft.errors.AMFTError", "amft.settings.recipe.Recipe"}
+
+
+def test_every_rule_has_its_card_in_one_family() -> None:
+    listed = [rule for family in FAMILIES for rule in family.rules]
+    assert sorted(listed) == sorted(rule["rule"] for rule in describe())
+    page = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
+    assert re.findall(r"^### `(\S+)`$", page, re.MULTILINE) == listed
+    headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    assert headings[0] == "Write your own"
+    assert headings[2 : 2 + len(FAMILIES)] == [family.title for family in FAMILIES]
 
 
 def test_the_page_of_settings_is_written_from_the_code(capsys: pytest.CaptureFixture[str]) -> None:
