@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dist import IN_ARCHIVE, IN_WHEEL
 from packaging.requirements import Requirement
 
 import amft
@@ -17,7 +18,6 @@ from amft.errors import IntegrationError
 from amft.extras import require_extra
 from amft.row_files import read_hub, read_rows
 from amft.tasks.registry import build_task
-from dist import IN_ARCHIVE, IN_WHEEL
 
 if sys.version_info >= (3, 11):
     import tomllib

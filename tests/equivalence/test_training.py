@@ -137,7 +137,7 @@ def test_the_two_gradient_path_equals_the_joint_backward(mu, tiny_base, tmp_path
 def test_the_model_as_it_came_is_validated_too(tmp_path: Path) -> None:
     """Its success stands in events.jsonl: metrics.jsonl begins with step 1."""
     validating = build(tmp_path / "run", "fixed", max_steps=2, eval={"steps": 1})
-    expected = validating.held_out.validate(0)
+    expected = validating.held_out.validate(0)["eval/val/success"]
     validating.train()
     (event,) = [row for row in RunDirectory(tmp_path / "run").rows("events") if row["kind"] == "validation"]
     assert (event["step"], event["success"]) == (0, expected)
