@@ -32,8 +32,28 @@ def pages(nav: Any) -> Iterator[str]:
 def test_every_page_is_on_the_site_once() -> None:
     site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     listed = sorted(pages(site["nav"]))
-    assert listed == sorted(["index.md", *(page.name for page in (ROOT / "docs").glob("*.md"))])
+    docs = ROOT / "docs"
+    assert listed == sorted(["index.md", *(page.relative_to(docs).as_posix() for page in docs.rglob("*.md"))])
     assert site["hooks"] == ["docs/site_hooks.py"]
+
+
+def test_the_results_are_one_page_and_the_log_one_file_a_day() -> None:
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    dated = re.findall(r"^## \d{4}-.*$", page, re.MULTILINE)
+    assert dated == [], "a dated section belongs into docs/results/DATE.md, and its title into the table of this page"
+    assert len(page.split()) < 1200
+    days = sorted((ROOT / "docs" / "results").glob("*.md"))
+    assert len(days) >= 4
+    for day in days:
+        text = day.read_text(encoding="utf-8")
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", day.stem)
+        assert re.search(r"^# Results of \d+ \w+ \d{4}$", text, re.MULTILINE)
+        row = re.search(rf"^\| \[{day.stem}\]\(results/{day.name}\) \| (.*) \|$", page, re.MULTILINE)
+        assert row is not None, day.name
+        missing = [
+            title for title in re.findall(r"^## (.+)$", text, re.MULTILINE) if title.lower() not in row[1].lower()
+        ]
+        assert missing == [], f"titles of {day.name} that the table of docs/results.md lacks"
 
 
 def test_names_of_the_api_page_exist_and_are_explained() -> None:

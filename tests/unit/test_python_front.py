@@ -80,6 +80,7 @@ def test_a_result_prints_as_its_table(
     picture = base64.b64decode(shown.partition("base64,")[2].partition('"')[0]).decode()
     assert picture.startswith("<svg ")
     assert "weight of imitation" in picture
+    assert "svg{background:#fff}" in picture, "readable on a page of any colour"
 
 
 def test_a_result_knows_its_model_and_its_page(done: tuple[AMFTTrainer, TrainResult]) -> None:

@@ -58,5 +58,15 @@ def standalone(svg: str) -> str:
     return re.sub(r"<svg ([^>]*)>", rf"<svg {names} \1>{style}", svg, count=1) + "\n"
 
 
+def opaque(picture: str) -> str:
+    """A picture on a background of its own, for a page that may be light where the reader's system is dark.
+
+    Args:
+        picture: of `run_picture`.
+    """
+    paper = "<style>svg{background:#fff}@media(prefers-color-scheme:dark){svg{background:#14171a}}"
+    return picture.replace("<style>", paper, 1)
+
+
 def _set(colours: dict[str, str]) -> str:
     return ";".join(f"{name}:{value}" for name, value in colours.items())

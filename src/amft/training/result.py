@@ -69,10 +69,10 @@ class TrainResult:
 
     def _picture(self) -> str:
         """Mu and success over the steps as an image; nothing where neither was measured."""
-        from ..report.picture import run_picture  # draws with matplotlib
+        from ..report.picture import opaque, run_picture  # draws with matplotlib
 
         try:
-            data = base64.b64encode(run_picture(self.run).encode()).decode()
+            data = base64.b64encode(opaque(run_picture(self.run)).encode()).decode()
         except RunError:
             return ""
         return f'<img alt="Balance and success" width="640" src="data:image/svg+xml;base64,{data}">'

@@ -23,7 +23,7 @@ from ..evaluation.score import summary
 from ..experience.sampling_context import Prompts
 from ..experience.sources import Sources
 from ..privacy import private, private_command, without_home
-from ..progress_bar import Bar, progress_bar, say, waiting
+from ..progress_bar import Bar, in_notebook, progress_bar, say, waiting
 from ..run_lock import RunLock
 from ..runs import RunDirectory
 from ..settings.config import AMFTConfig
@@ -43,7 +43,9 @@ def environment(seed: int) -> dict[str, Any]:
         "platform": platform.platform(),
         "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
         "threads": torch.get_num_threads(),
-        "command": private_command([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
+        "command": "in a notebook"
+        if in_notebook()
+        else private_command([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
         "seed": seed,
     }
 
