@@ -14,7 +14,7 @@ from ..signals.base import Signal
 
 
 @dataclass(frozen=True)
-class Family:
+class RuleFamily:
     """Rules that are alike."""
 
     title: str
@@ -22,39 +22,44 @@ class Family:
     rules: tuple[str, ...]
 
 
-FAMILIES = (
-    Family(
+RULE_FAMILIES = (
+    RuleFamily(
         "Learned by a meta-gradient",
         "After a step these rules ask whether a little more imitation would have raised the reward, and move mu.",
         ("amft", "amft-paper", "amft-meta-only", "amft-entropy-only", "amft-no-warmup"),
     ),
-    Family("Constants", "The weight stays as it is. The baselines of any comparison.", ("fixed", "sft", "rl")),
-    Family(
+    RuleFamily("Constants", "The weight stays as it is. The baselines of any comparison.", ("fixed", "sft", "rl")),
+    RuleFamily(
         "Schedules",
         "The weight follows the number of the step, whatever the model does.",
         ("sft-then-rl", "linear", "cosine", "chord-mu"),
     ),
-    Family(
+    RuleFamily(
         "Weights that follow a signal",
         "The weight follows something that is measured at every step: rewards, losses, or the noise of the gradients.",
         ("chord-reward", "gac", "sasr", "superrl-sigma"),
     ),
-    Family(
+    RuleFamily(
         "A demonstration among the rollouts",
         "A demonstration is one row of a prompt's group and gets an advantage as the model's own answers do.",
         ("luffy", "srft", "ampo"),
     ),
-    Family(
+    RuleFamily(
         "Imitation where exploration fails",
         "Whether a prompt is imitated or explored depends on how many of its rollouts are right.",
         ("hpt", "hpt-soft", "superrl", "relift", "mifo"),
     ),
-    Family(
+    RuleFamily(
         "Beginnings and hints",
         "The model goes on from the beginning of a demonstration, or reads a part of it in its prompt.",
-        ("prefix-rft", "trapo", "uft", "tapo"),
+        ("prefix-rft", "trapo", "uft", "tapo", "pope"),
     ),
-    Family(
+    RuleFamily(
+        "Self-distillation",
+        "The model is taught by itself: by what it would say after it has seen a right answer.",
+        ("sdpo", "sdft", "srpo"),
+    ),
+    RuleFamily(
         "Weighted imitation",
         "Which tokens or rows of a demonstration count, and how much, depends on how likely the model finds them.",
         ("chord-phi", "dft", "iw-sft"),
@@ -80,7 +85,8 @@ def rules_page(
     template = files(__package__).joinpath("rules.md.j2").read_text(encoding="utf-8")
     named = {rule["rule"]: rule for rule in rules}
     families = [
-        {"title": each.title, "about": each.about, "rules": [named[rule] for rule in each.rules]} for each in FAMILIES
+        {"title": each.title, "about": each.about, "rules": [named[rule] for rule in each.rules]}
+        for each in RULE_FAMILIES
     ]
     return environment.from_string(template).render(families=families, parts=parts, signals=signals)
 
@@ -94,7 +100,11 @@ def _codes(texts: Sequence[str]) -> str:
 
 
 def _pairs(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in settings.items())
+    return ", ".join(f"{name} {_one_line(value)}" for name, value in settings.items())
+
+
+def _one_line(value: Any) -> str:
+    return str(value).replace("\n", "\\n")
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
