@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import build
+from tiny_runs import build, zero
 
 from amft import progress_bar
 from amft.balance.describe import describe
@@ -121,6 +121,15 @@ def test_rules_are_one_a_line_and_one_is_shown_whole(capsys: pytest.CaptureFixtu
 def test_what_is_printed_fits_a_terminal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+def test_the_doctor_fits_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    build(tmp_path / "run", "fixed", zero, max_steps=3).train()
+    capsys.readouterr()
+    assert main(["doctor", str(tmp_path / "run")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("    ") for line in lines), "something is long enough to be wrapped"
+    assert max(map(len, lines)) <= 80
 
 
 @pytest.mark.parametrize(
