@@ -103,9 +103,9 @@ $(VLLM_VENV)/.ready: pyproject.toml
 	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
-$(DOCS_VENV)/.ready:
+$(DOCS_VENV)/.ready: Makefile
 	$(PYTHON) -m venv $(DOCS_VENV)
-	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check mkdocs-material==9.8.2
+	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check mkdocs-material==9.8.2 mkdocstrings==1.0.8 mkdocstrings-python==2.0.11 ruff
 	@touch $@
 
 $(BIN)/python:
