@@ -198,8 +198,6 @@ def serve_environment(own: Mapping[str, str], devices: str | None) -> dict[str, 
     if devices is not None:
         found["CUDA_VISIBLE_DEVICES"] = devices
         found["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"  # vLLM's ipc pickles handles; they come with our key only
-    else:
-        found.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "fork")  # vLLM is imported once then, not twice
     return SETTINGS | found
 
 
