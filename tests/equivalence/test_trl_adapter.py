@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,9 @@ def arguments(folder: Path, **settings: Any) -> GRPOConfig:
     )
 
 
-def build(cls: type, args: GRPOConfig, **extra: Any) -> Any:
+def build(cls: type, args: GRPOConfig, double: bool = False, **extra: Any) -> Any:
     return cls(
-        model=load_model("nano"),
+        model=load_model("nano").to(torch.float64 if double else torch.float32),
         args=args,
         reward_funcs=residue,
         processing_class=load_tokenizer("nano"),
@@ -176,12 +177,56 @@ def test_without_imitation_it_is_trls_trainer_to_the_bit(tmp_path: Path) -> None
     args = arguments(tmp_path, gradient_accumulation_steps=2, max_steps=2, max_grad_norm=0.1)
     plain = build(GRPOTrainer, args)
     plain.train()
-    ours = build(AMFTGRPOTrainer, args, demonstrations=DEMOS, balance="rl")
+    ours = build(AMFTGRPOTrainer, args, demonstrations=DEMOS, balance="rl", prefix_tree=False)
     ours.train()
     assert history(ours, "grad_norm") == pytest.approx(history(plain, "grad_norm"), rel=1e-6)
     assert history(ours, "loss") == history(plain, "loss")
     for name, value in plain.model.state_dict().items():
         assert torch.equal(value, ours.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"gradient_accumulation_steps": 2},
+        {"gradient_checkpointing": True, "num_iterations": 2, "beta": 0.1},
+        {"entropy_coef": 0.05, "mask_truncated_completions": True, "loss_type": "grpo"},
+    ],
+    ids=["plain", "checkpointed", "entropy"],
+)
+def test_a_prefix_tree_gives_what_trls_own_passes_give(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Losses, both gradients, the meta-gradient and the weights, in float64."""
+    found = []
+    for tree in (False, True):
+        args = arguments(tmp_path / str(tree), max_steps=4, optim="sgd", learning_rate=1e-3, **settings)
+        balance = {**ONLY_META, "meta_skip": 0}
+        trainer = build(AMFTGRPOTrainer, args, demonstrations=DEMOS, balance=balance, prefix_tree=tree, double=True)
+        passes = counted_tree_passes(trainer)
+        trainer.train()
+        assert trainer.tree_rows.wanted == tree
+        assert bool(passes) == tree
+        found.append(trainer)
+    padded, tree = found
+    for name in ("loss", "grad_norm", "entropy", "mix/meta_grad", "mix/grad_cos", "sft/loss"):
+        values = [[value for value in history(trainer, name) if value is not None] for trainer in found]
+        assert values[0], name
+        assert values[1] == pytest.approx(values[0], rel=1e-6, abs=1e-7), name
+    for ours, its in zip(tree.model.parameters(), padded.model.parameters()):
+        torch.testing.assert_close(ours, its, rtol=0, atol=1e-9)
+
+
+def counted_tree_passes(trainer: Any) -> list[int]:
+    """Grows with each pass whose attention is that of a prefix tree."""
+    passes: list[int] = []
+    forward = trainer.model.forward
+
+    def counting(*args: Any, **given: Any) -> Any:
+        if "prefix_tree" in given:
+            passes.append(1)
+        return forward(*args, **given)
+
+    trainer.model.forward = functools.wraps(forward)(counting)
+    return passes
 
 
 def test_completions_that_were_trained_on_give_no_meta_gradient(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from ..guests import HOST
 from .advice import planned_advice
 from .bars import hide_loading_bars
 from .columns import side_by_side
+from .freed_memory import keep_freed_memory
 from .rank_output import is_main
 from .status import doing
 
@@ -58,6 +59,7 @@ def train(
 ) -> None:
     """Train a model from a recipe."""
     settings = settings or []
+    keep_freed_memory()
     from ..settings.recipe import read_recipe
 
     overrides = [*settings, *([] if output_dir is None else [f"output_dir={json.dumps(output_dir)}"])]

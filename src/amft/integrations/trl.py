@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..data.encoding import encode_prompt
 from ..data.plain_text import special_string
 from ..errors import CheckpointError, ConfigError, IntegrationError
 from ..meta import MixGrad
+from ..models.forward import Entropy
 from ..models.load import stop_ids
 from ..signals.entropy import ENTROPY
 from ..signals.reward import REWARD
@@ -27,6 +29,7 @@ from ..step.gradients_apart import gradients_apart
 from .imitation import Imitation, with_template
 from .trl_backend import TRLBackend, Window
 from .trl_contract import check_attributes, check_methods, check_version
+from .trl_rows import TreeRows
 
 try:
     import trl
@@ -56,6 +59,7 @@ class AMFTGRPOTrainer(GRPOTrainer):
         entropy_target: H* in nats; default: the mean entropy of the first step's completions.
         trust_special_tokens: strings of special tokens in prompts and demonstrations are those tokens, as in TRL; by
             default they are text. Prompts with pictures are TRL's own in any case.
+        prefix_tree: compute what rows begin with alike once, and no padding; False leaves the passes to TRL.
 
     Raises:
         IntegrationError: this TRL, engine or option is not supported.
@@ -70,6 +74,7 @@ class AMFTGRPOTrainer(GRPOTrainer):
         num_demos: int | None = None,
         entropy_target: float | None = None,
         trust_special_tokens: bool = False,
+        prefix_tree: bool = True,
         **kwargs: Any,
     ):
         check_version(trl.__version__)
@@ -84,7 +89,9 @@ class AMFTGRPOTrainer(GRPOTrainer):
         self.imitation = self._imitation(demonstrations, num_demos)
         for count in self.imitation.not_used:
             self.accelerator.print(f"amft: {count}")
+        self.tree_rows = TreeRows(self, prefix_tree, self.accelerator.print)
         self.backend: TRLBackend | None = None
+        self._training = contextlib.ExitStack()
         self._resumed_from: Path | None = None
         self._fresh: list[bool] = []
         self._entropies: list[float] = []
@@ -100,12 +107,42 @@ class AMFTGRPOTrainer(GRPOTrainer):
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """One micro-batch of TRL's; the last one of an optimizer step is followed by imitation and the mix."""
         self._fresh.append(False)
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        self._entropies.append(self._metrics["train"]["entropy"][-1])
-        if self.accelerator.sync_gradients:
-            self._mix_gradients(model)
-            self._fresh, self._entropies = [], []
+        with contextlib.ExitStack() as self._training:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+            self._entropies.append(self._metrics["train"]["entropy"][-1])
+            if self.accelerator.sync_gradients:
+                self._mix_gradients(model)
+                self._fresh, self._entropies = [], []
         return loss
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        inputs = super()._prepare_inputs(generation_batch)
+        if self.model.training:  # what is generated is there: the passes that follow are those of training
+            self._training.enter_context(self.tree_rows.open(self._unwrapped, inputs))
+        return inputs
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Any,
+        attention_mask: Any,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        **others: Any,
+    ) -> Any:
+        entropy: Entropy = "skip" if not compute_entropy else "graph" if self._entropy_bonus_enabled else "value"
+        rows = input_ids, attention_mask, logits_to_keep, batch_size or len(input_ids)
+        found = self.tree_rows.scores(model, *rows, entropy) if self.tree_rows.wanted else None
+        if found is not None:
+            return *found, None
+        return super()._get_per_token_logps_and_entropies(
+            model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **others
+        )
+
+    @property
+    def _unwrapped(self) -> Any:
+        return self.accelerator.unwrap_model(self.model_wrapped)
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         out = super()._generate_and_score_completions(inputs)
@@ -134,7 +171,7 @@ class AMFTGRPOTrainer(GRPOTrainer):
 
     def _build_backend(self) -> TRLBackend:
         optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)
-        model = self.accelerator.unwrap_model(self.model_wrapped)
+        model = self._unwrapped
         wanted = self.balance.requirements.meta_gradient or MetaGradient()
         mix = MixGrad(
             model.named_parameters(), optimizer, skip=wanted.skip, horizon=wanted.horizon, jacobian=wanted.jacobian

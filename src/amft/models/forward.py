@@ -78,7 +78,7 @@ def token_scores(
             found.append((logits.argmax(-1) == ids).float())
         return tuple(found)
 
-    layout = branched(batch) if is_tree(_innermost(model)) else Padded(batch)
+    layout = branched(batch) if is_tree(innermost(model)) else Padded(batch)
     results, states = _scored(model, batch, layout, score, hidden)
     found = [layout.back(each) for each in results]
     return TokenScores(
@@ -98,7 +98,7 @@ def _scored(
     Returns:
         The scores, and the hidden states if wanted, in the layout.
     """
-    inner: Any = _innermost(model)
+    inner: Any = innermost(model)
     if is_chunked(inner):
         with without_head(inner) as passed:
             states = _logits(model, batch, layout)
@@ -117,7 +117,7 @@ def _logits(model: nn.Module, batch: Batch, layout: Padded | Branched) -> Tensor
     if batch.pixel_values is not None:
         options["pixel_values"] = batch.pixel_values
     options |= layout.inputs
-    parameters = inspect.signature(_innermost(model).forward).parameters
+    parameters = inspect.signature(innermost(model).forward).parameters
     taken = {name: value for name, value in options.items() if name in parameters}
     logits: Tensor = model(**taken, **layout.of_attention).logits
     return logits
@@ -130,7 +130,7 @@ def _output_layer_inputs(model: nn.Module, wanted: bool) -> Iterator[list[Tensor
     if not wanted:
         yield found
         return
-    inner: Any = _innermost(model)
+    inner: Any = innermost(model)
     handle = inner.get_output_embeddings().register_forward_pre_hook(lambda _, given: found.append(given[0]))
     try:
         yield found
@@ -138,7 +138,7 @@ def _output_layer_inputs(model: nn.Module, wanted: bool) -> Iterator[list[Tensor
         handle.remove()
 
 
-def _innermost(model: nn.Module) -> nn.Module:
+def innermost(model: nn.Module) -> nn.Module:
     """The model whose `forward` does the work, inside the wrappers of DDP and peft."""
     inner: Any = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
     return inner.get_base_model() if hasattr(inner, "get_base_model") else inner

@@ -62,6 +62,12 @@ class AMFTConfig(StrictModel):
     micro_batch_size: int = Field(
         64, ge=1, le=MOST_ROWS, description="rows per forward and backward; does not change the numbers"
     )
+    micro_batch_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_ROWS * MOST_TOKENS,
+        description="tokens per forward and backward in place of micro_batch_size rows; see `amft plan`",
+    )
     prefix_tree: bool = Field(
         True, description="compute what rows begin with alike once, and no padding; false pads the rows"
     )
@@ -228,6 +234,8 @@ class AMFTConfig(StrictModel):
             raise ValueError("implicit_reward.steps: not with parallel: fsdp2; use ddp or single")
         if self.engine_options is not None and self.engine != "vllm":
             raise ValueError(f"engine_options: only engine vllm has any, this is {self.engine}; leave them out")
+        if self.micro_batch_tokens is not None and "micro_batch_size" in self.model_fields_set:
+            raise ValueError("micro_batch_size: micro_batch_tokens stands in its place; leave one out")
         if self.sft_warmup_steps > self.max_steps:
             raise ValueError("sft_warmup_steps must not exceed max_steps")
         return self
