@@ -71,12 +71,12 @@ def test_a_budget_of_tokens_does_not_change_the_numbers(tree, tiny_base, tmp_pat
     exact_norms.use(monkeypatch)
     settings = {"adam_epsilon": 1e-4, "prefix_tree": tree}
     whole = parameters(trainer(tiny_base, tmp_path / "whole", micro_batch_size=8, **settings))
-    for tokens in (350, 130, 1):
+    for tokens in (250, 130, 1):
         built = trainer(tiny_base, tmp_path / str(tokens), micro_batch_tokens=tokens, **settings)
         parts = counted_parts(built.learner)
         split = parameters(built)
         assert (split - whole).norm() / whole.norm() < 1e-10
-        assert max(parts) == 6 if tokens == 1 else 1 < max(parts) < 6
+        assert max(parts) == 6 if tokens == 1 else max(parts) > 1
 
 
 def counted_parts(learner):
