@@ -137,7 +137,7 @@ def test_the_budget_is_the_largest_that_fits(tree: bool) -> None:
 
 def test_a_budget_is_proposed_first_where_the_rows_do_not_fit() -> None:
     config = AMFTConfig(num_prompts=64, max_prompt_length=100, max_completion_length=400, dtype="bfloat16")
-    device = replace(DEVICES["h100"], memory=DEVICES["h100"].runtime * 1.09 + 4e7)
+    device = replace(DEVICES["h100"], memory=(DEVICES["h100"].runtime + 2e7) / HEADROOM)
     found = plan_step(config, SMALL, device, 1)
     assert not found.fits
     assert found.changes[0]["set"] == {"micro_batch_tokens": found.micro_batch_tokens}
