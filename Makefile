@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: docs help demo demo-llm test test-llm attack test-vllm test-matrix lint format peers nano clean
+.PHONY: docs help demo demo-llm test test-llm attack test-vllm test-matrix dist-check lint format peers nano clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test-vllm: $(VLLM_VENV)/.ready  ## the vLLM engine for real on this CPU, in an e
 
 test-matrix:  ## both ends of the declared versions, Python 3.10 to 3.13 (hours, 8 GB; CELLS, TESTS choose)
 	$(PYTHON) tests/matrix.py $(CELLS) --tests $(TESTS)
+
+dist-check:  ## wheel and source archive built; the wheel run in a bare environment (minutes, 2 GB; PYTHON chooses)
+	$(PYTHON) tests/dist.py
 
 docs: $(DOCS_VENV)/.ready  ## the documentation as a site in build/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict

@@ -31,7 +31,11 @@ Loss: TypeAlias = Callable[[nn.Module, Batch, float], LossOut]
 
 @dataclass(frozen=True)
 class Objective:
-    """L_RL and L_SFT of eq 3 (arXiv 2508.06944), with the entropy and likelihood used to probe a policy."""
+    """L_RL and L_SFT of eq 3 (arXiv 2508.06944), with the entropy and likelihood used to probe a policy.
+
+    Every loss takes the model, a micro-batch and `count`, its denominator: `rl_count` or `token_count` added up over
+    the micro-batches of all ranks, so that the gradients of parts add up to that of the whole step.
+    """
 
     config: AMFTConfig
     method: Method

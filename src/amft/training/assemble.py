@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..balance.method import Method
 from ..batch import Batch
 from ..data.streams import derive_seed
 from ..errors import ConfigError
@@ -99,21 +100,33 @@ def branches_of(sources: Sources) -> tuple[str, ...]:
     return (SFT,) if sources.demonstrations is None else sources.demonstrations.branches
 
 
+def mixed_gradients(
+    model: nn.Module, optimizer: torch.optim.Optimizer, method: Method, branches: Sequence[str]
+) -> MixGrad | None:
+    """What keeps the gradients of the branches apart; None where the method needs no meta-gradient.
+
+    Raises:
+        OptimizerError: the optimizer's Jacobian is not known.
+    """
+    wanted = method.requirements.meta_gradient
+    if wanted is None:
+        return None
+    return MixGrad(
+        model.named_parameters(),
+        optimizer,
+        branches=branches,
+        direction=wanted.direction,
+        skip=wanted.skip,
+        horizon=wanted.horizon,
+        jacobian=wanted.jacobian,
+    )
+
+
 def _learner(on: Foundation, critic: Critic | None, rows: RowLayout) -> Learner:
     config, asked = on.config, on.method.requirements
     inner = build_optimizer(on.model, config)
     optimizer: PolicyOptimizer = SharedOptimizer(on.model, inner)
-    mix = None
-    if (wanted := asked.meta_gradient) is not None:
-        mix = MixGrad(
-            on.model.named_parameters(),
-            inner,
-            branches=branches_of(on.sources),
-            direction=wanted.direction,
-            skip=wanted.skip,
-            horizon=wanted.horizon,
-            jacobian=wanted.jacobian,
-        )
+    mix = mixed_gradients(on.model, inner, on.method, branches_of(on.sources))
     if asked.sft_optimizer == "own":
         imitator = SharedOptimizer(on.model, build_optimizer(on.model, config), "imitator")
         optimizer = SeparateImitation(optimizer, imitator)
