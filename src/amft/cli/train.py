@@ -62,7 +62,6 @@ def train(
 ) -> None:
     """Train a model from a recipe."""
     settings = settings or []
-    keep_freed_memory()
     from ..settings.recipe import read_recipe
 
     overrides = [*settings, *([] if output_dir is None else [f"output_dir={json.dumps(output_dir)}"])]
@@ -146,6 +145,7 @@ def _built(recipe: Recipe) -> AMFTTrainer:
     from ..settings.recipe import check_parts
 
     check_parts(recipe)
+    keep_freed_memory()
     with doing(f"loading {recipe.model}"):
         from ..assembly.training import build_trainer
 
