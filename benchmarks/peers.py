@@ -2,7 +2,8 @@
 
     python benchmarks/peers.py                              # the whole grid, about two hours on one idle core
     python benchmarks/peers.py "mixed 3.7 M" rollouts       # cases whose names begin so
-    python benchmarks/peers.py --table                      # the results so far, as the tables of docs/performance.md
+    python benchmarks/peers.py --table                      # the results so far
+    python benchmarks/peers.py --write docs/performance.md  # the same, put between the page's markers
 
 Each arm is a process of its own on one thread, which waits while another one steps, so that a drift of the machine's
 speed falls on all. After a first step, `--steps` rounds: one step of every arm. The ratio of an arm to TRL is the
@@ -135,6 +136,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path, default=Path(os.devnull), help="what the libraries print")
     parser.add_argument("--list", action="store_true", help="names of the cases")
     parser.add_argument("--table", action="store_true", help="print the results so far")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put them between the markers of a page")
     parser.add_argument("--serve", nargs=2, metavar=("ARM", "CASE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
@@ -143,10 +145,12 @@ def main() -> None:
         serve(options.serve[0], CASES[options.serve[1]], options.smollm2)
         return
     results = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else {}
-    if options.table:
-        from peers_table import table
+    if options.table or options.write:
+        from peers_table import put, table
 
         print(table(results))
+        if options.write:
+            options.write.write_text(put(options.write.read_text(encoding="utf-8"), table(results)), encoding="utf-8")
         return
     for name in chosen(options):
         print(f"{datetime.datetime.now():%H:%M:%S} {name}", flush=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 TITLES = ("step", "arm", "CPU s", "wall s", "of TRL, CPU", "of TRL, wall", "peak MB", "drawing s", "share of products")
 LENGTH = "length "
+MARKERS = "<!-- measured by benchmarks/peers.py -->", "<!-- end -->"
 
 
 def lines(name: str, result: Mapping[str, Any]) -> list[str]:
@@ -67,6 +68,19 @@ def table(results: Mapping[str, Any]) -> str:
     facts = sorted({f"{r['date']}, {r['machine']}, torch {r['torch']}, trl {r['trl']}" for r in results.values()})
     loads = [each["load"] for each in results.values()]
     return "\n".join([*out, "", *facts, f"load average {min(loads)} to {max(loads)}" if loads else ""])
+
+
+def put(page: str, text: str) -> str:
+    """The page with the text between its two markers.
+
+    Raises:
+        ValueError: it has none.
+    """
+    before, start, rest = page.partition(MARKERS[0])
+    _, end, after = rest.partition(MARKERS[1])
+    if not start or not end:
+        raise ValueError(f"no {' ... '.join(MARKERS)} in the page")
+    return f"{before}{start}\n{text}\n{end}{after}"
 
 
 def _length_row(result: Mapping[str, Any]) -> str:

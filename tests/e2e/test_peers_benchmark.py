@@ -14,7 +14,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 from peers import check_equal_work  # noqa: E402
 from peers_cases import CASES  # noqa: E402
-from peers_table import table  # noqa: E402
+from peers_table import put, table  # noqa: E402
 
 
 def test_arms_do_the_same_work_and_are_written_down(tmp_path: Path) -> None:
@@ -34,6 +34,15 @@ def test_arms_do_the_same_work_and_are_written_down(tmp_path: Path) -> None:
     printed = table({"tiny": result})
     assert printed.count("| tiny |") == 2
     assert "torch" in printed
+
+
+def test_the_table_goes_between_the_markers_of_the_page() -> None:
+    page = (BENCHMARKS.parent / "docs" / "performance.md").read_text(encoding="utf-8")
+    once = put(page, "| new |")
+    assert once.count("| new |") == 1
+    assert put(once, "| newer |") == put(page, "| newer |")
+    with pytest.raises(ValueError, match="no <!-- measured"):
+        put("a page", "| new |")
 
 
 def test_unequal_work_is_not_compared() -> None:
