@@ -66,16 +66,16 @@ def token_scores(
     assert batch.ids.shape[1] > batch.completion_mask.shape[1], "every row needs a prompt token"
 
     def score(logits: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
-        logps, entropies, means = logit_scores(
-            logits, ids, temperature=temperature, entropy=entropy != "skip", mean=smoothing
+        logps, entropies, means, firsts = logit_scores(
+            logits, ids, temperature=temperature, entropy=entropy != "skip", mean=smoothing, first=accuracy
         )
         found = [logps]
         if entropies is not None:
             found.append(entropies if entropy == "graph" else entropies.detach())
         if means is not None:
             found.append(means)
-        if accuracy:
-            found.append((logits.argmax(-1) == ids).float())
+        if firsts is not None:
+            found.append(firsts)
         return tuple(found)
 
     layout = branched(batch) if is_tree(innermost(model)) else Padded(batch)
