@@ -234,7 +234,8 @@ class AMFTConfig(StrictModel):
             raise ValueError("implicit_reward.steps: not with parallel: fsdp2; use ddp or single")
         if self.engine_options is not None and self.engine != "vllm":
             raise ValueError(f"engine_options: only engine vllm has any, this is {self.engine}; leave them out")
-        if self.micro_batch_tokens is not None and "micro_batch_size" in self.model_fields_set:
+        rows = AMFTConfig.model_fields["micro_batch_size"].default
+        if self.micro_batch_tokens is not None and self.micro_batch_size != rows:
             raise ValueError("micro_batch_size: micro_batch_tokens stands in its place; leave one out")
         if self.sft_warmup_steps > self.max_steps:
             raise ValueError("sft_warmup_steps must not exceed max_steps")
