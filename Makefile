@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: docs help demo demo-llm test test-llm attack test-vllm test-matrix dist-check lint format peers nano clean
+.PHONY: docs help demo demo-llm study-llm test test-llm attack test-vllm test-matrix dist-check lint format peers nano clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,11 @@ demo-llm: $(VENV)/.llm  ## a real language model, SmolLM2-135M, learns two-digit
 	@$(BIN)/python recipes/smollm2/sums.py sums
 	@out=runs/demo-llm; n=1; while [ -e $$out ]; do n=$$((n + 1)); out=runs/demo-llm-$$n; done; \
 	$(BIN)/amft train recipes/smollm2/sums.yaml --output-dir $$out
+
+study-llm: $(VENV)/.llm  ## the study of SmolLM2-135M: ten rules, three seeds (more than a day)
+	@[ -d smollm2 ] || $(BIN)/amft fetch smollm2
+	@[ -f weak.jsonl ] || $(BIN)/python recipes/smollm2/study_task.py smollm2 weak.jsonl
+	PATH=$(BIN):$$PATH $(BIN)/python recipes/smollm2/study.py runs/smollm2-study
 
 test: lint $(VENV)/share/smollm2  ## lint, type check, import floors, then every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)

@@ -228,6 +228,8 @@ def _tokens(batch: Batch, scores: TokenScores) -> Tokens:
         mask=batch.completion_mask,
         entropy=None if scores.entropy is None else scores.entropy.detach(),
         ref_logps=batch.ref_logps,
+        teacher_logps=batch.teacher_logps,
+        teacher_entropy=batch.teacher_entropy,
         advantages=batch.advantages,
         rewards=batch.rewards,
         demo=batch.demo,

@@ -68,6 +68,7 @@ def build_organs(on: Foundation, stage_steps: int) -> Organs:
         score_reference=_reference_logps(on, learner, config.temperature) if config.beta else None,
         generator=torch.Generator().manual_seed(derive_seed(config.seed, "rollouts")),
         score_values=None if critic is None else learner.values,
+        score_taught=lambda batch: (learner.logps(on.model, batch, 1.0), learner.entropies(batch, 1.0)),
         demo_mixer=method.demo_mixer,
         show=run_logger.samples,
     )
