@@ -54,6 +54,15 @@ class SavedWindow(_Strict):
     success: list[float]
 
 
+class SavedFlight(_Strict):
+    """Completions that were drawn ahead."""
+
+    step: Count
+    chosen: list[Count]
+    prompts: list[list[Count]]
+    found: list[tuple[list[Count], bool, list[float]]]
+
+
 class SavedState(_Strict):
     """What every run saves; what belongs to a rule or a schedule is checked by them."""
 
@@ -67,6 +76,7 @@ class SavedState(_Strict):
     written: dict[str, SavedFile]
     buffer: list[Count]
     window: list[SavedWindow]
+    flight: SavedFlight | None = None
 
 
 def saved_state_of(checkpoint: Path) -> SavedState:
