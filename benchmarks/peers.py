@@ -144,7 +144,7 @@ def main() -> None:
 
         serve(options.serve[0], CASES[options.serve[1]], options.smollm2)
         return
-    results = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else {}
+    results = read(options.output)
     if options.table or options.write:
         from peers_table import put, table
 
@@ -152,17 +152,35 @@ def main() -> None:
         if options.write:
             options.write.write_text(put(options.write.read_text(encoding="utf-8"), table(results)), encoding="utf-8")
         return
-    for name in chosen(options):
-        print(f"{datetime.datetime.now():%H:%M:%S} {name}", flush=True)
-        if options.list:
-            continue
+    if options.list:
+        print("\n".join(chosen(options)))
+        return
+    failed = [name for name in chosen(options) if not measured(name, options)]
+    if failed:
+        raise SystemExit(f"not measured: {', '.join(failed)}")
+
+
+def measured(name: str, options: argparse.Namespace) -> bool:
+    """Measure one case and write it down; whether that went well, so that the others are measured anyway."""
+    from peers_table import lines
+
+    print(f"{datetime.datetime.now():%H:%M:%S} {name}", flush=True)
+    try:
         with options.log.open("a", encoding="utf-8") as log:
             made = measure_rollouts(options, log) if name == ROLLOUTS else measure(name, CASES[name], options, log)
-        results[name] = made
-        options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        from peers_table import lines
+    except (SystemExit, subprocess.CalledProcessError) as error:
+        print(f"{name}: {error}", flush=True)
+        return False
+    results = read(options.output) | {name: made}
+    options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(lines(name, made)), flush=True)
+    return True
 
-        print("\n".join(lines(name, made)), flush=True)
+
+def read(output: Path) -> dict[str, Any]:
+    """The results so far."""
+    found: dict[str, Any] = json.loads(output.read_text(encoding="utf-8")) if output.exists() else {}
+    return found
 
 
 def chosen(options: argparse.Namespace) -> list[str]:
