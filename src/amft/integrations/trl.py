@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 from ..balance.base import Balance
 from ..balance.method import Method
 from ..balance.registry import build_method
-from ..balance.requirements import MetaGradient, Requirements
+from ..balance.requirements import Requirements
 from ..checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from ..data.encoding import encode_prompt
 from ..data.plain_text import special_string
@@ -172,10 +173,12 @@ class AMFTGRPOTrainer(GRPOTrainer):
     def _build_backend(self) -> TRLBackend:
         optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)
         model = self._unwrapped
-        wanted = self.balance.requirements.meta_gradient or MetaGradient()
-        mix = MixGrad(
-            model.named_parameters(), optimizer, skip=wanted.skip, horizon=wanted.horizon, jacobian=wanted.jacobian
-        )
+        wanted = self.balance.requirements.meta_gradient
+        if wanted is None:  # any optimizer will do: what the weight did to the step is never asked
+            mix = MixGrad(model.named_parameters(), optimizer, skip=sys.maxsize, jacobian="identity")
+        else:
+            parts: dict[str, Any] = {"skip": wanted.skip, "horizon": wanted.horizon, "jacobian": wanted.jacobian}
+            mix = MixGrad(model.named_parameters(), optimizer, **parts)
         balancer = Balancer(self.balance, self.state.max_steps, entropy_target=self.entropy_target)
         return TRLBackend(self.accelerator, self.compute_loss_context_manager, self.imitation, mix, balancer)
 

@@ -36,7 +36,7 @@ class Load:
     """Bytes of a frozen weight, and of any weight while sampling."""
     half: bool
     """bfloat16 arithmetic over float32 masters."""
-    moments: int
+    moments: float
     """Optimizer tensors per trained parameter."""
     buffers: int
     """Meta-gradient buffers per trained parameter: 0, 1, or 2 with a horizon."""
