@@ -15,6 +15,7 @@ from ..demo_mixing.rows import DemoRow, DemoRowImitated
 from ..weighting.advantages import Signed, UncertainPrefix
 from ..weighting.base import OffPolicy, TokenInput, Weighting
 from ..weighting.demo_tokens import Dft, Phi
+from ..weighting.mastered import Unmastered
 from ..weighting.sequences import HighEntropyTokens, ImportanceWeight, LowEntropyRows
 from ..weighting.shapes import Floored, Plain, Shaped
 from .base import Balance
@@ -74,6 +75,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "importance": ImportanceWeight,
         "low-entropy-rows": LowEntropyRows,
         "high-entropy-tokens": HighEntropyTokens,
+        "unmastered": Unmastered,
     },
     "advantage": {"none": None, "signed": Signed, "uncertain-prefix": UncertainPrefix},
     "off_policy": {"none": None, "shaped": Shaped, "p": Plain, "floored": Floored},

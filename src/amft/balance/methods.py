@@ -5,6 +5,7 @@ from __future__ import annotations
 from .amft import AMFT
 from .fixed import Fixed, FixedWeights
 from .gac import Gac
+from .house_methods import HOUSE
 from .interleave import Interleave
 from .log_sigma import LogSigma
 from .method_spec import MethodSpec
@@ -311,4 +312,4 @@ TOKENS: dict[str, MethodSpec] = {
     ),
 }
 
-RULES: dict[str, MethodSpec] = {**AMFT_FAMILY, **SCHEDULES, **ROUTED, **TOKENS}
+RULES: dict[str, MethodSpec] = {**AMFT_FAMILY, **HOUSE, **SCHEDULES, **ROUTED, **TOKENS}

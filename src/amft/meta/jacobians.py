@@ -110,6 +110,23 @@ def push_identity(d: Tensor, step: OptimizerStep) -> None:
     d.mul_(float(step.group["lr"]) * _sign(step.group))
 
 
+def push_metric(d: Tensor, step: OptimizerStep) -> None:
+    """`lr d / (sqrt(v_hat) + eps)` with Adam's second moment, `lr d` without one: the metric in which it descends.
+
+    A coordinate with `v = 0` has never had a gradient and gives 0.
+
+    Args:
+        d: [*] a gradient; becomes a step of plain descent in that metric.
+        step: the step just taken.
+    """
+    d.mul_(float(step.group["lr"]) * _sign(step.group))
+    if "exp_avg_sq" in step.state:
+        _, beta2 = (float(beta) for beta in step.group["betas"])
+        second = step.state["exp_avg_sq"].to(torch.promote_types(d.dtype, torch.float32))
+        root = (second / (1.0 - beta2 ** float(step.state["step"]))).sqrt()
+        d.div_(torch.threshold_(root, 0.0, math.inf) + step.group["eps"])
+
+
 def _sign(group: Mapping[str, Any]) -> float:
     return -1.0 if group.get("maximize") else 1.0
 
@@ -126,6 +143,7 @@ JACOBIANS: dict[type[Optimizer], Jacobian] = {
 """Optimizer class -> its Jacobian; a subclass uses its nearest ancestor's."""
 
 IDENTITY = Jacobian(push_identity)
+METRIC = Jacobian(push_metric)
 
 
 def register_jacobian(optimizer_type: type[Optimizer], fn: Push) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..balance.requirements import MetaGradient
 from ..batch import Batch
 from ..data.streams import derive_seed
 from ..errors import ConfigError
@@ -15,7 +16,7 @@ from ..experience.rollouts import Collector
 from ..experience.sampling_context import RolloutBackend
 from ..experience.sources import Sources
 from ..losses.choices import POLICY_LOSSES
-from ..meta import MixGrad
+from ..meta import GramPair, MixGrad
 from ..models.lora import adapter_off
 from ..runs import RunDirectory
 from ..step.balancer import Balancer
@@ -105,15 +106,7 @@ def _learner(on: Foundation, critic: Critic | None, rows: RowLayout) -> Learner:
     optimizer: PolicyOptimizer = SharedOptimizer(on.model, inner)
     mix = None
     if (wanted := asked.meta_gradient) is not None:
-        mix = MixGrad(
-            on.model.named_parameters(),
-            inner,
-            branches=branches_of(on.sources),
-            direction=wanted.direction,
-            skip=wanted.skip,
-            horizon=wanted.horizon,
-            jacobian=wanted.jacobian,
-        )
+        mix = _mix(on, inner, wanted)
     if asked.sft_optimizer == "own":
         imitator = SharedOptimizer(on.model, build_optimizer(on.model, config), "imitator")
         optimizer = SeparateImitation(optimizer, imitator)
@@ -122,6 +115,22 @@ def _learner(on: Foundation, critic: Critic | None, rows: RowLayout) -> Learner:
             raise ConfigError("balance.freeze: not for parallel: fsdp2; choose ddp or single")
         optimizer = FrozenEntries(optimizer, on.model, asked.freeze.share, asked.freeze.history)
     return Learner(on.model, optimizer, mix, config, on.parallel, rows, critic)
+
+
+def _mix(on: Foundation, optimizer: torch.optim.Optimizer, wanted: MetaGradient) -> MixGrad:
+    parameters, branches = on.model.named_parameters(), branches_of(on.sources)
+    if wanted.utility == "gram":
+        return GramPair(parameters, optimizer, branch=branches[0], skip=wanted.skip)
+    return MixGrad(
+        parameters,
+        optimizer,
+        branches=branches,
+        direction=wanted.direction,
+        skip=wanted.skip,
+        horizon=wanted.horizon,
+        jacobian=wanted.jacobian,
+        effect_dtype=torch.bfloat16 if wanted.effect_dtype == "bfloat16" else None,
+    )
 
 
 def _reference_logps(on: Foundation, learner: Learner, temperature: float) -> Callable[[Batch], Tensor]:

@@ -12,6 +12,9 @@ from ..step.balancer import Balancer
 from ..step.lr_schedule import LRSchedule
 from ..types import SFT
 
+MOST_CLASSES = 32
+"""Of demonstrations."""
+
 
 def check_sources(
     config: AMFTConfig, method: Method, sources: Sources, balancer: Balancer, schedule: LRSchedule, warmup_steps: int
@@ -44,6 +47,13 @@ def check_sources(
     if len(balancer.branches) > 1 and (unmeasured := asked.costs(Cost.DEMONSTRATIONS)):
         names = ", ".join(signal.name for signal in unmeasured)
         raise ConfigError(f"balance: {names} cannot be measured over {len(balancer.branches)} imitation branches")
+    if len(balancer.branches) > MOST_CLASSES:
+        raise ConfigError(
+            f"balance: {len(balancer.branches)} classes of demonstrations, at most {MOST_CLASSES}; each costs a buffer "
+            "as large as what is trained, so name fewer sources"
+        )
+    if meta is not None and meta.utility == "gram" and len(balancer.branches) > 1:
+        raise ConfigError("balance: the utility gram measures one imitation branch; leave out the split")
     if schedule.follows_metric and (sources.val is None or not config.eval.steps):
         name = config.lr_scheduler_type
         raise ConfigError(f"lr_scheduler_type: {name} follows validation; set eval.steps and give problems for it")

@@ -102,8 +102,9 @@ def lay_foundation(
         reference = _prepare(loaded, config, method, parallel, base)
     stops = stop_ids(loaded, tokenizer)
     keep_stops(loaded, tokenizer, stops)
-    encoder = Encoder(tokenizer, config, stops, method, pictures)
-    sources = from_data(encoder, data) if isinstance(data, OwnData) else from_task(hosted(data), encoder)
+    encoder = Encoder(tokenizer, config, stops, method, pictures, parallel.ranks)
+    with parallel.ranks.contact():
+        sources = from_data(encoder, data) if isinstance(data, OwnData) else from_task(hosted(data), encoder)
     config = with_epochs(config, sources)
     sampler, evaluator = _samplers(config, loaded, parallel, tokenizer.pad_token_id, stops)
     if sources.scorer is not None:
@@ -116,6 +117,7 @@ def lay_foundation(
         "tokenizer": tokenizer_digests(tokenizer),
     }
     notes = [*(("held-out" if rows.expected else "data", str(rows)) for rows in sources.not_used)]
+    notes += [("verdicts", str(graded)) for graded in encoder.verdicts]
     notes += [("text", note) for note in encoder.notes]
     return Foundation(
         config=config,
