@@ -43,7 +43,7 @@ class Problem:
     """JSON values only."""
 
 
-RIGHT, WRONG, SILENT = "right", "wrong", "silent"
+DEMO_RIGHT, DEMO_WRONG, DEMO_SILENT = "right", "wrong", "silent"
 """What the verifier says of a demonstration; silent: it cannot say."""
 NO_DEMONSTRATION = "none"
 """In the place of a verdict: the prompt has no demonstration of its own."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..signals.base import Observation, Signals
-from ..types import RIGHT, RL, SILENT, WRONG
+from ..types import DEMO_RIGHT, DEMO_SILENT, DEMO_WRONG, RL
 from .amft_steps import STEPS, finite, moments, moments_start, noise_ratio
 from .base import State, Update
 from .checks import require_number
-from .requirements import EffectType, JacobianKind, MetaGradient, Requirements
+from .meta_gradient import EffectType, JacobianKind, MetaGradient
+from .requirements import Requirements
 from .verdict_classes import by_verdict_and_source, verdict_of_branch
 from .weights import Weights
 
@@ -67,7 +68,7 @@ class AMFTBranches:
     classes: int = 2
 
     def __post_init__(self) -> None:
-        for verdict in (RIGHT, SILENT, WRONG):
+        for verdict in (DEMO_RIGHT, DEMO_SILENT, DEMO_WRONG):
             start, low, high = self._prior(verdict)
             require_number(f"{verdict}_max", high, 0.0, 1.0)
             require_number(f"{verdict}_min", low, 0.0, high)
@@ -109,9 +110,9 @@ class AMFTBranches:
     def _prior(self, verdict: str) -> tuple[float, float, float]:
         """Start, lower and upper bound."""
         return {
-            RIGHT: (self.right, self.right_min, self.right_max),
-            SILENT: (self.silent, self.silent_min, self.silent_max),
-            WRONG: (self.wrong, self.wrong_min, self.wrong_max),
+            DEMO_RIGHT: (self.right, self.right_min, self.right_max),
+            DEMO_SILENT: (self.silent, self.silent_min, self.silent_max),
+            DEMO_WRONG: (self.wrong, self.wrong_min, self.wrong_max),
         }[verdict]
 
     def _moved(self, branch: str, kept: State, observed: Observation | None) -> tuple[State, dict[str, float]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..signals.base import Signals
 from ..signals.held_out_likelihood import HELD_OUT_LIKELIHOOD
-from ..types import RL, WRONG
+from ..types import DEMO_WRONG, RL
 from .amft_steps import finite
 from .base import State, Update
 from .checks import require_number
@@ -60,6 +60,6 @@ class Brake:
             last, metrics["mix/held_out_likelihood"] = found, found
         if fallen >= self.falls:
             fallen, brake = 0, brake * self.factor
-        weights = {b: brake * self.imitation * (verdict_of_branch(b) != WRONG) for b in signals.branches}
+        weights = {b: brake * self.imitation * (verdict_of_branch(b) != DEMO_WRONG) for b in signals.branches}
         state = {"last": last, "fallen": fallen, "brake": brake}
         return Weights({**weights, RL: float(self.rl)}), state, {"mix/brake": brake, **metrics}

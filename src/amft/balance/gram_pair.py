@@ -9,7 +9,8 @@ from ..types import RL
 from .amft_steps import finite, moments, moments_start, noise_ratio
 from .base import State, Update
 from .checks import require_number
-from .requirements import MetaGradient, Requirements
+from .meta_gradient import MetaGradient
+from .requirements import Requirements
 from .weights import Weights
 
 

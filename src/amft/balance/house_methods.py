@@ -9,7 +9,7 @@ from .method_spec import MethodSpec
 from .success_gap import SuccessGap
 from .verifier_gate import VerifierGate
 
-HOUSE: dict[str, MethodSpec] = {
+HOUSE_METHODS: dict[str, MethodSpec] = {
     "amft-branches": MethodSpec(
         AMFTBranches,
         {},

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ..signals.base import Signals
 from ..signals.success import SUCCESS
 from ..signals.verdicts import VERDICTS
-from ..types import RIGHT, WRONG
+from ..types import DEMO_RIGHT, DEMO_WRONG
 from .amft_steps import finite
 from .base import State, Update
 from .checks import require_number
@@ -46,7 +46,7 @@ class SuccessGap:
             success, seen = self.memory * success + (1.0 - self.memory) * sum(shares) / len(shares), seen + 1
         mean = success / (1.0 - self.memory**seen) if seen else 0.0
         counts = signals[VERDICTS] or {}
-        right, wrong = counts.get(RIGHT, 0), counts.get(WRONG, 0)
+        right, wrong = counts.get(DEMO_RIGHT, 0), counts.get(DEMO_WRONG, 0)
         q = right / (right + wrong) if right + wrong else 1.0
         mu = self.most * min(max(q - mean, 0.0) / q, 1.0) if q else 0.0
         return Weights.convex(mu), {"success": success, "seen": seen}, {"mix/demo_success": q, "mix/success": mean}

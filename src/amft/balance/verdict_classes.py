@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..types import RIGHT, SILENT, WRONG
+from ..types import DEMO_RIGHT, DEMO_SILENT, DEMO_WRONG
 
 
 def by_verdict(row: Mapping[str, Any]) -> str:
@@ -22,4 +22,4 @@ def by_verdict_and_source(row: Mapping[str, Any]) -> str:
 def verdict_of_branch(branch: str) -> str:
     """The verdict in the name of an imitation branch, `sft/wrong/web` say; silent for a branch without one."""
     parts = branch.split("/")
-    return parts[1] if len(parts) > 1 and parts[1] in (RIGHT, WRONG) else SILENT
+    return parts[1] if len(parts) > 1 and parts[1] in (DEMO_RIGHT, DEMO_WRONG) else DEMO_SILENT

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..signals.base import Signals
 from ..signals.paid import PAID
-from ..types import RIGHT, RL, SILENT, WRONG
+from ..types import DEMO_RIGHT, DEMO_SILENT, DEMO_WRONG, RL
 from .base import State, Update
 from .checks import require_number
 from .requirements import Requirements
@@ -31,8 +31,8 @@ def is_silent(counts: Mapping[str, list[float]], enough: float) -> bool:
         counts: verdict -> rollouts, and those paid.
         enough: rollouts on prompts with a wrong demonstration that it takes to say so.
     """
-    rollouts, earned = counts.get(WRONG, [0.0, 0.0])
-    elsewhere = sum(paid for verdict, (_, paid) in counts.items() if verdict != WRONG)
+    rollouts, earned = counts.get(DEMO_WRONG, [0.0, 0.0])
+    elsewhere = sum(paid for verdict, (_, paid) in counts.items() if verdict != DEMO_WRONG)
     return rollouts >= enough and earned == 0.0 and elsewhere > 0.0
 
 
@@ -74,6 +74,6 @@ class VerifierGate:
     def update(self, state: State, signals: Signals) -> Update:
         counts = counted(state["counts"], signals[PAID])
         silent = is_silent(counts, self.enough)
-        counted_in = {RIGHT, SILENT, *((WRONG,) if silent else ())}
+        counted_in = {DEMO_RIGHT, DEMO_SILENT, *((DEMO_WRONG,) if silent else ())}
         weights = {b: self.imitation * (verdict_of_branch(b) in counted_in) for b in signals.branches}
         return Weights({**weights, RL: float(self.rl)}), {"counts": counts}, {"mix/verifier_silent": float(silent)}

@@ -25,7 +25,7 @@ from ..guests import call_guest
 from ..models.pictures import Pictures
 from ..settings.config import AMFTConfig
 from ..signals.base import Cost
-from ..types import RIGHT, SFT, SILENT, WRONG, Row
+from ..types import DEMO_RIGHT, DEMO_SILENT, DEMO_WRONG, SFT, Row
 from .sampling_context import Prompts
 from .verdicts import Graded, grade, said
 
@@ -202,7 +202,7 @@ class Encoder:
         asked, verdict_of, numbers = self.config.demonstrations, graded.verdict_of, graded.rows.numbers
         found = self._drawn(graded.rows, name, lambda row, n: self._branch(row, n, verdict_of.get(n)))
         if verdict_of and (asked.wrong_weight, asked.silent_weight) != (1.0, 1.0):
-            weight = {WRONG: asked.wrong_weight, SILENT: asked.silent_weight}
+            weight = {DEMO_WRONG: asked.wrong_weight, DEMO_SILENT: asked.silent_weight}
             found.weights = [weight.get(verdict_of[numbers[demo.row]], 1.0) for demo in found.encoded.rows]
         found.verdicts = graded.counts if verdict_of else {}
         return found
@@ -219,7 +219,7 @@ class Encoder:
             return None
         scored = SplitScorer(scorer, self.ranks)
         found = grade(rows, self._fitting(rows).rows, scored, self.config.demonstrations, columns, needed)
-        right = rows.pick(i for i, number in enumerate(rows.numbers) if found.verdict_of.get(number) == RIGHT)
+        right = rows.pick(i for i, number in enumerate(rows.numbers) if found.verdict_of.get(number) == DEMO_RIGHT)
         return self.measured_demonstrations(right, "verified demonstrations") if right.rows else None
 
     def with_verdicts(self, prompts: Prompts, graded: Graded) -> Prompts:

@@ -13,12 +13,12 @@ from ..data.rewards import NOT_COLUMNS, RewardBatch, Scorer
 from ..data.row_set import RowCount, RowSet
 from ..errors import ConfigError
 from ..settings.groups import DemonstrationSettings
-from ..types import NO_DEMONSTRATION, RIGHT, SILENT, WRONG, Row, Sample
+from ..types import DEMO_RIGHT, DEMO_SILENT, DEMO_WRONG, NO_DEMONSTRATION, Row, Sample
 
 PaidCounts: TypeAlias = Mapping[str, tuple[float, float]]
 """Verdict on the demonstration of a rollout's prompt -> (rollouts, those of them with a reward above 0)."""
 
-KEPT = {"none": {RIGHT, WRONG, SILENT}, "not-wrong": {RIGHT, SILENT}, "verified": {RIGHT}}
+KEPT = {"none": {DEMO_RIGHT, DEMO_WRONG, DEMO_SILENT}, "not-wrong": {DEMO_RIGHT, DEMO_SILENT}, "verified": {DEMO_RIGHT}}
 """`demonstrations.filter` -> the verdicts that it keeps."""
 
 
@@ -34,7 +34,7 @@ class Graded:
     def counts(self) -> dict[str, int]:
         """Verdict -> rows."""
         found = Counter(self.verdict_of.values())
-        return {verdict: found[verdict] for verdict in (RIGHT, WRONG, SILENT)}
+        return {verdict: found[verdict] for verdict in (DEMO_RIGHT, DEMO_WRONG, DEMO_SILENT)}
 
     def __str__(self) -> str:
         said = ", ".join(f"{n} {verdict}" for verdict, n in self.counts.items())
@@ -51,7 +51,7 @@ class Graded:
         rows = self.rows.pick(i for i, verdict in enumerate(verdicts) if verdict not in left)
         if self.verdict_of and left.total() == len(self.verdict_of):
             raise ConfigError(f"demonstrations.filter: {wanted} keeps none ({self}); choose another filter, or none")
-        reasons = {WRONG: "the verifier calls them wrong", SILENT: "the verifier cannot judge them"}
+        reasons = {DEMO_WRONG: "the verifier calls them wrong", DEMO_SILENT: "the verifier cannot judge them"}
         counts = [
             RowCount(self.rows.name, f"{reasons[verdict]} (demonstrations.filter)", n, len(verdicts))
             for verdict, n in left.items()
@@ -81,7 +81,7 @@ def grade(
     """
     known = [demo for demo in encoded if all(rows.rows[demo.row].get(name) is not None for name in needed)]
     given = [_with(rows.rows[demo.row], columns) for demo in known]
-    verdict_of = {rows.numbers[demo.row]: SILENT for demo in encoded}
+    verdict_of = {rows.numbers[demo.row]: DEMO_SILENT for demo in encoded}
     if known:
         texts = [said(row["completion"]) for row in given]
         scores = scorer.score(given, texts, [demo.completion_ids for demo in known])
@@ -99,8 +99,8 @@ def verdicts_of(scores: RewardBatch, asked: DemonstrationSettings) -> list[str]:
     rewards = scores.rewards
     right = [reward > asked.right_above for reward in rewards] if scores.correct is None else scores.correct
     return [
-        SILENT if not math.isfinite(reward) or (reward == 0.0 and not is_right and asked.zero == SILENT)
-        else RIGHT if is_right else WRONG
+        DEMO_SILENT if not math.isfinite(reward) or (reward == 0.0 and not is_right and asked.zero == DEMO_SILENT)
+        else DEMO_RIGHT if is_right else DEMO_WRONG
         for reward, is_right in zip(rewards, right, strict=True)
     ]  # fmt: skip
 

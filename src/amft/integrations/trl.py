@@ -11,9 +11,10 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 
 from ..balance.base import Balance
+from ..balance.meta_gradient import MetaGradient
 from ..balance.method import Method
 from ..balance.registry import build_method
-from ..balance.requirements import MetaGradient, Requirements
+from ..balance.requirements import Requirements
 from ..checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from ..data.encoding import encode_prompt
 from ..data.plain_text import special_string

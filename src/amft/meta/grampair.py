@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from ..signals.base import Observation
 from ..types import RL
 from .inner import inner_products
-from .jacobians import METRIC
+from .jacobians import METRIC_STEP
 from .mixgrad import Buffer, Mixed, MixGrad
 
 
@@ -43,7 +43,7 @@ class GramPair(MixGrad):
         skip: int = 0,
     ) -> None:
         super().__init__(params, optimizer, branches=(branch,), direction="free", skip=skip, jacobian="identity")
-        self._jacobian = METRIC
+        self._jacobian = METRIC_STEP
         self.observed = (branch, RL)
         self._totals: dict[str, float] = {}
 

@@ -143,7 +143,7 @@ JACOBIANS: dict[type[Optimizer], Jacobian] = {
 """Optimizer class -> its Jacobian; a subclass uses its nearest ancestor's."""
 
 IDENTITY = Jacobian(push_identity)
-METRIC = Jacobian(push_metric)
+METRIC_STEP = Jacobian(push_metric)
 
 
 def register_jacobian(optimizer_type: type[Optimizer], fn: Push) -> None:

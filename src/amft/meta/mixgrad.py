@@ -87,7 +87,7 @@ class MixGrad:
         self._effects: dict[str, Buffer] = {}
         self.observed = self.branches
         """Branches whose effects are kept."""
-        self._moved = set(self.branches)
+        self._empty: set[str] = set()
         self._unborn: list[bool] = []
         self.optimizer_steps = 0
         """Seen by `after_step`."""
@@ -109,7 +109,7 @@ class MixGrad:
         found: dict[str, Observation] = {}
         spoilt = False
         for branch, effect in self._effects.items():
-            if branch not in self._moved:
+            if branch in self._empty:
                 continue
             dot, effect2, grad2 = inner_products(_both(self._grads(), effect), _both(effect, effect), (grads, grads))
             spoilt = spoilt or not math.isfinite(effect2)
@@ -227,7 +227,7 @@ class MixGrad:
         if not self._horizon:
             self._effects = {}
         deltas, self._deltas = self._deltas, {}
-        self._moved = {branch for branch, delta in deltas.items() if any(d is not None for d in delta)}
+        self._empty = {branch for branch, delta in deltas.items() if all(d is None for d in delta)}
         if self.optimizer_steps <= self._skip:
             return
         for branch, delta in deltas.items():
@@ -247,7 +247,8 @@ class MixGrad:
         """
         state = {"optimizer_steps": torch.tensor(self.optimizer_steps), "rejected": torch.tensor(self.rejected)}
         for k, branch in enumerate(self.observed):
-            state[f"moved{k}"] = torch.tensor(branch in self._moved)
+            if branch in self._empty:
+                state[f"empty{k}"] = torch.tensor(True)
             for (name, _), effect in zip(self._named, self._effects.get(branch, [])):
                 if effect is not None:
                     state[f"effect{k}.{name}"] = effect
@@ -262,10 +263,11 @@ class MixGrad:
         self.discard()
         self.optimizer_steps, self.rejected = int(state["optimizer_steps"]), int(state["rejected"])
         slots = {f"effect{k}": branch for k, branch in enumerate(self.observed)}
-        self._moved = {branch for k, branch in enumerate(self.observed) if state[f"moved{k}"]}
+        empty = {f"empty{k}": branch for k, branch in enumerate(self.observed) if f"empty{k}" in state}
+        self._empty = set(empty.values())
         parameters = dict(self._named)
         found: dict[str, dict[str, Tensor]] = {}
-        for key in state.keys() - {"optimizer_steps", "rejected"} - {f"moved{k}" for k in range(len(slots))}:
+        for key in state.keys() - {"optimizer_steps", "rejected", *empty}:
             slot, _, name = key.partition(".")
             if slot not in slots or name not in parameters:
                 raise CheckpointError(

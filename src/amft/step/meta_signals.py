@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..balance.requirements import MetaGradient
+from ..balance.meta_gradient import MetaGradient
 from ..batch import Batch
 from ..data.rewards import NOT_COLUMNS
 from ..data.streams import derive_seed

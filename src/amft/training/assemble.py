@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..balance.requirements import MetaGradient
+from ..balance.meta_gradient import MetaGradient
 from ..batch import Batch
 from ..data.streams import derive_seed
 from ..errors import ConfigError
