@@ -29,7 +29,7 @@ from amft.cli.rules_page import rules_page
 from amft.errors import ConfigError
 from amft.signals.shipped import shipped_signals
 
-FREE = {FixedWeights: 1e6, LogSigma: math.exp(4.0) + 1e-9, AMFTBranches: 1.0, VerifierGate: 1.0, Brake: 1.0}
+FREE = {FixedWeights: 1e6, LogSigma: math.exp(4.0) + 1e-9, AMFTBranches: 4.0, VerifierGate: 1.0, Brake: 1.0}
 """Rules whose weights need not sum to one, and the largest of each."""
 FOLDERS = ("balance", "demo_mixing", "weighting")
 HOSTILE = (None, math.nan, math.inf, -math.inf, 1e30, -1e30, 1e308, -1e308, 0.0)
@@ -68,6 +68,7 @@ def _stream(seed, values=None, n=60):
             buffered=draw.randrange(200),
             held_out_likelihood=value(1.0),
             verdicts={"right": draw.randrange(3), "wrong": draw.randrange(3), "silent": 1},
+            branch_shares={"sft": 1.0},
             paid={"wrong": (8.0, 0.0), "right": (8.0, float(draw.randrange(2)))},
         )
         for step in range(n)

@@ -113,3 +113,16 @@ def test_classes_with_sources_have_weights_of_their_own(tmp_path):
 def test_grading_needs_a_reward_function(tmp_path):
     with pytest.raises(ConfigError, match="demonstrations: they shall be graded, but there is no reward function"):
         build(tmp_path / "run", "sft", reward=None, demonstrations={"filter": "verified"}, **SHORT)
+
+
+def test_a_filter_that_keeps_none_leaves_exploration(tmp_path):
+    wrong = [row for row in ROWS if row not in RIGHT]
+    one_weight = {"optim": "sgd", "max_grad_norm": None}
+    run(tmp_path / "run", {"rule": "fixed", "mu": 0.7}, rows=wrong, demonstrations={"filter": "verified"}, **one_weight)
+
+    run(tmp_path / "rl", "rl", rows=wrong, learning_rate=3e-3, **one_weight)
+    ours, theirs = rows_of(tmp_path / "run"), rows_of(tmp_path / "rl")
+    assert [row["policy_loss"] for row in ours] == pytest.approx([row["policy_loss"] for row in theirs], rel=1e-9)
+    assert [row["sft/loss"] for row in ours] == [0.0] * len(ours)
+    with pytest.raises(ConfigError, match="verified keeps none, and there is nothing else to learn from"):
+        run(tmp_path / "sft", "sft", rows=wrong, demonstrations={"filter": "verified"})

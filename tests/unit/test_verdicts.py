@@ -11,7 +11,6 @@ from amft.data.encoding import EncodedDemo
 from amft.data.rewards import RewardBatch
 from amft.data.row_set import RowSet
 from amft.data.streams import RowStream
-from amft.errors import ConfigError
 from amft.experience.verdicts import Graded, grade, paid_by_verdict, verdicts_of
 from amft.settings.groups import DemonstrationSettings
 from amft.types import Sample
@@ -78,11 +77,6 @@ def test_what_a_filter_keeps(wanted, kept, said):
     assert [str(count) for count in counts] == [
         f"demonstrations: 1 of 4 rows are not used: {reason} (demonstrations.filter)" for reason in said
     ]
-
-
-def test_a_filter_that_keeps_none_is_refused():
-    with pytest.raises(ConfigError, match=r"verified keeps none \(demonstrations: 2 graded: 0 right, 2 wrong, 0 sil"):
-        Graded(rows(0, 0), {1: "wrong", 2: "wrong"}).kept("verified")
 
 
 def test_rollouts_that_are_paid_by_the_verdict_on_their_prompt():

@@ -78,7 +78,8 @@ def from_data(encoder: Encoder, data: OwnData) -> Sources:
         prompts=encoder.with_verdicts(encoder.answered(split.train, "train_dataset", graded.rows), graded)
         if functions
         else None,
-        demonstrations=encoder.demonstrations(graded, "demonstrations") if demos.rows else None,
+        demonstrations=encoder.demonstrations(graded, "demonstrations") if graded.rows.rows else None,
+        all_filtered=bool(demos.rows) and not graded.rows.rows,
         # With too few prompts to spare any, H* is measured on those that are trained on.
         meta=encoder.prompts(held_out if held_out.rows else split.train, "meta"),
         meta_demonstrations=encoder.measured_demonstrations(meta_demos, "meta demonstrations")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -53,6 +55,11 @@ class Demonstrations:
     def branches(self) -> tuple[str, ...]:
         """The imitation branches, in order."""
         return tuple(sorted(set(self.branch_of)))
+
+    @cached_property
+    def shares(self) -> dict[str, float]:
+        """Imitation branch -> its share of the demonstrations."""
+        return {branch: n / len(self.branch_of) for branch, n in sorted(Counter(self.branch_of).items())}
 
     def next(self, n: int, ageing: float | None = None) -> dict[str, Batch]:
         """The next `n` demonstrations as a batch per branch; a branch without any is absent.
@@ -109,6 +116,8 @@ class Sources:
     """Rows that were left out, and why."""
     verified: Demonstrations | None = None
     """Held-out demonstrations that the verifier calls right; None where the rule does not measure them."""
+    all_filtered: bool = False
+    """There were demonstrations, and `demonstrations.filter` kept none: imitation has nothing to learn from."""
     digests: dict[str, str] = field(default_factory=dict)
     """Source -> SHA-256 of its rows as they were given."""
 
@@ -184,7 +193,7 @@ class Encoder:
         The arguments are those of `experience.verdicts.grade`; nothing is graded where nobody asks for it.
 
         Raises:
-            ConfigError: there is nothing to grade them with, or the filter keeps none.
+            ConfigError: there is nothing to grade them with.
         """
         asked = self.config.demonstrations
         if not self.grades or not rows.rows:

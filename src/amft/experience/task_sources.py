@@ -60,7 +60,10 @@ def from_task(task: Task, encoder: Encoder) -> Sources:
         prompts=encoder.with_verdicts(
             encoder.answered(explored, "prompts", encoder.graded(known, scorer).rows), graded
         ),
-        demonstrations=encoder.demonstrations(graded, "demonstrations") if config.num_demos else None,
+        demonstrations=encoder.demonstrations(graded, "demonstrations")
+        if config.num_demos and graded.rows.rows
+        else None,
+        all_filtered=bool(config.num_demos) and not graded.rows.rows,
         meta=encoder.prompts(meta, "meta"),
         meta_demonstrations=encoder.measured_demonstrations(meta_demos, "meta demonstrations"),
         verified=encoder.verified_demonstrations(meta_demos, scorer),

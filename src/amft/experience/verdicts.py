@@ -11,7 +11,6 @@ from typing import TypeAlias
 from ..data.encoding import EncodedDemo
 from ..data.rewards import NOT_COLUMNS, RewardBatch, Scorer
 from ..data.row_set import RowCount, RowSet
-from ..errors import ConfigError
 from ..settings.groups import DemonstrationSettings
 from ..types import DEMO_RIGHT, DEMO_SILENT, DEMO_WRONG, NO_DEMONSTRATION, Row, Sample
 
@@ -41,16 +40,10 @@ class Graded:
         return f"{self.rows.name}: {len(self.verdict_of)} graded: {said}"
 
     def kept(self, wanted: str) -> tuple[Graded, list[RowCount]]:
-        """Those that `demonstrations.filter` keeps, and how many it leaves out.
-
-        Raises:
-            ConfigError: it keeps none.
-        """
+        """Those that `demonstrations.filter` keeps, and how many it leaves out."""
         verdicts = [self.verdict_of.get(number) for number in self.rows.numbers]
         left = Counter(verdict for verdict in verdicts if verdict not in {None, *KEPT[wanted]})
         rows = self.rows.pick(i for i, verdict in enumerate(verdicts) if verdict not in left)
-        if self.verdict_of and left.total() == len(self.verdict_of):
-            raise ConfigError(f"demonstrations.filter: {wanted} keeps none ({self}); choose another filter, or none")
         reasons = {DEMO_WRONG: "the verifier calls them wrong", DEMO_SILENT: "the verifier cannot judge them"}
         counts = [
             RowCount(self.rows.name, f"{reasons[verdict]} (demonstrations.filter)", n, len(verdicts))

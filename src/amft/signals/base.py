@@ -76,6 +76,11 @@ class Moment(Protocol):
         ...
 
     @property
+    def branch_shares(self) -> Mapping[str, float]:
+        """Imitation branch -> share of the run's demonstrations that is in it."""
+        ...
+
+    @property
     def demonstrations(self) -> Batch | None:
         """This step's rows of the imitation loss; [B, T]."""
         ...

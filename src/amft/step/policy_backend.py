@@ -117,7 +117,8 @@ class PolicyBackend:
             lambda batch: self.learner.logps(self.learner.model, batch, 1.0),
             self.method.token_weight,
             paid={} if rollouts is None else rollouts.paid,
-            verdicts=self.sources.demonstrations.verdicts if self.sources.demonstrations else {},
+            verdicts={} if self.sources.demonstrations is None else self.sources.demonstrations.verdicts,
+            branch_shares={} if self.sources.demonstrations is None else self.sources.demonstrations.shares,
             likelihood=self._held_out_likelihood,
         )
 

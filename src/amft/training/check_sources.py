@@ -27,7 +27,12 @@ def check_sources(
     rule, asked = config.balance.get("rule"), method.requirements
     meta, weights = asked.meta_gradient, balancer.first_weights()
     streams = method.demo_mixer.imitates == "stream" and (meta is not None or weights.imitates)
-    if sources.demonstrations is None and (streams or warmup_steps):
+    if sources.all_filtered and (warmup_steps or (streams and not weights.explores)):
+        raise ConfigError(
+            f"demonstrations.filter: {config.demonstrations.filter} keeps none, and there is nothing else to learn "
+            "from; choose another filter, or explore"
+        )
+    if sources.demonstrations is None and not sources.all_filtered and (streams or warmup_steps):
         raise ConfigError(f"demonstrations: balance rule {rule} imitates, but there are none; give some")
     if sources.scorer is None and (meta is not None or asked.reads_this_step or weights.explores):
         raise ConfigError(f"reward_funcs: balance rule {rule} explores, but there is none; give at least one")
