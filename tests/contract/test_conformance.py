@@ -37,7 +37,7 @@ def check_weights(name, rows):
     for row in rows:
         by_class = [value for key, value in row.items() if key.startswith("mix/weight/sft/")]
         split = rule.requirements.split is not None and row["phase"] != "warmup"
-        assert len(by_class) == (2 if split else 0)
+        assert bool(by_class) == split
         for mu in by_class or [row["mix/mu"]]:
             assert low <= mu <= high or row["phase"] == "warmup"
         rl = row["mix/weight/rl"] if split else row.get("mix/weight_rl", 1.0 - row["mix/mu"])
