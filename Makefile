@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: docs help demo demo-llm test test-llm attack test-vllm test-matrix lint format nano clean
+.PHONY: docs help demo demo-llm study-llm test test-llm attack test-vllm test-matrix dist-check lint format nano clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,11 @@ demo-llm: $(VENV)/.llm  ## a real language model, SmolLM2-135M, learns two-digit
 	@$(BIN)/python recipes/smollm2/sums.py sums
 	@out=runs/demo-llm; n=1; while [ -e $$out ]; do n=$$((n + 1)); out=runs/demo-llm-$$n; done; \
 	$(BIN)/amft train recipes/smollm2/sums.yaml --output-dir $$out
+
+study-llm: $(VENV)/.llm  ## the study of SmolLM2-135M: ten rules, three seeds (more than a day)
+	@[ -d smollm2 ] || $(BIN)/amft fetch smollm2
+	@[ -f weak.jsonl ] || $(BIN)/python recipes/smollm2/study_task.py smollm2 weak.jsonl
+	PATH=$(BIN):$$PATH $(BIN)/python recipes/smollm2/study.py runs/smollm2-study
 
 test: lint $(VENV)/share/smollm2  ## lint, type check, import floors, then every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
@@ -41,6 +46,9 @@ test-vllm: $(VLLM_VENV)/.ready  ## the vLLM engine for real on this CPU, in an e
 
 test-matrix:  ## both ends of the declared versions, Python 3.10 to 3.13 (hours, 8 GB; CELLS, TESTS choose)
 	$(PYTHON) tests/matrix.py $(CELLS) --tests $(TESTS)
+
+dist-check:  ## wheel and source archive built; the wheel run in a bare environment (minutes, 2 GB; PYTHON chooses)
+	$(PYTHON) tests/dist.py
 
 docs: $(DOCS_VENV)/.ready  ## the documentation as a site in build/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict

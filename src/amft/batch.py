@@ -38,6 +38,10 @@ class Batch:
     """[B, C] log-probabilities with which the rollout engine drew; NaN where it did not draw or does not say."""
     ref_logps: Tensor | None = None
     """[B, C] log-probabilities under the reference policy; None without a KL term."""
+    teacher_logps: Tensor | None = None
+    """[B, C] log-probabilities under the policy that has seen a solution; None where nobody teaches."""
+    teacher_entropy: Tensor | None = None
+    """[B, C] its token entropy, nats."""
     old_values: Tensor | None = None
     """[B, C] what the value head said of the state before each token when the rows were sampled; None without one."""
     returns: Tensor | None = None

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError
+from .extras import require_extra
 
 SUFFIXES = ".jsonl, .json, .parquet or .csv"
 HUB_NAME = re.compile(r"([\w-][\w.-]*/[\w.-]+)(?::([\w.-]+))??(?::([\w.-]+(?:\[[\w:%-]*\])?))?")
@@ -62,6 +63,7 @@ def read_hub(name: str, configuration: str | None, split: str) -> list[Any]:
     Raises:
         DataError: it cannot be fetched.
     """
+    require_extra(f"the set {name}", "datasets", "datasets")
     import datasets
 
     try:
@@ -120,6 +122,7 @@ def _typed(name: str, values: list[str]) -> list[Any]:
 
 
 def _parquet(path: Path) -> list[Any]:
+    require_extra(f"{path}: reading Parquet", "datasets", "datasets")
     import datasets
 
     # Not `load_dataset`: for a file on this machine too, it tells the hub's servers that it was called.

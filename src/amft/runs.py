@@ -68,11 +68,15 @@ class RunDirectory:
             RunError: it already holds a run; nothing is ever overwritten silently.
         """
         run = cls(path)
-        if not run.is_empty():
-            raise RunError(f"{path}: already exists; continue it with --resume or choose another output_dir")
+        run.refuse_occupied()
         with disk_guard(run.path, cure="choose another output_dir"):
             run.checkpoints.mkdir(parents=True, exist_ok=True)
         return run
+
+    def refuse_occupied(self) -> None:
+        """Raises: RunError: there is something here already."""
+        if not self.is_empty():
+            raise RunError(f"{self.path}: already exists; continue it with --resume or choose another output_dir")
 
     def is_empty(self) -> bool:
         """Whether nothing is here but what a process leaves that is killed while it makes the directory."""
@@ -120,7 +124,11 @@ class RunDirectory:
             file.write(line)
 
     def rows(self, stream: str) -> Iterator[dict[str, Any]]:
-        """The lines of a stream, oldest first; a torn last line (the process was killed) is left out."""
+        """The lines of a stream, oldest first; a torn last line (the process was killed) is left out.
+
+        Raises:
+            RunError: a line before the last is not JSON; the file and the line are named.
+        """
         path = self._file(stream)
         if not path.exists():
             return

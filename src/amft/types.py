@@ -119,6 +119,8 @@ class Sample:
     """Of its loss: of the advantage where it is explored, of the likelihood where it is imitated."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """What the task measures besides success."""
+    teacher_ids: tuple[int, ...] = ()
+    """The prompt once more with a solution in it, for the policy as its own teacher; empty: it teaches nothing here."""
     picture: Any = field(default=None, repr=False, compare=False)
     """Of the prompt; None: it has none."""
 

@@ -24,12 +24,20 @@ from amft.balance.log_sigma import LogSigma
 from amft.balance.method import PARTS
 from amft.balance.registry import RULES, build_balance, build_method
 from amft.balance.requirements import Requirements
+from amft.balance.row_sum import RowSumWeights
 from amft.balance.verifier_gate import VerifierGate
 from amft.cli.rules_page import rules_page
 from amft.errors import ConfigError
 from amft.signals.shipped import shipped_signals
 
-FREE = {FixedWeights: 1e6, LogSigma: math.exp(4.0) + 1e-9, AMFTBranches: 4.0, VerifierGate: 1.0, Brake: 1.0}
+FREE = {
+    FixedWeights: 1e6,
+    RowSumWeights: 1e6,
+    LogSigma: math.exp(4.0) + 1e-9,
+    AMFTBranches: 4.0,
+    VerifierGate: 1.0,
+    Brake: 1.0,
+}
 """Rules whose weights need not sum to one, and the largest of each."""
 FOLDERS = ("balance", "demo_mixing", "weighting")
 HOSTILE = (None, math.nan, math.inf, -math.inf, 1e30, -1e30, 1e308, -1e308, 0.0)

@@ -122,6 +122,24 @@ def has_long_functions(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield node.lineno, f"{node.name} has {lines} lines"
 
 
+def raises_unsaid(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """A public function, or a public class's public method, whose docstring is silent about the error that it raises.
+
+    A command's docstring is its help, which speaks of the command line.
+    """
+    if any(module == "typer" for _, module in imported(tree)):
+        return
+    for owner in (tree, *(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_")):
+        for node in (node for node in owner.body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"):
+            said = ast.get_docstring(node) or ""
+            for found in ast.walk(node):
+                name = (
+                    "" if not isinstance(found, ast.Raise) else ast.unparse(found.exc or ast.Constant("")).split("(")[0]
+                )
+                if name.endswith("Error") and name != "AssertionError" and not re.search("[Rr]aise|refus", said):
+                    yield found.lineno, f"{node.name} does not say that it raises {name}"
+
+
 RULES: dict[Rule, list[str]] = {
     runs_text: [
         "eval('1')",
@@ -146,6 +164,10 @@ RULES: dict[Rule, list[str]] = {
     ],
     is_unfinished: ["raise NotImplementedError", "raise NotImplementedError('later')"],
     has_long_functions: ["def f():\n" + "    x = 1\n" * 60],
+    raises_unsaid: [
+        "def f():\n    raise DataError('x')",
+        "class A:\n    def f(self):\n        'Reads.'\n        raise DataError('x')",
+    ],
 }
 ALLOWED = (
     """
@@ -158,6 +180,11 @@ generator.manual_seed(seed)
 with torch.random.fork_rng():
     torch.manual_seed(seed)
 spec.loader.exec_module(module)
+def _f():
+    raise DataError('x')
+def g():
+    "Raises: DataError: always."
+    raise DataError('x')
 def f():
 """
     + "    x = 1\n" * 59

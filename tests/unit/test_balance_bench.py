@@ -46,6 +46,7 @@ def test_rewards_by_hand():
         0,
     ]
     assert [dense.grade(problem, text).reward for text in ("84", "74", "85", "4", "184")] == [1, 0.5, 0, 0, 0]
+    assert [each.right_answer(problem) for each in (task, sums(demos="misleading"))] == ["84", "84"]
     assert task.grade(problem, "٨٤").outcome == "no_number"
     problems = task.problems("train")
     paid = [sparse.grade(p, str(sum(p.params["numbers"]))) for p in problems]

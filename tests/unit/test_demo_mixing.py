@@ -13,9 +13,12 @@ from amft.demo_mixing.base import IMITATES, DemoMixer
 from amft.demo_mixing.generation import Generation
 from amft.demo_mixing.hard import Hard
 from amft.demo_mixing.hints import Guided, Hinted
-from amft.demo_mixing.instead import DeadReward, Injected, SoftSwitch, Switch
+from amft.demo_mixing.instead import DeadReward, Injected, Switch
 from amft.demo_mixing.prefix import Prefix, Staircase
+from amft.demo_mixing.privileged import Privileged
 from amft.demo_mixing.rows import DemoRow, DemoRowImitated
+from amft.demo_mixing.self_taught import DemonstrationTaught, PeerTaught, RoutedPeerTaught
+from amft.demo_mixing.soft_switch import SoftSwitch
 from amft.errors import ConfigError
 from amft.types import Sample
 
@@ -45,7 +48,8 @@ class FakeContext:
                     prefix_len=len(request.prefix),
                     hint=request.hint,
                 )
-                samples.append(replace(sample, reward=float(right), correct=right))
+                said = f"{request.prompt_index}.{self.drawn[request.prompt_index]}"
+                samples.append(replace(sample, reward=float(right), correct=right, text=said))
             groups.append(samples)
         return groups
 
@@ -56,6 +60,9 @@ class FakeContext:
             Sample((1,), (*DEMO[:-1], i), prompt_index=prompt_index, prefix_len=len(DEMO), reward=1.0, correct=True)
             for i in range(self.demos)
         ]
+
+    def informed(self, prompt_index, solution, template):
+        return (prompt_index, *template.format(prompt="?", solution=solution).encode())
 
     def likelihood(self, samples):
         return [float(sample.completion_ids[-1]) for sample in samples]
@@ -120,12 +127,57 @@ def test_dead_reward_asks_for_the_reward_not_for_rights():
 
 
 def test_soft_switch():
-    # Table (1, .5, 0) at shares 0, 1/2, 1: 1 of 4 right is halfway between 1 and .5.
-    generation = SoftSwitch(table=[1.0, 0.5, 0.0]).mix(FakeContext((1, 4)))
+    # 3 rollouts and the demonstration. 1 of 3 right is a third of the way, so between entries 2 and 3 of eight, at 7/3:
+    # explore .25 + (.5 - .25) / 3, off-policy row 1 - .5 / 3, imitate .25 - .125 / 3; with 3 of 3 right 1, 0, 0.
+    generation = SoftSwitch().mix(FakeContext((1, 4, 4), bare=(2,)))
+    assert shape(generation.explore) == ["rrrd", "rrrd", "rrrr"]
+    assert [sample.weight for sample in generation.explore[0]] == pytest.approx([1 / 3] * 3 + [5 / 6])
+    assert [sample.weight for sample in generation.explore[1]] == [1.0, 1.0, 1.0, 0.0]
+    assert [sample.weight for sample in generation.explore[2]] == [1.0] * 4
+    assert [[sample.weight for sample in group] for group in generation.imitate] == [
+        [pytest.approx(0.25 - 0.125 / 3)],
+        [0.0],
+        [],
+    ]
+
+
+def test_soft_switch_without_the_demonstration_as_a_row_has_a_rollout_in_its_place():
+    generation = SoftSwitch(explore=[0, 1], off_policy_row=[0, 0], imitate=[1, 0]).mix(FakeContext((1, 4)))
+    assert shape(generation.explore) == ["rrrr", "rrrr"]
+    assert [group[0].weight for group in generation.explore] == [0.25, 1.0]
     assert [group[0].weight for group in generation.imitate] == [0.75, 0.0]
-    assert [[sample.weight for sample in group] for group in generation.explore] == [[0.25] * 4, [1.0] * 4]
-    assert SoftSwitch().coefficient(0.0) == 1.0
-    assert SoftSwitch().coefficient(1.0) == 0.0
+
+
+@pytest.mark.parametrize("right", range(8))
+def test_soft_switch_at_seven_rollouts_reads_the_published_tables(right):
+    # `coef_dict` of the published trainer, soft_type 0, whose keys also count the right demonstration.
+    published = {
+        1: (0.0, 0.0, 1.0), 2: (0.125, 0.5, 0.5), 3: (0.25, 1.0, 0.25), 4: (0.5, 0.5, 0.125),
+        5: (1.0, 0.25, 0.0), 6: (1.0, 0.125, 0.0), 7: (1.0, 0.0, 0.0), 8: (1.0, 0.0, 0.0),
+    }  # fmt: skip
+    generation = SoftSwitch().mix(FakeContext((right,), n=8))
+    found = generation.explore[0][0], generation.explore[0][7], generation.imitate[0][0]
+    assert tuple(sample.weight for sample in found) == pytest.approx(published[right + 1])
+
+
+def test_privileged_draws_failed_prompts_anew_behind_ever_longer_prefixes():
+    # Prompt 0 is right at once; prompt 1 from its fifth draw on: behind the first prefix, a quarter of nine tokens;
+    # prompt 2 never; prompt 3 has no demonstration.
+    context = FakeContext((4, 0, 0, 0), bare=(3,))
+    sample = context.sample
+
+    def later(requests, n):
+        context.right = (4, 8 if context.drawn[1] else 0, 0, 0)
+        return sample(requests, n)
+
+    context.sample = later
+    generation = Privileged().mix(context)
+    asked = [[request.prompt_index for request in requests] for requests, _ in context.asked]
+    assert asked == [[0, 1, 2, 3], [1, 2], [2], [2]]
+    assert [{row.hint for row in group} for group in generation.explore] == [{()}, {DEMO[:2]}, {()}, {()}]
+    assert [len(requests[-1].hint) for requests, _ in context.asked] == [0, 2, 4, 6]
+    assert shape(generation.explore) == ["rrrr"] * 4
+    assert generation.imitate is None
 
 
 def test_injected_demonstrations_are_the_likeliest():
@@ -219,8 +271,11 @@ def test_guided_rows():
         (lambda: DemoRow(pool="none"), "balance.pool"),
         (lambda: Switch(gate=1.5), "balance.gate"),
         (lambda: Injected(teachers=0), "balance.teachers"),
-        (lambda: SoftSwitch(table=(1.0,)), "balance.table"),
-        (lambda: SoftSwitch(table=(2.0, 0.0)), "balance.table"),
+        (lambda: SoftSwitch(explore=(1.0,)), "balance.explore"),
+        (lambda: SoftSwitch(imitate=(2.0, 0.0)), "balance.imitate"),
+        (lambda: Privileged(prefixes=()), "balance.prefixes"),
+        (lambda: Privileged(prefixes=(1.5,)), "balance.prefixes"),
+        (lambda: PeerTaught(template="{prompt}"), "balance.template"),
         (lambda: Prefix(high=1.5), "balance.high"),
         (lambda: Hinted(segments=0), "balance.segments"),
         (lambda: Guided(length="x"), "balance.length"),
@@ -229,3 +284,33 @@ def test_guided_rows():
 def test_mistakes(make, word):
     with pytest.raises(ConfigError, match=word):
         make()
+
+
+def lessons(groups):
+    """Per prompt: which draw is taught by what it has seen."""
+    return [[f"{sample.text}<{bytes(sample.teacher_ids[1:]).decode()}" for sample in group] for group in groups]
+
+
+def test_peers_teach_each_other_and_nobody_itself():
+    generation = PeerTaught(template="{solution}|{prompt}").mix(FakeContext((0, 1, 2), n=3))
+    assert lessons(generation.imitate) == [
+        [],
+        ["1.2<1.1|?", "1.3<1.1|?"],
+        ["2.1<2.2|?", "2.2<2.1|?", "2.3<2.1|?"],
+    ]
+    assert [[sample.weight for sample in group] for group in generation.explore] == [[1.0] * 3] * 3
+    assert shape(generation.explore) == ["rrr"] * 3
+
+
+def test_the_demonstration_teaches_every_rollout():
+    context = FakeContext((0, 2), n=2, bare=(1,))
+    context.answers = lambda i: [] if i else [Sample((1,), DEMO, text="shown")]
+    generation = DemonstrationTaught(template="{prompt}{solution}").mix(context)
+    assert lessons(generation.imitate) == [["0.1<?shown", "0.2<?shown"], []]
+
+
+def test_routing_takes_wrong_rollouts_with_a_teacher_out_of_exploration():
+    generation = RoutedPeerTaught(template="{prompt}{solution}").mix(FakeContext((0, 1, 3), n=3))
+    assert lessons(generation.imitate) == [[], ["1.2<?1.1", "1.3<?1.1"], []]
+    weights = [[sample.weight for sample in group] for group in generation.explore]
+    assert weights == [[1.0] * 3, [1.0, 0.0, 0.0], [1.0] * 3]

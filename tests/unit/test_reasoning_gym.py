@@ -1,5 +1,6 @@
 """reasoning-gym as a task. Skipped where the package is not installed."""
 
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ def test_tagged(text: str, answer: str | None) -> None:
 @pytest.fixture(scope="module")
 def task() -> Iterator[ReasoningGym]:
     pytest.importorskip("pebble")
-    if not module.importlib.util.find_spec("reasoning_gym"):
+    if not importlib.util.find_spec("reasoning_gym"):
         pytest.skip("reasoning-gym is not installed")
     task = ReasoningGym(options={"max_terms": 3}, harder={"min_terms": 5, "max_terms": 6}, **LIMITS)
     yield task

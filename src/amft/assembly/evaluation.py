@@ -118,7 +118,15 @@ def asking_of(config: Mapping[str, Any], asked: Asked) -> Asking:
 
 
 def questions_of(model: str, config: Mapping[str, Any], asked: Asked) -> Questions:
-    """What is answered: the data or the task that is given, else those of the run."""
+    """What is answered: the data or the task that is given, else those of the run.
+
+    Args:
+        model: the model's or the run's directory, for messages.
+        config: the run's settings; empty where the model is of no run.
+
+    Raises:
+        ConfigError: a reward without rows to score.
+    """
     if asked.data is not None or (asked.task is None and config.get("data")):
         return _from_data(model, config, asked)
     if asked.rewards:

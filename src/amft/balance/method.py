@@ -9,13 +9,17 @@ from ..demo_mixing.apart import Apart
 from ..demo_mixing.base import DemoMixer
 from ..demo_mixing.hard import Hard
 from ..demo_mixing.hints import Guided, Hinted
-from ..demo_mixing.instead import DeadReward, Injected, SoftSwitch, Switch
+from ..demo_mixing.instead import DeadReward, Injected, Switch
 from ..demo_mixing.prefix import Prefix, Staircase
+from ..demo_mixing.privileged import Privileged
 from ..demo_mixing.rows import DemoRow, DemoRowImitated
+from ..demo_mixing.self_taught import DemonstrationTaught, PeerTaught, RoutedPeerTaught
+from ..demo_mixing.soft_switch import SoftSwitch
 from ..weighting.advantages import Signed, UncertainPrefix
 from ..weighting.base import OffPolicy, TokenInput, Weighting
 from ..weighting.demo_tokens import Dft, Phi
 from ..weighting.mastered import Unmastered
+from ..weighting.self_distillation import ConfidentTeacher, TowardsTeacher
 from ..weighting.sequences import HighEntropyTokens, ImportanceWeight, LowEntropyRows
 from ..weighting.shapes import Floored, Plain, Shaped
 from .base import Balance
@@ -67,6 +71,10 @@ PARTS: dict[str, dict[str, Any]] = {
         "staircase": Staircase,
         "hinted": Hinted,
         "guided": Guided,
+        "privileged": Privileged,
+        "peer-taught": PeerTaught,
+        "demonstration-taught": DemonstrationTaught,
+        "routed-peer-taught": RoutedPeerTaught,
     },
     "token_weight": {
         "none": None,
@@ -76,6 +84,8 @@ PARTS: dict[str, dict[str, Any]] = {
         "low-entropy-rows": LowEntropyRows,
         "high-entropy-tokens": HighEntropyTokens,
         "unmastered": Unmastered,
+        "towards-teacher": TowardsTeacher,
+        "confident-teacher": ConfidentTeacher,
     },
     "advantage": {"none": None, "signed": Signed, "uncertain-prefix": UncertainPrefix},
     "off_policy": {"none": None, "shaped": Shaped, "p": Plain, "floored": Floored},

@@ -10,8 +10,10 @@ from .interleave import Interleave
 from .log_sigma import LogSigma
 from .method_spec import MethodSpec
 from .reward_gap import RewardGap
+from .row_sum import RowSumWeights
 from .sasr import Sasr
 from .scheduled import Ramp, RiseThenDecay, SwitchAt
+from .self_taught_methods import SELF_TAUGHT
 
 _PAPER = "arXiv 2508.06944"
 _CONVEX = "L = (1 - mu) L_RL + mu L_SFT"
@@ -170,7 +172,7 @@ ROUTED: dict[str, MethodSpec] = {
         deviations="clipping and mean are those of loss_type",
     ),
     "srft": MethodSpec(
-        FixedWeights,
+        RowSumWeights,
         {},
         "one stage, rows weighted by entropy; the demonstration is a row of the group and is imitated too",
         "arXiv 2506.19767; code TsinghuaC3I/Unify-Post-Training (re-implementation)",
@@ -182,26 +184,30 @@ ROUTED: dict[str, MethodSpec] = {
             "off_policy": "p",
         },
         published=f"8 rows, {_ONE_EPOCH}, lr 1e-6, 500 steps",
-        deviations="H per row, as in the re-implementation; + log p on wrong rows is bounded by the clip of loss_type",
+        deviations="H per row, as in the re-implementation; + log p on wrong rows is bounded by the clip of loss_type; "
+        "its RL losses are a mean over rows, the code's a sum over a micro-batch: row_sum 8 is one of eight",
     ),
     "hpt": MethodSpec(
-        FixedWeights,
+        RowSumWeights,
         {},
         "per prompt: imitation where at most `gate` rollouts are right, else RL",
         "arXiv 2509.04419; code TsinghuaC3I/Unify-Post-Training",
         "L = L_RL over prompts with success + sft mean NLL over the demonstrations of the others",
         {"demo_mixer": "switch"},
         published=f"8 rollouts, gate 0, sft 1 (0.3 for 1.5B), {_ONE_EPOCH}, lr 5e-6, steps with a norm over 80 skipped",
-        deviations="no step is skipped for its norm",
+        deviations="no step is skipped for its norm; RL losses are a mean over rows, the code's a sum over those of a "
+        "micro-batch, so its sft 1 is that many times lighter: row_sum 8 is one of eight",
     ),
     "hpt-soft": MethodSpec(
-        FixedWeights,
+        RowSumWeights,
         {},
-        "per prompt: a coefficient from a table splits it between imitation and RL",
+        "per prompt: three coefficients from tables weigh rollouts, the demonstration as a row, and its imitation",
         "arXiv 2509.04419; code TsinghuaC3I/Unify-Post-Training",
-        "L = sum over prompts of (1 - c) L_RL + c NLL, c from the share of right rollouts",
-        {"demo_mixer": "soft-switch"},
-        experimental="the table's values: here a straight line from 1 to 0",
+        "L = sum over prompts of a L_RL + b L_off(y*) + c NLL(y*), a, b, c by the share of right rollouts",
+        {"demo_mixer": "soft-switch", "off_policy": "shaped"},
+        published="soft_type 0: a 0 to 1, b 0, 0.5, 1, 0.5, 0.25, 0.125, 0, 0, c 1 to 0, by right ones of 7 rollouts; "
+        "soft_type 1 and 2: b 1 and 0 everywhere",
+        deviations="the published actor never reads the coefficients that its trainer writes; row_sum 1 is a mean",
     ),
     "superrl": MethodSpec(
         FixedWeights,
@@ -312,4 +318,11 @@ TOKENS: dict[str, MethodSpec] = {
     ),
 }
 
-RULES: dict[str, MethodSpec] = {**AMFT_FAMILY, **HOUSE_METHODS, **SCHEDULES, **ROUTED, **TOKENS}
+RULES: dict[str, MethodSpec] = {
+    **AMFT_FAMILY,
+    **HOUSE_METHODS,
+    **SCHEDULES,
+    **ROUTED,
+    **SELF_TAUGHT,
+    **TOKENS,
+}

@@ -50,7 +50,9 @@ def compare(
             driver.tidy(run)
         outcomes = driver.run(start)
         if first is None or first.state == "finished":
-            outcomes |= driver.run(due)
+            early = [run for run in due if run.seed in spec.seeds[: spec.racing]]
+            outcomes |= driver.run(early)
+            outcomes |= driver.run(_left(folder, [run for run in due if run not in early]))
     typer.echo(_tabulate(folder, as_json))
     failed = [run for run in ([first] if first else []) + runs if run.state == "failed"]
     for run in failed:
@@ -60,6 +62,16 @@ def compare(
         typer.echo(f"amft: failed: {run.name}: {failure(run)}{again}", err=True)
     if failed:
         raise typer.Exit(FAILED)
+
+
+def _left(folder: Path, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """The runs that racing has not stopped."""
+    from ..report.study.load import load_study
+
+    stopped = load_study(folder).stopped if runs else {}
+    for (regime, rule), leader in stopped.items():
+        typer.echo(f"{regime}/{rule}: stops, clearly beaten by {leader} on validation", err=True)
+    return [run for run in runs if (run.regime, run.rule) not in stopped]
 
 
 def _foresee(runs: Sequence[PlannedRun], due: Sequence[PlannedRun], jobs: int | None, threads: int) -> None:

@@ -38,7 +38,11 @@ def _codes(texts: Sequence[str]) -> str:
 
 
 def _pairs(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in settings.items())
+    return ", ".join(f"{name} {_one_line(value)}" for name, value in settings.items())
+
+
+def _one_line(value: Any) -> str:
+    return str(value).replace("\n", "\\n")
 
 
 def _cells(texts: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import CutShortError, DeviceMemoryError
+from ..errors import ConfigError, CutShortError, DeviceMemoryError
 from ..guests import HOST
 from .advice import planned_advice
 from .bars import hide_loading_bars
@@ -55,6 +55,9 @@ def train(
     output_dir: Annotated[
         str | None, typer.Option("--output-dir", metavar="DIR", help="Where the run is written.")
     ] = None,
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Build everything but the weights, print what would happen, and stop.")
+    ] = False,
 ) -> None:
     """Train a model from a recipe."""
     settings = settings or []
@@ -64,6 +67,9 @@ def train(
     loaded = read_recipe(recipe, overrides)
     if loaded.code and is_main():
         typer.echo(_facts(recipe, loaded))  # before any of it runs
+    if dry:
+        _say_what_would_happen(recipe, loaded, resume)
+        return
     command = _resume_command(recipe, settings, output_dir)
     try:
         with HOST.limited(loaded.reward_timeout):
@@ -83,6 +89,23 @@ def train(
 
     if is_main():
         _say_what_came_of_it(result)
+
+
+def _say_what_would_happen(name: str, recipe: Recipe, resume: bool) -> None:
+    if resume:
+        raise ConfigError("--dry-run: it is for a run that begins; leave out --resume")
+    from ..settings.recipe import check_parts
+
+    check_parts(recipe)
+    with HOST.limited(recipe.reward_timeout), doing(f"building {recipe.model} without its weights"):
+        from ..planning.dry_run import dry_run
+        from .dry_run import described
+
+        hide_loading_bars()
+        found = dry_run(recipe)
+    if not recipe.code:
+        typer.echo(_facts(name, recipe))
+    typer.echo(described(found))
 
 
 def _say_what_came_of_it(result: TrainResult) -> None:

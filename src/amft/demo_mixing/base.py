@@ -60,6 +60,10 @@ class SamplingContext(Protocol):
         """The scored demonstrations of a prompt; none when it has none that fits."""
         ...
 
+    def informed(self, prompt_index: int, solution: str, template: str) -> tuple[int, ...]:
+        """Token ids of the prompt with a solution in it; `template` has the fields {prompt} and {solution}."""
+        ...
+
     def likelihood(self, samples: Sequence[Sample]) -> list[float]:
         """Mean log-probability per token of each completion under the policy as it is, nats."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from ..errors import ConfigError
@@ -68,43 +68,6 @@ class DeadReward(Switch):
 
     def failed(self, group: Sequence[Sample]) -> bool:
         return all(abs(sample.reward) <= DEAD for sample in group)
-
-
-@dataclass(frozen=True)
-class SoftSwitch:
-    """Every prompt is both: the NLL of its demonstration counts c, its rollouts 1 - c (HPT's `soft`).
-
-    arXiv 2509.04419. c is read from a table at the share of correct rollouts, straight between the entries.
-
-    Args:
-        table: c at evenly spaced shares from 0 to 1.
-    """
-
-    table: tuple[float, ...] = (1.0, 0.0)
-    imitates: ClassVar[str] = "rows"
-    needs_answers: ClassVar[bool] = True
-    pool: ClassVar[str] = "all"
-
-    def __post_init__(self) -> None:
-        table = tuple(self.table) if isinstance(self.table, (list, tuple)) else ()
-        if len(table) < 2 or not all(isinstance(c, (int, float)) and 0.0 <= c <= 1.0 for c in table):
-            raise ConfigError(f"balance.table must be two or more numbers in [0, 1], got {self.table!r}")
-        object.__setattr__(self, "table", table)
-
-    def mix(self, context: SamplingContext) -> Generation:
-        explore, shown = [], []
-        for i, group in enumerate(plain(context)):
-            answers = context.answers(i)[:1]
-            c = self.coefficient(successes(group) / len(group)) if answers else 0.0
-            explore.append([replace(sample, weight=1.0 - c) for sample in group])
-            shown.append([replace(sample, weight=c) for sample in answers])
-        return context.generation(explore, shown)
-
-    def coefficient(self, share: float) -> float:
-        """c at a share of correct rollouts in [0, 1]."""
-        at = share * (len(self.table) - 1)
-        low = min(int(at), len(self.table) - 2)
-        return self.table[low] + (at - low) * (self.table[low + 1] - self.table[low])
 
 
 @dataclass(frozen=True)

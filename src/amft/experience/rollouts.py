@@ -58,6 +58,8 @@ class Collector:
     generator: torch.Generator
     score_values: Callable[[Batch], Tensor] | None = None
     """[B, C] of the value head; None for losses without one."""
+    score_taught: Callable[[Batch], tuple[Tensor, Tensor]] | None = None
+    """[B, C] log-probabilities and entropies of the policy as it is now, at temperature 1; for self-distillation."""
     demo_mixer: DemoMixer = field(default_factory=Apart)
     show: Callable[[Prompts, Generation], None] = lambda *_: None
     """Called with every generation that is trained on."""
@@ -180,7 +182,13 @@ class Collector:
 
     def _imitated(self, groups: Sequence[Sequence[Sample]]) -> Batch:
         samples = [sample for group in groups for sample in group]
-        return replace(self._padded(samples), demo=None, weights=torch.tensor([sample.weight for sample in samples]))
+        batch = replace(self._padded(samples), demo=None, weights=torch.tensor([sample.weight for sample in samples]))
+        if not any(sample.teacher_ids for sample in samples):
+            return batch
+        assert self.score_taught is not None, "a demo mixer that lets the policy teach itself"
+        informed = self._padded([replace(sample, prompt_ids=sample.teacher_ids) for sample in samples])
+        logps, entropy = self.score_taught(replace(informed, demo=None))
+        return replace(batch, teacher_logps=logps, teacher_entropy=entropy)
 
     def _padded(self, samples: Sequence[Sample]) -> Batch:
         batch = pad_batch(

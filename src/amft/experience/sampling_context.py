@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data.encoding import picture_of, pixels_of
+from ..data.encoding import encode_prompt, picture_of, pixels_of
+from ..data.prompt_text import informed_prompt
 from ..data.rewards import RewardBatch, Scorer
 from ..data.streams import RowStream
 from ..demo_mixing.base import Request
@@ -199,6 +200,13 @@ class LiveSamplingContext:
             for answer in found
         ]
         return self._scored(samples, self._texts(samples))
+
+    def informed(self, prompt_index: int, solution: str, template: str) -> tuple[int, ...]:
+        """See `SamplingContext`; of a conversation, the last message is rewritten."""
+        backend, row = self.backend, self.prompts.rows[self.chosen[prompt_index]]
+        prompt = informed_prompt(row["prompt"], solution, template)
+        trusted = backend.config.trust_special_tokens
+        return tuple(encode_prompt(backend.tokenizer, prompt, backend.pictures, trusted=trusted))
 
     def likelihood(self, samples: Sequence[Sample]) -> list[float]:
         """See `SamplingContext`."""

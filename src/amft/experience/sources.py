@@ -15,6 +15,7 @@ import torch
 
 from ..balance.method import Method
 from ..batch import Batch, pad_batch
+from ..data.check_rows import check_demonstrations
 from ..data.encoding import EncodedDemo, EncodedDemos, encode_demonstrations, encode_prompts, pixels_of
 from ..data.plain_text import special_string
 from ..data.rewards import Scorer
@@ -97,6 +98,8 @@ class HeldOut:
 
     rows: Sequence[Row]
     ids: Sequence[Sequence[int]]
+    right: Sequence[EncodedDemo] = ()
+    """The right answers whose probability is measured; `row` is the place in `rows`."""
 
 
 @dataclass
@@ -183,7 +186,23 @@ class Encoder:
         return replace(found, answers=[by_prompt.get(_key(row["prompt"]), []) for row in rows.rows])
 
     def held_out(self, rows: RowSet) -> HeldOut:
-        return HeldOut(rows.rows, self.ids(rows))
+        """Rows that are scored; with `eval.answer_probability` their completions are the right answers.
+
+        Raises:
+            ConfigError: no row has one.
+        """
+        return HeldOut(rows.rows, self.ids(rows), self._right(rows) if self.config.eval.answer_probability else ())
+
+    def _right(self, rows: RowSet) -> list[EncodedDemo]:
+        places = [i for i, row in enumerate(rows.rows) if row.get("completion")]
+        if not places:
+            raise ConfigError(
+                f"eval.answer_probability: no row of {rows.name} says its right answer; give held-out rows a column "
+                "`completion`, or leave the setting out"
+            )
+        answered = replace(rows.pick(places), name=f"right answers of {rows.name}")
+        check_demonstrations(answered)
+        return [replace(found, row=places[found.row]) for found in self._encoded(answered).rows]
 
     def graded(
         self, rows: RowSet, scorer: Scorer | None, columns: Collection[str] | None = None, needed: Collection[str] = ()

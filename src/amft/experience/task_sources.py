@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..data.held_out_split import prompt_words
 from ..data.rewards import TaskReward
 from ..data.row_set import RowSet
 from ..data.streams import derive_seed
 from ..errors import ConfigError, TaskError
-from ..tasks.base import Demonstrator, Task, demonstrated, demonstration, tries
+from ..tasks.base import Demonstrator, KnownAnswer, Task, demonstrated, demonstration, tries
 from ..types import Problem, Row
 from .sources import Encoder, Sources
 
@@ -40,6 +41,10 @@ def from_task(task: Task, encoder: Encoder) -> Sources:
         problems = task.problems(split, seed=seed, n=n)
         return RowSet.whole(name, [{"prompt": task.prompt(problem), "problem": problem} for problem in problems])
 
+    def scored(name: str, n: int | None, seed: int) -> RowSet:
+        found = asked(name, name, n, seed)
+        return _with_answers(task, found) if config.eval.answer_probability else found
+
     steps = config.max_steps
     count = max(1, min(TASK_PROBLEMS, steps * config.num_demos))
     demos = _shown(task, "demonstrations", demonstrated(task, seed=seed("demonstrations"), n=count))
@@ -49,9 +54,9 @@ def from_task(task: Task, encoder: Encoder) -> Sources:
     graded = encoder.graded(demos, scorer)
     known = _answered(task, demonstrable(task, explored.rows, demos.rows) if encoder.answers else [])
     meta = asked("meta", "meta", None, seed("meta"))
-    val = asked("val", "val", config.eval.problems, seed("val"))
+    val = scored("val", config.eval.problems, seed("val"))
     splits = task.test_splits if config.eval.test_splits is None else config.eval.test_splits
-    tests = {split: asked(split, split, config.eval.test_problems, 0) for split in splits}
+    tests = {split: scored(split, config.eval.test_problems, 0) for split in splits}
     seen = getattr(task, "seen_splits", ())
     _check_apart(
         task, [explored, demos], [meta, meta_demos, val, *(tests[name] for name in splits if name not in seen)]
@@ -89,7 +94,7 @@ def _shown(task: Task, name: str, problems: Sequence[Problem]) -> RowSet:
     rows: list[Row] = []
     for problem in problems:
         prompt, answer = demonstration(task, problem)
-        rows.append({"prompt": prompt, "problem": problem, "completion": [{"role": "assistant", "content": answer}]})
+        rows.append(_assisted({"prompt": prompt, "problem": problem}, answer))
     return RowSet.whole(name, rows)
 
 
@@ -97,8 +102,26 @@ def _answered(task: Task, rows: Sequence[Row]) -> RowSet:
     """Rows with the expert's answer to their very prompt: mistakes are none of it."""
     return RowSet.whole(
         "the prompts' own demonstrations",
-        [{**row, "completion": [{"role": "assistant", "content": task.demonstrate(row["problem"])}]} for row in rows],
+        [_assisted(row, task.demonstrate(row["problem"])) for row in rows],
     )
+
+
+def _assisted(row: Row, answer: str) -> Row:
+    return {**row, "completion": [{"role": "assistant", "content": answer}]}
+
+
+def _with_answers(task: Task, rows: RowSet) -> RowSet:
+    """The same rows, each with the one right answer as its completion.
+
+    Raises:
+        ConfigError: the task has no such thing.
+    """
+    if not isinstance(task, KnownAnswer):
+        raise ConfigError(
+            f"eval.answer_probability: {task.id} has no one right answer to each problem (`right_answer` of "
+            "tasks/base.py); leave the setting out"
+        )
+    return replace(rows, rows=[_assisted(row, task.right_answer(row["problem"])) for row in rows.rows])
 
 
 def _check_apart(task: Task, trained: Sequence[RowSet], scored: Sequence[RowSet]) -> None:

@@ -16,8 +16,10 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
 )
+from transformers.utils import CONFIG_NAME, cached_file
 
 from ..errors import ModelError
 from .lora import attach, base_of, in_four_bits, is_adapter
@@ -137,6 +139,34 @@ def _skeleton(kind: Any, config: Any) -> PreTrainedModel:
     return model
 
 
+def load_skeleton(name: str) -> PreTrainedModel:
+    """The model of a directory on torch's `meta` device: names, shapes and settings, and no weight is read.
+
+    The headers of weight files that are there are compared with the config, as `load_model` does.
+
+    Raises:
+        ModelError: the directory cannot be read, or its parts contradict each other.
+    """
+    directory = _directory(name)
+    if is_adapter(Path(directory)):
+        raise ModelError(f"{name}: it is an adapter on a base; make one model of the two with `amft merge`")
+    with reading(name, "model"):
+        config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+        check_files(name, directory, config, lambda: skeleton_of(config))
+        model = skeleton_of(config)
+        if (Path(directory) / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(directory)
+    check_architecture(name, config)
+    return model
+
+
+def skeleton_of(config: Any) -> PreTrainedModel:
+    """The model that a config describes, without memory, in the class that `load_model` would choose."""
+    model = _skeleton(AutoModelForImageTextToText if sees(config) else AutoModelForCausalLM, config)
+    turn_dropout_off(model)
+    return model
+
+
 def turn_dropout_off(model: nn.Module) -> None:
     """Set every dropout of a model to 0, in its modules and in the attention layers' own settings."""
     for module in model.modules():
@@ -165,6 +195,15 @@ def keep_stops(model: PreTrainedModel, tokenizer: Any, stops: Sequence[int]) -> 
         settings.pad_token_id = tokenizer.pad_token_id
     if getattr(model.config, "eos_token_id", 0) is None:
         model.config.eos_token_id = tokenizer.eos_token_id
+
+
+def cached_model(name: str) -> str | None:
+    """Where the cache of the hub holds a model, without asking the hub; None where it does not."""
+    try:
+        config = cached_file(name, CONFIG_NAME, local_files_only=True)
+    except OSError:
+        return None
+    return None if config is None else str(Path(config).parent)
 
 
 def _directory(name: str) -> str:

@@ -45,6 +45,11 @@ class Connection:
         self._write(struct.pack(">Q", len(text)) + text)
 
     def receive(self, longest: int = MAX_FRAME) -> dict[str, Any]:
+        """The next message.
+
+        Raises:
+            ConnectionError: the other end is gone, or sends what is no message.
+        """
         (length,) = struct.unpack(">Q", self._read(8))
         if length > longest:
             raise ConnectionError("the other end does not speak this protocol")
@@ -66,7 +71,11 @@ class Connection:
         self.send({})
 
     def receive_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Tensors on the CPU as they come; exhaust it before the next message."""
+        """Tensors on the CPU as they come; exhaust it before the next message.
+
+        Raises:
+            ConnectionError: the other end is gone, or sends what is no tensor.
+        """
         while head := self.receive():
             shape, dtype = head.get("shape"), TENSOR_DTYPES.get(str(head.get("dtype")))
             if dtype is None or not isinstance(shape, list) or not isinstance(head.get("name"), str):

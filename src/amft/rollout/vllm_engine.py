@@ -111,7 +111,11 @@ class VllmEngine:
         self.llm.sleep(level=2)  # nothing is kept: weights are pushed before every use
 
     def push(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Take new weights and forget everything computed with the old ones."""
+        """Take new weights and forget everything computed with the old ones.
+
+        Raises:
+            ModelError: the engine does not take them, or keeps what it computed with the old ones.
+        """
         try:
             self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
             if self.on_cpu:

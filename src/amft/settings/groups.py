@@ -82,6 +82,9 @@ class EvalSettings(StrictModel):
     test_splits: list[str] | None = Field(None, description="scored before and after; null: the task's own")
     test_problems: int | None = Field(None, ge=1, le=1_000_000, description="per test split; null: all")
     test_samples: int = Field(1, ge=1, le=4096, description="answers per test problem; 1 is greedy, more are sampled")
+    answer_probability: bool = Field(
+        False, description="also measure the probability of the right answer, from the task or the rows' `completion`"
+    )
 
 
 class CheckpointSettings(StrictModel):

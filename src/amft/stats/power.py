@@ -52,6 +52,9 @@ def power(seen: Spread, seeds: int, margin: float, *, level: float = 0.95) -> fl
     Args:
         seeds: at least 2.
         margin: above 0, in the unit of the value.
+
+    Raises:
+        ValueError: `seeds` or `margin` is out of its range.
     """
     if seeds < 2 or margin <= 0:
         raise ValueError(f"seeds must be at least 2 and margin above 0, got {seeds} and {margin}")

@@ -16,7 +16,7 @@ from ..batch import Batch, MetricSums
 from ..distributed.parallel import Parallel, full
 from ..distributed.rank_partition import micro_batches
 from ..meta import MixGrad
-from ..models.forward import TokenScores, token_scores
+from ..models.forward import Entropy, TokenScores, token_scores
 from ..settings.config import AMFTConfig
 from ..tensors import TensorGroups
 from ..types import RL
@@ -88,6 +88,16 @@ class Learner:
         temperature = self.config.temperature if temperature is None else temperature
         return self._scores(model, batch, lambda scores: scores.logps, temperature)
 
+    def entropies(self, batch: Batch, temperature: float) -> torch.Tensor:
+        """[B, C] token entropy of the policy, nats; arguments as in `logps`."""
+
+        def read(scores: TokenScores) -> torch.Tensor:
+            """[B, C]."""
+            assert scores.entropy is not None
+            return scores.entropy
+
+        return self._scores(self.model, batch, read, temperature, entropy="value")
+
     def values(self, batch: Batch) -> torch.Tensor:
         """[B, C] what the value head says of the state before each token."""
         critic = self.critic
@@ -108,6 +118,7 @@ class Learner:
         read: Callable[[TokenScores], torch.Tensor],
         temperature: float,
         hidden: bool = False,
+        entropy: Entropy = "skip",
     ) -> torch.Tensor:
         """[B, C] of a whole batch, computed micro-batch by micro-batch on every rank and summed over ranks."""
         dtype = torch.float64 if self.config.dtype == "float64" else torch.float32
@@ -117,7 +128,7 @@ class Learner:
             for rows, part in parts:
                 with self.autocast():
                     at = part.to(self.parallel.device)
-                    found = read(token_scores(model, at, temperature=temperature, hidden=hidden))
+                    found = read(token_scores(model, at, temperature=temperature, hidden=hidden, entropy=entropy))
                 out[rows, : found.shape[1]] = found[: len(rows)].to(out)
         return self.parallel.ranks.sum_(out)
 

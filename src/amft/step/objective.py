@@ -31,7 +31,11 @@ Loss: TypeAlias = Callable[[nn.Module, Batch, float], LossOut]
 
 @dataclass(frozen=True)
 class Objective:
-    """L_RL and L_SFT of eq 3 (arXiv 2508.06944), with the entropy and likelihood used to probe a policy."""
+    """L_RL and L_SFT of eq 3 (arXiv 2508.06944), with the entropy and likelihood used to probe a policy.
+
+    Every loss takes the model, a micro-batch and `count`, its denominator: `rl_count` or `token_count` added up over
+    the micro-batches of all ranks, so that the gradients of parts add up to that of the whole step.
+    """
 
     config: AMFTConfig
     method: Method
@@ -229,6 +233,8 @@ def _tokens(batch: Batch, scores: TokenScores) -> Tokens:
         mask=batch.completion_mask,
         entropy=None if scores.entropy is None else scores.entropy.detach(),
         ref_logps=batch.ref_logps,
+        teacher_logps=batch.teacher_logps,
+        teacher_entropy=batch.teacher_entropy,
         advantages=batch.advantages,
         rewards=batch.rewards,
         demo=batch.demo,

@@ -67,6 +67,9 @@ class StudyFile(StrictModel):
     subject: str = Field("amft", min_length=1, description="whose claims are judged; without `amft`, the first rule")
     target: Target | None = Field(None, description="regret the subject should not exceed; needs a grid")
     seeds: list[int] = Field(min_length=1, description="each a run of every regime and rule")
+    racing: int | None = Field(
+        None, ge=5, description="seeds after which rules that are clearly beaten on validation stop in a regime"
+    )
     metrics: Metrics = Field(default_factory=Metrics)
     threads: int = Field(1, ge=1, description="CPU threads of a run")
     checkpoints: Literal["model", "all"] = Field(

@@ -75,6 +75,15 @@ class Grouper(Protocol):
 
 
 @runtime_checkable
+class KnownAnswer(Protocol):
+    """What a task has besides if every problem has one right answer, in one wording."""
+
+    def right_answer(self, problem: Problem) -> str:
+        """The answer; it grades as correct. Its probability can be measured (`eval.answer_probability`)."""
+        ...
+
+
+@runtime_checkable
 class Demonstrator(Protocol):
     """What a task has besides if it demonstrates other problems than those of `train`: fewer, or easier ones."""
 

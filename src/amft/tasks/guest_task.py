@@ -90,6 +90,7 @@ _PROMISED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "grade": _GRADE,
     "grade_episode": _GRADE,
     "grade_many": (_all(_is_grade), "one amft.types.Grade per answer"),
+    "right_answer": (lambda found: isinstance(found, str), "text"),
     "demonstrate": (lambda found: isinstance(found, str), "text"),
     "feedback": (lambda found: found is None or isinstance(found, str), "text, or None at the end"),
     "mistakes": (_all(lambda one: isinstance(one, str)), "a list of texts"),

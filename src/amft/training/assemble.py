@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..balance.meta_gradient import MetaGradient
+from ..balance.method import Method
 from ..batch import Batch
 from ..data.streams import derive_seed
 from ..errors import ConfigError
@@ -68,6 +68,7 @@ def build_organs(on: Foundation, stage_steps: int) -> Organs:
         score_reference=_reference_logps(on, learner, config.temperature) if config.beta else None,
         generator=torch.Generator().manual_seed(derive_seed(config.seed, "rollouts")),
         score_values=None if critic is None else learner.values,
+        score_taught=lambda batch: (learner.logps(on.model, batch, 1.0), learner.entropies(batch, 1.0)),
         demo_mixer=method.demo_mixer,
         show=run_logger.samples,
     )
@@ -100,29 +101,21 @@ def branches_of(sources: Sources) -> tuple[str, ...]:
     return (SFT,) if sources.demonstrations is None else sources.demonstrations.branches
 
 
-def _learner(on: Foundation, critic: Critic | None, rows: RowLayout) -> Learner:
-    config, asked = on.config, on.method.requirements
-    inner = build_optimizer(on.model, config)
-    optimizer: PolicyOptimizer = SharedOptimizer(on.model, inner)
-    mix = None
-    if (wanted := asked.meta_gradient) is not None:
-        mix = _mix(on, inner, wanted)
-    if asked.sft_optimizer == "own":
-        imitator = SharedOptimizer(on.model, build_optimizer(on.model, config), "imitator")
-        optimizer = SeparateImitation(optimizer, imitator)
-    if asked.freeze is not None:
-        if config.parallel == "fsdp2":
-            raise ConfigError("balance.freeze: not for parallel: fsdp2; choose ddp or single")
-        optimizer = FrozenEntries(optimizer, on.model, asked.freeze.share, asked.freeze.history)
-    return Learner(on.model, optimizer, mix, config, on.parallel, rows, critic)
+def mixed_gradients(
+    model: nn.Module, optimizer: torch.optim.Optimizer, method: Method, branches: Sequence[str]
+) -> MixGrad | None:
+    """What keeps the gradients of the branches apart; None where the method needs no meta-gradient.
 
-
-def _mix(on: Foundation, optimizer: torch.optim.Optimizer, wanted: MetaGradient) -> MixGrad:
-    parameters, branches = on.model.named_parameters(), branches_of(on.sources)
+    Raises:
+        OptimizerError: the optimizer's Jacobian is not known.
+    """
+    wanted = method.requirements.meta_gradient
+    if wanted is None:
+        return None
     if wanted.utility == "gram":
-        return GramPair(parameters, optimizer, branch=branches[0], skip=wanted.skip)
+        return GramPair(model.named_parameters(), optimizer, branch=branches[0], skip=wanted.skip)
     return MixGrad(
-        parameters,
+        model.named_parameters(),
         optimizer,
         branches=branches,
         direction=wanted.direction,
@@ -131,6 +124,21 @@ def _mix(on: Foundation, optimizer: torch.optim.Optimizer, wanted: MetaGradient)
         jacobian=wanted.jacobian,
         effect_dtype=torch.bfloat16 if wanted.effect_dtype == "bfloat16" else None,
     )
+
+
+def _learner(on: Foundation, critic: Critic | None, rows: RowLayout) -> Learner:
+    config, asked = on.config, on.method.requirements
+    inner = build_optimizer(on.model, config)
+    optimizer: PolicyOptimizer = SharedOptimizer(on.model, inner)
+    mix = mixed_gradients(on.model, inner, on.method, branches_of(on.sources))
+    if asked.sft_optimizer == "own":
+        imitator = SharedOptimizer(on.model, build_optimizer(on.model, config), "imitator")
+        optimizer = SeparateImitation(optimizer, imitator)
+    if asked.freeze is not None:
+        if config.parallel == "fsdp2":
+            raise ConfigError("balance.freeze: not for parallel: fsdp2; choose ddp or single")
+        optimizer = FrozenEntries(optimizer, on.model, asked.freeze.share, asked.freeze.history)
+    return Learner(on.model, optimizer, mix, config, on.parallel, rows, critic)
 
 
 def _reference_logps(on: Foundation, learner: Learner, temperature: float) -> Callable[[Batch], Tensor]:

@@ -94,7 +94,7 @@ def lay_foundation(
     tokenizer, pictures = load_processing_class(model, processing_class)
     if config.allow_missing and not isinstance(model, str):
         raise ConfigError("allow_missing: the model is loaded already; give its directory, or leave this out")
-    _choose_template(tokenizer, pictures, config)
+    set_template(tokenizer, pictures, config)
     loaded = _load(model, config) if isinstance(model, str) else _given(model)
     check_tokenizer(base or _name(loaded), tokenizer, loaded)
     weights = weights_digest(loaded) if parallel.ranks.is_main else ""
@@ -104,7 +104,7 @@ def lay_foundation(
     keep_stops(loaded, tokenizer, stops)
     encoder = Encoder(tokenizer, config, stops, method, pictures, parallel.ranks)
     with parallel.ranks.contact():
-        sources = from_data(encoder, data) if isinstance(data, OwnData) else from_task(hosted(data), encoder)
+        sources = read_sources(encoder, data)
     config = with_epochs(config, sources)
     sampler, evaluator = _samplers(config, loaded, parallel, tokenizer.pad_token_id, stops)
     if sources.scorer is not None:
@@ -116,9 +116,6 @@ def lay_foundation(
         "model": {"weights": weights},
         "tokenizer": tokenizer_digests(tokenizer),
     }
-    notes = [*(("held-out" if rows.expected else "data", str(rows)) for rows in sources.not_used)]
-    notes += [("verdicts", str(graded)) for graded in encoder.verdicts]
-    notes += [("text", note) for note in encoder.notes]
     return Foundation(
         config=config,
         method=method,
@@ -131,8 +128,24 @@ def lay_foundation(
         sampler=sampler,
         evaluator=evaluator,
         content=content,
-        notes=notes,
+        notes=notes_of(encoder, sources),
     )
+
+
+def read_sources(encoder: Encoder, data: Task | OwnData) -> Sources:
+    """Everything a run reads.
+
+    Raises:
+        ConfigError, DataError, TaskError: as `from_data` and `from_task`.
+    """
+    return from_data(encoder, data) if isinstance(data, OwnData) else from_task(hosted(data), encoder)
+
+
+def notes_of(encoder: Encoder, sources: Sources) -> list[tuple[str, str]]:
+    """What a reader of the run should know of its rows and texts."""
+    left_out = [("held-out" if rows.expected else "data", str(rows)) for rows in sources.not_used]
+    graded = [("verdicts", str(found)) for found in encoder.verdicts]
+    return [*left_out, *graded, *(("text", note) for note in encoder.notes)]
 
 
 def _samplers(
@@ -179,7 +192,12 @@ def with_epochs(config: AMFTConfig, sources: Sources) -> AMFTConfig:
     return config.model_copy(update={"max_steps": steps})
 
 
-def _choose_template(tokenizer: Any, pictures: Pictures | None, config: AMFTConfig) -> None:
+def set_template(tokenizer: Any, pictures: Pictures | None, config: AMFTConfig) -> None:
+    """Give tokenizer and processor the chat template of the run, in place.
+
+    Raises:
+        ConfigError: it is no template, or a system prompt is not for this model.
+    """
     if pictures is not None and config.system_prompt is not None:
         raise ConfigError("system_prompt: not for models that read pictures; put a system message into the prompts")
     choose_template(tokenizer, config.chat_template, config.chat_template_kwargs, config.system_prompt)
@@ -188,12 +206,15 @@ def _choose_template(tokenizer: Any, pictures: Pictures | None, config: AMFTConf
 
 
 def _load(name: str, config: AMFTConfig) -> PreTrainedModel:
-    lora = config.lora
+    four_bits = config.lora is not None and config.lora.load_in_4bit
+    return load_model(name, weights_dtype(config), four_bits=four_bits, allow_missing=config.allow_missing)
+
+
+def weights_dtype(config: AMFTConfig) -> torch.dtype:
+    """The type that a model's weights are loaded in."""
     # What is frozen needs no master copy; but fsdp2 wants one type in a block, and casts by itself.
-    half = lora is not None and config.dtype == "bfloat16" and config.parallel != "fsdp2"
-    dtype = torch.bfloat16 if half else DTYPES[config.dtype]
-    four_bits = lora is not None and lora.load_in_4bit
-    return load_model(name, dtype, four_bits=four_bits, allow_missing=config.allow_missing)
+    half = config.lora is not None and config.dtype == "bfloat16" and config.parallel != "fsdp2"
+    return torch.bfloat16 if half else DTYPES[config.dtype]
 
 
 def _given(model: PreTrainedModel) -> PreTrainedModel:
@@ -213,7 +234,7 @@ def _prepare(
     if parallel.device.type == "cpu" and config.dtype != "float64":
         # The fused kernel's backward is slow on a CPU. In float64 the eager one turns left padding into NaN.
         model.set_attn_implementation("eager")
-    _adapt(model, config, base)
+    adapt(model, config, base)
     wanted = (config.beta or weighs_reference(method)) and config.lora is None
     reference = copy.deepcopy(model).requires_grad_(False) if wanted else None
     if config.gradient_checkpointing:
@@ -226,7 +247,8 @@ def _prepare(
     return reference
 
 
-def _adapt(model: PreTrainedModel, config: AMFTConfig, base: str | None) -> None:
+def adapt(model: PreTrainedModel, config: AMFTConfig, base: str | None) -> None:
+    """Put the adapter of `config.lora` on a model, in place; without one, refuse a model that has one."""
     lora = config.lora
     if lora is not None:
         settings = lora.model_dump(exclude={"load_in_4bit"})

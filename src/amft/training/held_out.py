@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from ..batch import Batch, pad_batch
 from ..data.encoding import pixels_of
 from ..data.streams import derive_seed
 from ..errors import ConfigError
 from ..evaluation.answers import answer
-from ..evaluation.score import success, summary
+from ..evaluation.score import mean_scores, success, summary
 from ..experience.sources import HeldOut
+from ..tensors import masked
 from ..types import Sampling
 from .foundation import Foundation
+
+ANSWER_PROBABILITY = "answer_probability"
+"""Measure of a score row: the probability of the right answer and of nothing else, its end included."""
 
 
 @dataclass
@@ -22,12 +29,17 @@ class HeldOutScores:
     """Answers of the policy as it is."""
 
     on: Foundation
+    logps: Callable[[Batch], Tensor]
+    """[B, C] log-probabilities of a batch under the policy at temperature 1."""
 
-    def validate(self, step: int) -> float | None:
-        """Success on validation; None where there is no validation set."""
+    def validate(self, step: int) -> dict[str, float]:
+        """`eval/val/success`, and `eval/val/answer_probability` if asked for; nothing without a validation set."""
         if self.on.sources.val is None:
-            return None
-        return success(self._answers(self.on.sources.val, "val", step)).mean
+            return {}
+        rows = self._answers(self.on.sources.val, "val", step)
+        probability = mean_scores(rows).get(ANSWER_PROBABILITY)
+        measured = {} if probability is None else {f"eval/val/{ANSWER_PROBABILITY}": probability}
+        return {"eval/val/success": success(rows).mean, **measured}
 
     def rates(self, step: int) -> dict[str, float]:
         """`eval/SPLIT/success` of the policy as it is, of the test splits or else of validation.
@@ -36,8 +48,7 @@ class HeldOutScores:
             ConfigError: there are neither.
         """
         found = {f"eval/{row['split']}/success": float(row["rate"]) for row in summary(self.test("policy", step))}
-        if not found and (score := self.validate(step)) is not None:
-            found = {"eval/val/success": score}
+        found = found or self.validate(step)
         if not found:
             raise ConfigError("evaluate: nothing is held out; give eval_dataset or val_dataset, and a reward")
         return found
@@ -61,7 +72,7 @@ class HeldOutScores:
         assert on.sources.scorer is not None
         temperature = 0.0 if samples == 1 else config.temperature
         limits = {"max_new_tokens": config.max_completion_length, "max_transcript": config.max_transcript_length}
-        return answer(
+        rows = answer(
             on.evaluator,
             on.tokenizer,
             on.sources.scorer,
@@ -71,3 +82,24 @@ class HeldOutScores:
             generator=torch.Generator().manual_seed(derive_seed(config.seed, "answers", name, draw)),
             pixels=pixels_of([row["prompt"] for row in held_out.rows], on.pictures),
         )
+        likely = self._answer_probability(held_out)
+        return [_measured(row, likely) for row in rows] if likely else rows
+
+    def _answer_probability(self, held_out: HeldOut) -> dict[int, float]:
+        """Place of a row -> probability of its right answer: `exp sum_t log pi(y_t)`, teacher-forced."""
+        if not held_out.right:
+            return {}
+        right = held_out.right
+        batch = pad_batch(
+            [one.prompt_ids for one in right], [one.completion_ids for one in right], self.on.tokenizer.pad_token_id
+        )
+        prompts = [held_out.rows[one.row]["prompt"] for one in right]
+        batch = replace(batch, pixel_values=pixels_of(prompts, self.on.pictures))
+        whole = (masked(self.logps(batch), batch.completion_mask).double()).sum(-1).exp()
+        return dict(zip([one.row for one in right], whole.tolist(), strict=True))
+
+
+def _measured(row: dict[str, Any], likely: dict[int, float]) -> dict[str, Any]:
+    if row["problem"] not in likely:
+        return row
+    return {**row, "metrics": {**row.get("metrics", {}), ANSWER_PROBABILITY: likely[row["problem"]]}}

@@ -46,7 +46,7 @@ class TrainingRun:
         self.warmup_steps = self.config.sft_warmup_steps if self.foundation.method.requirements.warmup else 0
         self.organs = build_organs(self.foundation, self.config.max_steps - self.warmup_steps)
         self.learner, self.run_logger = self.organs.learner, self.organs.run_logger
-        self.held_out = HeldOutScores(self.foundation)
+        self.held_out = HeldOutScores(self.foundation, lambda batch: self.learner.logps(self.model, batch, 1.0))
         self.abstentions = AbstentionGuard()
 
     def train(self, resume: bool = False, accept_changes: Collection[str] = ()) -> TrainResult:
@@ -201,14 +201,15 @@ class TrainingRun:
         return rows
 
     def _validate(self) -> dict[str, float]:
-        score = self.held_out.validate(self.step)
-        if score is None:
+        found = self.held_out.validate(self.step)
+        if not found:
             return {}
+        score = found["eval/val/success"]
         if self.best is None or score > self.best["score"]:
             self.best = {"step": self.step, "score": score}
         self.learner.schedule.observe(score)
-        self.callbacks.evaluated({"eval/val/success": score}, self.best)
-        return {"eval/val/success": score}
+        self.callbacks.evaluated(found, self.best)
+        return found
 
     def event(self, step: int, kind: str, message: str) -> None:
         """Write one line of events.jsonl."""

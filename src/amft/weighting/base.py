@@ -19,6 +19,7 @@ class TokenInput(Enum):
 
     ENTROPY = "entropies of the forward pass that is made anyway"
     REFERENCE = "a frozen copy of the starting model, and one forward pass over the demonstrations"
+    TEACHER = "two forward passes over the rollouts that are imitated, behind prompts that show a solution"
 
 
 class Tokens(NamedTuple):
@@ -30,6 +31,10 @@ class Tokens(NamedTuple):
     """Nats; asked for with `TokenInput.ENTROPY`."""
     ref_logps: Tensor | None = None
     """Asked for with `TokenInput.REFERENCE`."""
+    teacher_logps: Tensor | None = None
+    """Asked for with `TokenInput.TEACHER`; None where no row has a teacher."""
+    teacher_entropy: Tensor | None = None
+    """Nats; asked for with `TokenInput.TEACHER`."""
     advantages: Tensor | None = None
     """[B] or [B, C]; in the RL loss."""
     rewards: Tensor | None = None

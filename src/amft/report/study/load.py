@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -15,9 +15,8 @@ from ...runs import read_json
 from ...stats import ClusteredScores, pass_at_k
 from ..load import Floats, Run, load_run
 from ..outcomes import SELECTION
-
-Answers = dict[tuple[str, Hashable], list[float]]
-"""(cluster, problem) -> its answers' scores in order."""
+from .answers import Answers, AskedProblem, Known
+from .racing import beaten
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +69,8 @@ class Study:
     """`regime/rule seed n` of the runs that are not there."""
     chosen: dict[tuple[str, str], str]
     """(regime, tuned name) -> the rule that validation picked."""
+    stopped: dict[tuple[str, str], str] = field(default_factory=dict)
+    """(regime, rule) -> the rule that clearly beat it on the first seeds, where the study races."""
     tables: dict[tuple[str, str, str, int | None, str | None], ClusteredScores | None] = field(default_factory=dict)
     """What `scores` has already made."""
 
@@ -144,18 +145,22 @@ def load_study(path: str | Path) -> Study:
         raise RunError(f"{folder / 'study.json'}: does not describe a study; run amft compare again")
     spec |= {name: {key: spec[name][key] for key in keys} for name, keys in spec["order"].items()}
     runs: dict[tuple[str, str, int], StudyRun] = {}
+    known: Known = {}
     unfinished = []
     for regime in spec["cases"]:
         for rule in spec["arms"]:
             for seed in spec["seeds"]:
                 place = folder / "runs" / regime / rule / f"seed-{seed}"
-                found = _read(place, regime, rule, seed)
-                if found is None:
-                    unfinished.append(f"{regime}/{rule} seed {seed}")
-                else:
+                found = _read(place, regime, rule, seed, known)
+                if found is not None:
                     runs[regime, rule, seed] = found
+    stopped = _race(spec, runs)
+    for regime in spec["cases"]:
+        for rule in spec["arms"]:
+            due = spec["seeds"][: spec["racing"]] if (regime, rule) in stopped else spec["seeds"]
+            unfinished += [f"{regime}/{rule} seed {seed}" for seed in due if (regime, rule, seed) not in runs]
     chosen = _tune(spec, runs)
-    return Study(folder, spec, runs, unfinished, chosen)
+    return Study(folder, spec, runs, unfinished, chosen, stopped)
 
 
 def is_study(path: str | Path) -> bool:
@@ -163,47 +168,47 @@ def is_study(path: str | Path) -> bool:
     return (Path(path) / "study.json").is_file()
 
 
-def _read(place: Path, regime: str, rule: str, seed: int) -> StudyRun | None:
+def _read(place: Path, regime: str, rule: str, seed: int, known: Known) -> StudyRun | None:
     if not (place / "config.json").exists():
         return None
     run = load_run(place)
-    answers, base = _answers(run, "policy"), _answers(run, "base")
+    answers, base = _answers(run, "policy", known), _answers(run, "base", known)
     if not answers or {s: a.keys() for s, a in answers.items()} != {s: a.keys() for s, a in base.items()}:
         return None
     steps, validation = run.measured(f"eval/{SELECTION}/success")
     mu_steps, mu = run.measured("mix/mu")
     spent = np.nancumsum(_metric(run, "tokens/rollout") + _metric(run, "tokens/demo"))
     return StudyRun(
-        regime, rule, seed, answers, base, _graded(run), _measured(run, "policy"), _measured(run, "base"),
+        regime, rule, seed, answers, base, _graded(run, known), _measured(run, "policy"), _measured(run, "base"),
         steps.astype(np.float64), validation,
         spent[np.searchsorted(run.steps, steps)], mu_steps.astype(np.float64), mu, _costs(run, validation),
     )  # fmt: skip
 
 
-def _answers(run: Run, model: str) -> dict[str, Answers]:
+def _answers(run: Run, model: str, known: Known) -> dict[str, Answers]:
     """A run that was cut off while it answered has written some answers twice; the last one counts."""
     rows = {
         (str(row["split"]), str(row["key"]), row["problem"], row["sample"]): float(row["correct"])
         for row in run.scores
         if row.get("model") == model and row.get("correct") is not None
     }
-    found: dict[str, Answers] = {}
+    found: dict[str, dict[AskedProblem, list[float]]] = {}
     for (split, key, problem, _), correct in sorted(rows.items(), key=lambda item: item[0][3]):
         found.setdefault(split, {}).setdefault((key, problem), []).append(correct)
-    return found
+    return {split: Answers(given, known) for split, given in found.items()}
 
 
-def _graded(run: Run) -> dict[str, dict[str, Answers]]:
+def _graded(run: Run, known: Known) -> dict[str, dict[str, Answers]]:
     rows = {
         (str(row["split"]), str(row["key"]), row["problem"], row["sample"], name): float(value)
         for row in run.scores
         if row.get("model") == "policy"
         for name, value in (row.get("metrics") or {}).items()
     }
-    found: dict[str, dict[str, Answers]] = {}
+    found: dict[str, dict[str, dict[AskedProblem, list[float]]]] = {}
     for (split, key, problem, _, name), value in sorted(rows.items(), key=lambda item: item[0][3]):
         found.setdefault(name, {}).setdefault(split, {}).setdefault((key, problem), []).append(value)
-    return found
+    return {name: {split: Answers(given, known) for split, given in splits.items()} for name, splits in found.items()}
 
 
 def _measured(run: Run, model: str) -> dict[str, dict[str, float]]:
@@ -243,6 +248,18 @@ def _costs(run: Run, validation: Floats) -> dict[str, float]:
         "seconds": float(run.seconds.get("time/step", np.zeros(0)).sum()),
         "selected": float(validation.max() if best else validation[-1]) if len(validation) else np.nan,
     }
+
+
+def _race(spec: Mapping[str, Any], runs: Mapping[tuple[str, str, int], StudyRun]) -> dict[tuple[str, str], str]:
+    if not spec.get("racing"):
+        return {}
+
+    def validation(regime: str, rule: str, seed: int) -> float | None:
+        run = runs.get((regime, rule, seed))
+        return None if run is None else run.selection
+
+    spared = {spec["subject"], spec["baseline"]}
+    return beaten([*spec["cases"]], [*spec["arms"]], spec["seeds"][: spec["racing"]], spared, validation)
 
 
 def _tune(spec: Mapping[str, Any], runs: dict[tuple[str, str, int], StudyRun]) -> dict[tuple[str, str], str]:

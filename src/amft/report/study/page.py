@@ -62,6 +62,7 @@ def _context(study: Study, summary: Mapping[str, Any]) -> dict[str, Any]:
         "few": seeds < ENOUGH_SEEDS,
         "enough": ENOUGH_SEEDS,
         "unfinished": summary["unfinished"],
+        "stopped": summary["stopped"],
         "tiles": [
             ("runs", f"{len(summary['runs'])} of {len(summary['runs']) + len(summary['unfinished'])}"),
             ("regimes", str(len(study.regimes))),

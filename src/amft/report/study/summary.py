@@ -33,7 +33,7 @@ def summarize(study: Study) -> dict[str, Any]:
 
     Keys: `runs` one row per run; `scores` per regime, rule and split; `against` differences to the baseline, the same
     way and over all regimes; `measured` what the tasks measure besides success; `regret`, `regret_by_outcome`,
-    `target`, `seeds_needed`; `curves`; `costs`.
+    `target`, `seeds_needed`; `curves`; `costs`; `stopped` the rules that racing stopped.
     """
     regret = regrets(study)
     return clean(
@@ -51,6 +51,7 @@ def summarize(study: Study) -> dict[str, Any]:
             "claims": claims(study),
             "chosen": [{"regime": r, "rule": n, "picked": m} for (r, n), m in study.chosen.items()],
             "unfinished": study.unfinished,
+            "stopped": [{"regime": r, "rule": n, "leader": m} for (r, n), m in study.stopped.items()],
         }
     )
 

@@ -59,6 +59,8 @@ def lines(study: Study, summary: Mapping[str, Any]) -> Iterator[str]:
              str(row["seeds"])] for row in summary["measured"])])  # fmt: skip
     for row in summary["chosen"]:
         yield f"{row['regime']}: {row['rule']} is {row['picked']}, picked on validation"
+    for row in summary["stopped"]:
+        yield f"{row['regime']}: {row['rule']} stopped early, clearly beaten by {row['leader']} on validation"
     if summary["unfinished"]:
         yield f"unfinished, not in the table: {len(summary['unfinished'])}: {', '.join(summary['unfinished'][:6])}" + (
             ", ..." if len(summary["unfinished"]) > 6 else ""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-from PIL import Image, ImageDraw
+from typing import TYPE_CHECKING
 
 from .glyphs import STROKES, SUIT_STROKES, Line, arc, pips
 from .rules import PIPS
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageDraw
 
 Colour = tuple[int, int, int]
 
@@ -97,6 +99,8 @@ def draw_hand(cards: Sequence[str], suits: Sequence[str], *, size: int = 336, st
         size: edge in pixels.
         style: a name in `CARD_STYLES`.
     """
+    from PIL import Image, ImageDraw
+
     look = CARD_STYLES[style]
     finer = 4 if size <= 160 else 2 if size <= 480 else 1
     edge = size * finer

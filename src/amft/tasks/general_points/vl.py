@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ...extras import require_extra
 from ...types import Grade, Message, Problem
 from .prompts import picture_question
 from .rules import FaceRule
@@ -52,6 +53,10 @@ class GeneralPointsVL(GeneralPoints):
     """Suits: `black`, `red` or `mixed`."""
     style: str = "row"
     """`row`, `grid`, `tilted`, `pips` or `four-colour`."""
+
+    def __post_init__(self) -> None:
+        require_extra(self.id, "pictures", "PIL")
+        super().__post_init__()
 
     def prompt(self, problem: Problem) -> list[Message]:
         from .drawing import draw_hand

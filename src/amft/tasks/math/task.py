@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ...errors import TaskError
+from ...extras import require_extra
 from ...types import Grade, Message, Problem, abstain
 from ..grading import Failure, GradingPool, Limits
 from .answers import MAX_BOXED, boxed, chosen_letter, same_text, whole_number
@@ -103,8 +103,7 @@ class MathProblems:
         _check(bool(self.path or tests), "path: give the training set's file, or evaluation sets in tests")
         for field, path in {"path": self.path, **{f"tests.{name}": path for name, path in tests.items()}}.items():
             _check(path in ("", HUB) or Path(path).is_file(), f"{field}: no file {path}")
-        for library in ("pebble", "math_verify"):
-            _check(importlib.util.find_spec(library) is not None, "math-v1: grading needs `pip install 'amft[math]'`")
+        require_extra("math-v1", "math", "pebble", "math_verify")
         _ = self._limits
         there = [*(_SHARES if self.path else ()), *tests]
         object.__setattr__(self, "splits", {name: text for name, text in type(self).splits.items() if name in there})

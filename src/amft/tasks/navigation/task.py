@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ...errors import TaskError
+from ...extras import require_extra
 from ...types import Grade, Message, Problem
 from ..episode import FEEDBACK_LEVELS, RETURNS, episode_grade
 from .feedback import action_feedback
@@ -71,6 +72,7 @@ class Navigation:
     """Read `gps_pano_mapping.pkl` where there is no `.json`; only plain values are accepted."""
 
     def __post_init__(self) -> None:
+        require_extra(self.id, "navigation", "networkx")
         choices: dict[str, Iterable[Any]] = {
             "actions": ACTION_RULES, "reward": ACTION_REWARDS, "feedback_level": FEEDBACK_LEVELS, "returns": RETURNS,
             "read_pickle": (False, True), "max_attempts": range(1, MOST_ATTEMPTS + 1),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import TaskError
+from ...extras import require_extra
 from ...types import Message, Problem
 from .folder import check_pictures, load_folder
 from .geometry import Point
@@ -53,6 +54,7 @@ class NavigationVL(Navigation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_extra(self.id, "navigation", "PIL")
         if type(self.view_size) is not int or not SIZES[0] <= self.view_size <= SIZES[1]:
             raise TaskError(f"task.view_size: {self.view_size!r} is not a whole number from {SIZES[0]} to {SIZES[1]}")
 

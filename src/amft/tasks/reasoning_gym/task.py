@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import random
 import re
@@ -13,6 +12,7 @@ from functools import cache, cached_property
 from typing import Any, ClassVar
 
 from ...errors import TaskError
+from ...extras import require_extra
 from ...types import Grade, Message, Problem, abstain
 from ..grading import Failure, GradingPool, Limits
 
@@ -72,9 +72,7 @@ class ReasoningGym:
     """Address space of a process, in MiB."""
 
     def __post_init__(self) -> None:
-        for library in ("pebble", "reasoning_gym"):
-            missing = importlib.util.find_spec(library) is None
-            _check(not missing, f"{self.id}: it needs `pip install 'amft[reasoning-gym]'`")
+        require_extra(self.id, "reasoning-gym", "pebble", "reasoning_gym")
         _check(
             type(self.size) is int and 100 <= self.size <= 1_000_000, "size: give a whole number from 100 to 1000000"
         )

@@ -84,7 +84,11 @@ class WordProblems:
             raise TaskError(f"task.demonstrations: {self.demonstrations!r} is not one of {', '.join(ASK)}")
 
     def problems(self, split: str, *, seed: int = 0, n: int | None = None) -> list[Problem]:
-        """`n` problems (None: every program once), shuffled and used evenly; words are drawn."""
+        """`n` problems (None: every program once), shuffled and used evenly; words are drawn.
+
+        Raises:
+            TaskError: there is no such split.
+        """
         if split not in PROGRAM_POOLS:
             raise TaskError(f"split {split!r} is not one of {', '.join(self.splits)}")
         programs = programs_of(split)
