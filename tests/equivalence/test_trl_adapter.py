@@ -143,7 +143,8 @@ def core(model: PreTrainedModel, trainer: Recording, optim: str, accumulate: int
         dot, cos = (None, None) if observed is None else (observed.dot, observed.cos)
         weights, state, _ = rule.update(state, given_signals(step, STEPS, meta_grad=dot, meta_cos=cos))
         mix.stash("rl")
-        (demonstrations,), count = demos.next()
+        by_branch, count = demos.next()
+        ((demonstrations,),) = by_branch.values()
         learner.gradient(objective.sft, demonstrations, count)
         mix.stash("sft")
         mix.combine(weights)
@@ -211,6 +212,50 @@ def test_resume_gives_back_weight_buffer_and_demonstrations(tmp_path: Path) -> N
     assert second.state.global_step == STEPS
     assert second.backend.balancer.state_dict() == whole.backend.balancer.state_dict()
     assert second.backend.balancer.entropy_target is not None
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+
+
+def by_answer(completions: list[Any], **columns: Any) -> list[float]:
+    """Pays answers with a multiplication sign, so two of the four demonstrations."""
+    return [float("*" in completion[0]["content"]) for completion in completions]
+
+
+def test_classes_of_demonstrations_are_graded_weighed_and_resumed(tmp_path: Path) -> None:
+    sourced = [{**row, "source": "ab"[i % 2]} for i, row in enumerate(DEMOS)]
+    rule = {"rule": "amft-branches", "meta_skip": 0}
+
+    def made(folder: str, **settings: Any) -> AMFTGRPOTrainer:
+        trainer = AMFTGRPOTrainer(
+            model=load_model("nano"),
+            args=arguments(tmp_path / folder, **settings),
+            reward_funcs=[residue, by_answer],
+            processing_class=load_tokenizer("nano"),
+            train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS]),
+            demonstrations=sourced,
+            balance=rule,
+            num_demos=3,
+        )
+        trainer.reward_weights = torch.tensor([0.0, 1.0])
+        return trainer
+
+    # `residue` pays by token ids, so verdicts are asked for again under the weights that count the second alone.
+    whole = made("whole")
+    classes = {branch.removeprefix("sft/").split("/")[0] for branch in whole.imitation.branches}
+    assert classes <= {"right", "wrong"}
+    assert {branch.split("/")[-1] for branch in whole.imitation.branches} == {"a", "b"}
+    assert sum(whole.verdicts.values()) == len(DEMOS)
+    whole.train()
+    for branch in whole.imitation.branches:
+        assert len([value for value in history(whole, f"mix/weight/{branch}") if value is not None]) == STEPS
+    assert any(value is not None for value in history(whole, f"mix/meta_grad/{whole.imitation.branches[0]}"))
+    halves = {"save_strategy": "steps", "save_steps": 2}
+    first = made("halves", **halves)
+    first.args.max_steps = 2
+    first.train()
+    second = made("halves", **halves)
+    second.train(resume_from_checkpoint=True)
+    assert second.backend.balancer.state_dict() == whole.backend.balancer.state_dict()
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name]), name
 
