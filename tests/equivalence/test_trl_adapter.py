@@ -216,39 +216,34 @@ def test_resume_gives_back_weight_buffer_and_demonstrations(tmp_path: Path) -> N
         assert torch.equal(value, second.model.state_dict()[name]), name
 
 
-def by_answer(completions: list[Any], **columns: Any) -> list[float]:
-    """Pays answers with a multiplication sign, so two of the four demonstrations."""
-    return [float("*" in completion[0]["content"]) for completion in completions]
+def by_answer(completions: list[Any], completion_ids: list[list[int]], **columns: Any) -> list[float]:
+    """1 for answers with a multiplication sign, three of the four demonstrations; some little for others."""
+    said = zip(completions, completion_ids, strict=True)
+    return [1.0 if "*" in completion[0]["content"] else sum(ids) % 5 / 20 for completion, ids in said]
 
 
 def test_classes_of_demonstrations_are_graded_weighed_and_resumed(tmp_path: Path) -> None:
     sourced = [{**row, "source": "ab"[i % 2]} for i, row in enumerate(DEMOS)]
-    rule = {"rule": "amft-branches", "meta_skip": 0}
 
     def made(folder: str, **settings: Any) -> AMFTGRPOTrainer:
-        trainer = AMFTGRPOTrainer(
+        return AMFTGRPOTrainer(
             model=load_model("nano"),
             args=arguments(tmp_path / folder, **settings),
-            reward_funcs=[residue, by_answer],
+            reward_funcs=by_answer,
             processing_class=load_tokenizer("nano"),
             train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS]),
             demonstrations=sourced,
-            balance=rule,
+            balance={"rule": "amft-branches", "meta_skip": 0},
             num_demos=3,
         )
-        trainer.reward_weights = torch.tensor([0.0, 1.0])
-        return trainer
 
-    # `residue` pays by token ids, so verdicts are asked for again under the weights that count the second alone.
     whole = made("whole")
-    classes = {branch.removeprefix("sft/").split("/")[0] for branch in whole.imitation.branches}
-    assert classes <= {"right", "wrong"}
-    assert {branch.split("/")[-1] for branch in whole.imitation.branches} == {"a", "b"}
-    assert sum(whole.verdicts.values()) == len(DEMOS)
+    assert whole.verdicts == {"right": 3, "wrong": 1}
+    assert whole.imitation.branches == ("sft/right/a", "sft/right/b", "sft/wrong/b")
     whole.train()
     for branch in whole.imitation.branches:
-        assert len([value for value in history(whole, f"mix/weight/{branch}") if value is not None]) == STEPS
-    assert any(value is not None for value in history(whole, f"mix/meta_grad/{whole.imitation.branches[0]}"))
+        assert None not in history(whole, f"mix/weight/{branch}")
+    assert any(value is not None for value in history(whole, "mix/meta_grad/sft/right/a"))
     halves = {"save_strategy": "steps", "save_steps": 2}
     first = made("halves", **halves)
     first.args.max_steps = 2

@@ -97,9 +97,8 @@ class Imitation:
 
     def next(self) -> tuple[dict[str, list[Batch]], float]:
         """This rank's micro-batches of the next step by branch, and the completion tokens of all ranks and branches."""
-        ages = [
-            1.0 if self.ageing is None else 1.0 / (1.0 + k / self.ageing) for k in self.stream.visits(self.num_demos)
-        ]
+        visits, fading = self.stream.visits(self.num_demos), self.ageing
+        ages = [1.0 if fading is None else 1.0 / (1.0 + k / fading) for k in visits]
         chosen: dict[str, list[tuple[EncodedDemo, float]]] = {}
         for i, age in zip(self.stream.take(self.num_demos), ages, strict=True):
             chosen.setdefault(self.branch_of[i], []).append((self.rows[i], age))
