@@ -30,8 +30,11 @@ ATTRIBUTES = (
     "environment_factories",
     "optimizer",
     "processing_class",
+    "reward_funcs",
+    "reward_weights",
     "state",
     "tools",
+    "train_dataset",
 )
 """Attributes of a built trainer that are read."""
 
