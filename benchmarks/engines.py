@@ -2,8 +2,9 @@
 
 python benchmarks/engines.py runs/engines                      # 3 seeds x 2 engines; a minute or two of CPU each
 python benchmarks/engines.py runs/engines --table              # only the table, of what is there
+python benchmarks/engines.py runs/engines-real --real          # SmolLM2-135M (`amft fetch smollm2`), ten minutes a run
 
-Only the random numbers differ: `decode` draws by inversion from one stream, vLLM from a seed per completion.
+Only the random numbers differ: `decode` draws by inversion from one stream, vLLM from a seed per prompt.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 
 from amft.stats.crossed import ClusteredScores, estimate, resample
 
-ENGINES = {"decode": ["engine=decode"], "vllm": ["engine=vllm", "engine_options.where=worker"]}
+ENGINES = {"decode": ["engine=decode"], "vllm": ["engine=vllm"]}
 SETTINGS = [
     "dtype=float32",
     "max_steps=100",
@@ -29,15 +30,18 @@ SETTINGS = [
     "sample_steps=0",
     "eval.test_splits=[id]",
 ]
+REAL = ["dtype=float32", "eval.steps=0", "eval.test_samples=1"]
+"""Of recipes/smollm2/sums.yaml."""
+
 SEEDS = (0, 1, 2)
 
 
-def train(folder: Path, engine: str, seed: int) -> Path:
+def train(folder: Path, engine: str, seed: int, recipe: str, shared: list[str]) -> Path:
     """The run's directory; a run that is there is not made again."""
     run = folder / f"{engine}-{seed}"
     if not (run / "report.html").is_file():
-        settings = [*SETTINGS, *ENGINES[engine], f"seed={seed}"]
-        command = ["-m", "amft", "train", "benchmarks/balance/recipe.yaml", "--output-dir", str(run)]
+        settings = [*shared, *ENGINES[engine], f"seed={seed}"]
+        command = ["-m", "amft", "train", recipe, "--output-dir", str(run)]
         subprocess.run([sys.executable, *command, *(f"--set={setting}" for setting in settings)], check=True)
     return run
 
@@ -72,12 +76,16 @@ def show(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--real", action="store_true", help="a real model learns two-digit sums")
     parser.add_argument("--table", action="store_true", help="train nothing")
     arguments = parser.parse_args()
+    recipe, shared = "benchmarks/balance/recipe.yaml", SETTINGS
+    if arguments.real:
+        recipe, shared = "recipes/smollm2/sums.yaml", REAL
     if not arguments.table:
         for seed in SEEDS:
             for engine in ENGINES:
-                train(arguments.folder, engine, seed)
+                train(arguments.folder, engine, seed, recipe, shared)
     show(arguments.folder)
 
 

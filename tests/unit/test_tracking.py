@@ -73,7 +73,7 @@ def test_a_tracker_keeps_settings_and_numbers_offline(name: str, tmp_path: Path)
     (tmp_path / "run.py").unlink()
     kept = list(contents(tmp_path))
     assert any(b"mu_number" in data for data in kept)
-    assert any(b"lr_scheduler_type" in data for data in kept)
+    assert any(b"adam_beta1" in data for data in kept)  # Aim shortens the names after the first
 
 
 def test_every_tracker_of_accelerate_is_a_setting_and_an_extra() -> None:

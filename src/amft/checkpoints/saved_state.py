@@ -55,6 +55,15 @@ class SavedWindow(_Strict):
     paid: dict[str, tuple[float, float]]
 
 
+class SavedFlight(_Strict):
+    """Completions that were drawn ahead."""
+
+    step: Count
+    chosen: list[Count]
+    prompts: list[list[Count]]
+    found: list[tuple[list[Count], bool, list[float]]]
+
+
 class SavedState(_Strict):
     """What every run saves; what belongs to a rule or a schedule is checked by them."""
 
@@ -68,6 +77,7 @@ class SavedState(_Strict):
     written: dict[str, SavedFile]
     buffer: list[Count]
     window: list[SavedWindow]
+    flight: SavedFlight | None = None
 
 
 def saved_state_of(checkpoint: Path) -> SavedState:

@@ -158,7 +158,7 @@ class TrainerState:
         self.implicit_reward.load_state_dict(tensors)
         other = [name for name, stream in self.streams.items() if state["streams"][name]["n_rows"] != stream.n_rows]
         # What waits in a buffer is named by its place in the data.
-        self.collector.load_state_dict(tensors["rollouts"], state | ({"buffer": []} if other else {}))
+        self.collector.load_state_dict(tensors["rollouts"], state | ({"buffer": [], "flight": None} if other else {}))
         self.balancer.load_state_dict(state)
         self.guard.load_state_dict(state["guard"])
         self.lr_schedule.load_state_dict(state["lr_schedule"])

@@ -109,7 +109,7 @@ def _usage_line(error: Exception) -> str:
     if command == "amft train" and key in _recipe_keys():
         return f"{message}; write it as --set {key}=VALUE"
     near = getattr(error, "possibilities", None)
-    if near:
+    if near and not message.endswith("?"):  # some versions of typer have asked already
         return f"{message}; did you mean {near[0]}?"
     return message if message.endswith("?") else f"{message}; see {command} --help"
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +17,14 @@ from ..data.streams import derive_seed
 from ..rollout.base import Sampler
 from ..types import Answer, Row, Sample, Sampling
 from .ranks import Ranks
+
+
+class RankSampler(Sampler, Protocol):
+    """A sampler that all ranks call, each with all prompts; each gets everybody's trajectories."""
+
+    def figures(self) -> dict[str, float]:
+        """For the metrics of a step, by name."""
+        ...
 
 
 class SplitSampler:
@@ -32,11 +41,9 @@ class SplitSampler:
     def __init__(self, sampler: Sampler, ranks: Ranks, whole: Callable[[], AbstractContextManager[None]]):
         self.sampler, self.ranks, self.whole = sampler, ranks, whole
 
-    @property
-    def restarts(self) -> int | None:
-        """Times the ranks' engines were started again; None: they cannot be. A collective."""
-        own = getattr(self.sampler, "restarts", None)
-        return None if own is None else int(self.ranks.all_sum([own])[0])
+    def figures(self) -> dict[str, float]:
+        """For the metrics of a step: nothing."""
+        return {}
 
     def generate(
         self,

@@ -9,15 +9,19 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
 from ..data.encoding import encode_prompts, pixels_of
 from ..data.rewards import RewardBatch, Scorer
 from ..data.row_set import RowSet
 from ..data.streams import derive_seed
-from ..distributed.ranks import local_device
+from ..distributed.ranks import Ranks, local_device
+from ..distributed.served_sampler import ServedSampler
 from ..models.load import lend_template, load_model, load_pictures, load_tokenizer, stop_ids
 from ..models.whole import check_tokenizer
+from ..rollout.base import Sampler
 from ..rollout.registry import build_sampler
+from ..settings.groups import EngineSettings
 from ..settings.precision import native_dtype
 from ..types import Answer, Row, Sampling
 from .answers import answer
@@ -81,9 +85,7 @@ def answer_splits(
     policy = _loaded(model, asking.dtype)
     check_tokenizer(model, tokenizer, policy)
     stops = stop_ids(policy, tokenizer)
-    sampler = build_sampler(
-        asking.engine, policy, pad_id=tokenizer.pad_token_id, eos_ids=stops, options=asking.engine_options
-    )
+    sampler = _sampler(asking, policy, tokenizer.pad_token_id, stops)
     out = []
     with tqdm(total=sum(map(len, splits.values())), unit="problem", disable=None, dynamic_ncols=True) as bar:
         for split, rows in splits.items():
@@ -112,6 +114,12 @@ def answer_splits(
                 out += [{"split": split, **row} for row in found]
                 bar.update(part.stop - part.start)
     return out
+
+
+def _sampler(asking: Asking, policy: PreTrainedModel, pad_id: int, stops: Sequence[int]) -> Sampler:
+    if asking.engine != "vllm":
+        return build_sampler(asking.engine, policy, pad_id=pad_id, eos_ids=stops)
+    return ServedSampler(policy, Ranks(), stops, policy.dtype, EngineSettings(**(asking.engine_options or {})))
 
 
 def _loaded(model: str, dtype: str) -> Any:

@@ -22,6 +22,7 @@ from ..pools import Groups
 from ..settings.config import AMFTConfig
 from ..types import Sample
 from .advantage_estimator import AdvantageEstimator
+from .ahead import AheadSampler, Flight
 from .dynamic_sampling import replace_flat_groups
 from .mismatch import with_engine_logps
 from .rollout_metrics import penalise_overlong, rollout_metrics
@@ -64,6 +65,10 @@ class Collector:
     show: Callable[[Prompts, Generation], None] = lambda *_: None
     """Called with every generation that is trained on."""
     window: list[Experience] = field(default_factory=list)
+    ahead: AheadSampler | None = None
+    """Draws the next generation while this one trains; None: each is drawn when it is needed."""
+    flight: Flight | None = None
+    """What is drawn ahead."""
     buffer: list[int] = field(default_factory=list)
     """Rows of the prompts whose demonstrations wait to be imitated, first in first out."""
 
@@ -90,36 +95,52 @@ class Collector:
                 sums |= found
             verdicts = None if prompts.verdicts is None else [prompts.verdicts[i] for i in generation.chosen]
             self.window = self._cut(generation, steps, sums, verdicts)
-        return self.window.pop(0)
+        experience = self.window.pop(0)
+        if self.ahead is not None and not self.window and step + 1 < total_steps:
+            chosen = prompts.stream.take(self.config.num_prompts * self.config.steps_per_generation)
+            flight = Flight(step + 1, chosen, [list(prompts.ids[i]) for i in chosen])
+            self.flight = flight.begin(self.ahead, self.config, self.generator)
+        return experience
 
     def collect(self, prompts: Prompts, n: int, generator: torch.Generator) -> Batch:
         """Plain rollouts for `n` prompts from the stream, outside the window, whatever the demo mixer."""
-        found = self._generate(Apart(), prompts, n, generator, (0, 1), random.Random(0))
+        found = self._generate(Apart(), prompts, prompts.stream.take(n), generator, (0, 1), random.Random(0))
         return self._explored(found, Apart.pool)[0]
 
     def _varied(self, prompts: Prompts, n: int, progress: tuple[int, int]) -> tuple[Generation, MetricSums]:
         """`n` groups to train on, by dynamic sampling where it is asked for."""
         draws = random.Random(derive_seed(self.config.seed, "compose", progress[0]))
 
-        def draw(k: int) -> Generation:
-            return self._generate(self.demo_mixer, prompts, k, self.generator, progress, draws)
+        def draw(chosen: list[int]) -> Generation:
+            return self._generate(self.demo_mixer, prompts, chosen, self.generator, progress, draws)
 
-        first, rounds = draw(n), self.config.dynamic_sampling_rounds
-        return replace_flat_groups(first, draw, rounds=rounds) if rounds else (first, {})
+        def draw_more(k: int) -> Generation:
+            return draw(prompts.stream.take(k))
+
+        first, rounds = draw(self._chosen(prompts, n, progress[0])), self.config.dynamic_sampling_rounds
+        return replace_flat_groups(first, draw_more, rounds=rounds) if rounds else (first, {})
 
     def _generate(
         self,
         demo_mixer: DemoMixer,
         prompts: Prompts,
-        n: int,
+        chosen: list[int],
         generator: torch.Generator,
         progress: tuple[int, int],
         draws: random.Random,
     ) -> Generation:
-        chosen = prompts.stream.take(n)
         context = LiveSamplingContext(self.backend, prompts, chosen, generator, draws, progress, self._likelihood)
         who = f"balance.demo_mixer: {type(demo_mixer).__name__}.mix"
         return call_guest(demo_mixer, who, ConfigError, lambda: demo_mixer.mix(context), timed=False)
+
+    def _chosen(self, prompts: Prompts, n: int, step: int) -> list[int]:
+        """Rows to sample for: those of the flight, whose completions are dropped if they are more than a step old."""
+        if self.flight is None:
+            return prompts.stream.take(n)
+        flight, self.flight = self.flight, None
+        if flight.step != step and self.ahead is not None:
+            self.ahead.drop()
+        return flight.chosen
 
     def take_buffered(self, prompts: Prompts, n: int) -> Batch:
         """The first `n` demonstrations of the buffer, which leave it."""
@@ -225,12 +246,18 @@ class Collector:
             }
             for part in self.window
         ]
-        return tensors, {"window": window, "buffer": list(self.buffer)}
+        state: dict[str, Any] = {"window": window, "buffer": list(self.buffer)}
+        if self.flight is not None and self.ahead is not None:
+            state["flight"] = self.flight.state_dict(self.ahead)
+        return tensors, state
 
     def load_state_dict(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Continue inside a window, bit for bit; tensors are [B, ...] as in `Batch`."""
         self.generator.set_state(tensors["generator"].clone())
         self.buffer = list(state["buffer"])
+        self.flight = None
+        if state.get("flight") is not None and self.ahead is not None:
+            self.flight = Flight.restored(self.ahead, self.config, self.generator, state["flight"])
         self.window = []
         for i, entry in enumerate(state["window"]):
             prefix = f"{i}."

@@ -112,7 +112,7 @@ class LiveSamplingContext:
         contexts = [(*self.prompts.ids[self.chosen[r.prompt_index]], *r.hint) for r in requests]
         found = self.backend.sampler.generate(
             [[*context, *r.prefix] for context, r in zip(contexts, requests)],
-            self._sampling(n),
+            sampling_of(self.backend.config, n),
             self.generator,
             *([] if (pixels := self._pixels(requests)) is None else [pixels]),
         )
@@ -148,7 +148,7 @@ class LiveSamplingContext:
             [self.prompts.rows[self.chosen[r.prompt_index]] for r in requests],
             [(*self.prompts.ids[self.chosen[r.prompt_index]], *r.hint) for r in requests],
             [r.prefix for r in requests],
-            sampling=self._sampling(n),
+            sampling=sampling_of(self.backend.config, n),
             generator=self.generator,
             pixels=self._pixels(requests),
         )
@@ -168,17 +168,6 @@ class LiveSamplingContext:
             for i, talk in enumerate(transcripts)
         ]
         return samples, [talk.answers for talk in transcripts]
-
-    def _sampling(self, n: int) -> Sampling:
-        config = self.backend.config
-        return Sampling(
-            n,
-            config.max_completion_length,
-            config.temperature,
-            config.top_p,
-            config.top_k,
-            config.max_transcript_length,
-        )
 
     def _picture(self, prompt_index: int) -> Any:
         return picture_of(self.prompts.rows[self.chosen[prompt_index]]["prompt"])
@@ -234,6 +223,18 @@ class LiveSamplingContext:
         """See `SamplingContext`."""
         waits = [prompt_index in hard for prompt_index in range(self.num_prompts)]
         return Generation(self.chosen, explore, imitate, self.sampled, waits, knows_correct=self.knows_correct)
+
+
+def sampling_of(config: AMFTConfig, n: int) -> Sampling:
+    """How rollouts are drawn, `n` a prompt."""
+    return Sampling(
+        n,
+        config.max_completion_length,
+        config.temperature,
+        config.top_p,
+        config.top_k,
+        config.max_transcript_length,
+    )
 
 
 def _check_finite(rows: Sequence[Row], answers: Sequence[Answer], scores: RewardBatch) -> None:

@@ -73,6 +73,11 @@ def has_adapter(model: nn.Module) -> bool:
     return bool(getattr(model, "_hf_peft_config_loaded", False))
 
 
+def lora_rank(model: nn.Module) -> int:
+    """r of the adapter in this model."""
+    return int(cast(Any, model).peft_config["default"].r)
+
+
 def is_adapter(directory: Path) -> bool:
     """Whether a model directory holds an adapter alone."""
     return (directory / ADAPTER_CONFIG).is_file() and not (directory / "config.json").is_file()
@@ -123,24 +128,6 @@ def adapter_off(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.enable_adapters()
-
-
-@torch.no_grad()
-def merged_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """The parameters of the model, an adapter added to them, one at a time; the model stays as it is.
-
-    Names are those of the model without an adapter.
-    """
-    layers = dict(model.named_modules())
-    for name, value in model.named_parameters():
-        if "lora_" in name:
-            continue
-        owner, adapted, last = name.rpartition(".base_layer.")
-        if adapted and last == "weight":
-            layer: Any = layers[owner]
-            for adapter in layer.active_adapters:
-                value = (value + layer.get_delta_weight(adapter)).to(value.dtype)
-        yield name.replace(".base_layer.", "."), value.detach()
 
 
 def attach(model: PreTrainedModel, directory: Path) -> None:

@@ -56,6 +56,8 @@ class Load:
     """Rows lie in a prefix tree; None: they are padded to the longest."""
     copied: bool = False
     """Sampling from a bfloat16 copy of the weights."""
+    served: bool = False
+    """A server samples, with memory of its own that is not counted here."""
     prefilled: int = 1
     """Prompts that the sampler runs at once, before it draws."""
     pictures: int = 0
@@ -137,6 +139,7 @@ def memory_of(shape: Shape, load: Load, runtime: float) -> Memory:
         casts = 2.0 * max(shape.layer, shape.embedding) * _sampled_width(load)
     else:
         casts = 2.0 * shape.parameters if load.half and load.width == 4 else 0.0
+    sampling = 0.0 if load.served else 1.0
     return Memory(
         weights=masters * here,
         casts=casts,
@@ -147,10 +150,10 @@ def memory_of(shape: Shape, load: Load, runtime: float) -> Memory:
         meta=own * load.buffers * here,
         activations=activations(shape, load),
         logits=logits(shape, load),
-        gathered=float(shape.parameters * _sampled_width(load)) if load.sharded else 0.0,
-        kv_cache=kv_cache(shape, load),
-        choices=3 * 4.0 * min(load.sampled, SAMPLED_TOGETHER) * shape.vocab,
-        prefill=prefill(shape, load),
+        gathered=sampling * shape.parameters * _sampled_width(load) if load.sharded else 0.0,
+        kv_cache=sampling * kv_cache(shape, load),
+        choices=sampling * 3 * 4.0 * min(load.sampled, SAMPLED_TOGETHER) * shape.vocab,
+        prefill=sampling * prefill(shape, load),
         pictures=0.0 if shape.tower is None else 4.0 * load.pictures * shape.tower.pixels,
         runtime=runtime,
     )

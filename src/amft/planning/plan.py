@@ -108,6 +108,7 @@ def load_of(
         and not sharded
         and settings["rollout_weights"] == "auto"
         and settings["engine"] != "vllm",
+        served=settings["engine"] == "vllm",
         prefilled=groups if settings["engine"] != "hf" else together,
         pictures=sampled + demos if device.host else max(rows, together),
         trains_tower=names is None or shape.tower is None or bool({*names} & {*shape.tower.linears}),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from transformers import PreTrainedModel
 
@@ -12,12 +11,10 @@ from ..models.half_copy import HalfCopy
 from .base import Sampler
 from .decode import DecodeSampler, undecodable
 from .hf import HFSampler
-from .vllm import VllmSampler
 
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "decode": DecodeSampler,
     "hf": HFSampler,
-    "vllm": VllmSampler,
 }
 
 
@@ -28,7 +25,6 @@ def build_sampler(
     pad_id: int,
     eos_ids: Sequence[int],
     max_batch: int = 256,
-    options: Mapping[str, Any] | None = None,
     half: HalfCopy | None = None,
 ) -> Sampler:
     """The engine called `name`; `auto` is `decode` when the model fits it, else `hf`.
@@ -38,23 +34,20 @@ def build_sampler(
     (`rollout.decode.undecodable` names the reason).
 
     Args:
-        name: `auto`, `decode`, `hf` or `vllm`.
+        name: `auto`, `decode` or `hf`; `vllm` is `distributed.served_sampler.ServedSampler`.
         model: the policy itself; its current weights are used at every call.
         pad_id: token id that fills the gaps of a batch.
         eos_ids: token ids that end a completion.
         max_batch: completions decoded together; bounds the memory of the cache.
-        options: of the engine itself; only `vllm` has any.
-        half: a copy of the model; then `decode` and `hf` sample from it, read the model's weights anew at every call,
-            and say with which log-probabilities they sampled. `vllm` has a copy of its own.
+        half: a copy of the model; then the engine samples from it, reads the model's weights anew at every call, and
+            says with which log-probabilities it sampled.
 
     Raises:
-        ConfigError: the name is unknown, or vLLM is not installed.
+        ConfigError: the name is unknown.
         ModelError: the engine asked for does not fit the model.
-        EngineError: a worker or server of vLLM cannot be reached.
     """
     if name == "auto":
         name = "hf" if undecodable(model) else "decode"
     if name not in SAMPLERS:
         raise ConfigError(f"engine: {name!r} is unknown; choose auto, {', '.join(SAMPLERS)}")
-    more = {"half": half} if name != "vllm" else options or {}
-    return SAMPLERS[name](model, pad_id, eos_ids, max_batch, **more)
+    return SAMPLERS[name](model, pad_id, eos_ids, max_batch, half=half)

@@ -75,6 +75,12 @@ class AMFTConfig(StrictModel):
     # rollouts
     engine: Literal["auto", "hf", "decode", "vllm"] = Field("auto", description="rollout engine")
     engine_options: EngineSettings | None = Field(None, description="of engine vllm")
+    ahead: int = Field(
+        0,
+        ge=0,
+        le=1,
+        description="1: rollouts of the next step are drawn while this one trains, one step off-policy; vllm",
+    )
     rollout_weights: Literal["auto", "master"] = Field(
         "auto", description="of decode and hf with dtype bfloat16: auto samples from a bfloat16 copy, master does not"
     )
@@ -232,9 +238,21 @@ class AMFTConfig(StrictModel):
             raise ValueError("implicit_reward.steps: not with parallel: fsdp2; use ddp or single")
         if self.engine_options is not None and self.engine != "vllm":
             raise ValueError(f"engine_options: only engine vllm has any, this is {self.engine}; leave them out")
+        if self.ahead:
+            self._check_ahead()
         if self.sft_warmup_steps > self.max_steps:
             raise ValueError("sft_warmup_steps must not exceed max_steps")
         return self
+
+    def _check_ahead(self) -> None:
+        if self.engine != "vllm":
+            raise ValueError(f"ahead: only a server samples while the trainer trains, this is {self.engine}; use vllm")
+        if not self.importance_sampling.correction:
+            raise ValueError("ahead: its rollouts are a step old; leave importance_sampling.correction on")
+        if self.top_p != 1 or self.top_k:
+            raise ValueError("ahead: its rollouts are corrected by their log-probabilities; leave top_p and top_k out")
+        if self.engine_options is not None and self.engine_options.sleep:
+            raise ValueError("ahead: the engine works while the trainer does; leave engine_options.sleep out")
 
     def _refuse_ppo(self) -> None:
         for name, value in PPOSettings():

@@ -118,11 +118,22 @@ class LoRASettings(StrictModel):
 class EngineSettings(StrictModel):
     """Group `engine_options`: where `engine: vllm` runs and how long it is waited for (docs/vllm.md)."""
 
-    where: str = Field("trainer", description="trainer: in its process; worker: in one of its own; or host:port")
-    timeout: float = Field(600.0, gt=0, le=1e6, description="seconds a call may take; then the engine counts as stuck")
-    start_timeout: float = Field(600.0, gt=0, le=1e6, description="seconds a start may take")
-    restarts: int = Field(3, ge=0, description="of a dead or stuck worker or server, in a row")
-    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(None, description="null: as the policy's weights")
-    gpu_memory: float = Field(0.3, gt=0, le=1, description="share of the GPU's memory")
+    where: str = Field("own", description="own: a `vllm serve` that the trainer starts; or http://host:port of one")
+    timeout: float = Field(600.0, gt=0, le=1e6, description="seconds one call may take; then the server counts as hung")
+    start_timeout: float = Field(600.0, gt=0, le=1e6, description="seconds a start may take, or until one is back")
+    restarts: int = Field(3, ge=0, description="starts in a row after a failure; then the run ends with one line")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None, description="of the engine's weights; null: the type the policy computes in"
+    )
+    transfer: Literal["auto", "file", "ipc", "nccl"] = Field(
+        "auto", description="of the weights: file on a CPU, ipc on the same GPU, nccl to other GPUs"
+    )
+    exchange: str | None = Field(
+        None, min_length=1, description="directory that trainer and server can read, for files; null: a temporary one"
+    )
+    devices: str | None = Field(
+        None, min_length=1, description="GPUs of one's own server, 6,7 for example; null: rank 0's"
+    )
+    gpu_memory: float = Field(0.3, gt=0, le=1, description="share of the GPU's memory that one's own server takes")
     sleep: bool = Field(False, description="give the GPU's memory back between generations")
-    llm: dict[str, Any] = Field(default_factory=dict, description="more arguments of vllm.LLM")
+    serve: dict[str, Any] = Field(default_factory=dict, description="more options of one's own `vllm serve`")

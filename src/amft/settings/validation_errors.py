@@ -82,7 +82,9 @@ def _keys(model: type[BaseModel], parents: tuple[str, ...] = ()) -> Iterator[tup
 def inner_model(annotation: Any) -> type[BaseModel] | None:
     """The group that a field holds, if it holds one."""
     options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-    return next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)
+    # Python 3.10 takes list[int] for a type, and then refuses it in `issubclass`
+    kinds = (option for option in options if get_origin(option) is None and isinstance(option, type))
+    return next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
 
 
 def allowed_values(location: tuple[int | str, ...], model: type[BaseModel]) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..balance.method import Method
 from ..batch import Batch
 from ..data.streams import derive_seed
+from ..distributed.served_sampler import ServedSampler
 from ..errors import ConfigError
 from ..experience.rollouts import Collector
 from ..experience.sampling_context import RolloutBackend
@@ -70,6 +71,7 @@ def build_organs(on: Foundation, stage_steps: int) -> Organs:
         score_values=None if critic is None else learner.values,
         score_taught=lambda batch: (learner.logps(on.model, batch, 1.0), learner.entropies(batch, 1.0)),
         demo_mixer=method.demo_mixer,
+        ahead=on.sampler if config.ahead and isinstance(on.sampler, ServedSampler) else None,
         show=run_logger.samples,
     )
     meta_signals = MetaSignals(learner, objective, collector, sources, method.requirements.meta_gradient)

@@ -18,8 +18,9 @@ from ..balance.registry import build_method
 from ..data.rewards import TaskReward
 from ..data.streams import derive_seed
 from ..distributed.parallel import Parallel, build_parallel
-from ..distributed.rank_partition import SplitSampler, SplitScorer
+from ..distributed.rank_partition import RankSampler, SplitSampler, SplitScorer
 from ..distributed.ranks import local_device
+from ..distributed.served_sampler import ServedSampler
 from ..errors import ConfigError
 from ..experience.data_sources import OwnData, from_data
 from ..experience.sources import Encoder, Sources
@@ -33,6 +34,7 @@ from ..models.whole import check_sound, check_tokenizer
 from ..rollout.base import Sampler
 from ..rollout.registry import build_sampler
 from ..settings.config import AMFTConfig
+from ..settings.groups import EngineSettings
 from ..settings.precision import settled_dtype
 from ..tasks.base import Task
 from ..tasks.guest_task import hosted
@@ -57,9 +59,9 @@ class Foundation:
     reference: PreTrainedModel | None
     """The policy at the start, frozen; None where nothing reads it, and for adapters, whose base it is."""
     sources: Sources
-    sampler: SplitSampler
+    sampler: RankSampler
     """Of what is trained on."""
-    evaluator: SplitSampler
+    evaluator: RankSampler
     """Of what is only scored: it answers with the weights that are saved."""
     content: Content
     """What it was all made of; nothing on the ranks that write nothing."""
@@ -150,10 +152,13 @@ def notes_of(encoder: Encoder, sources: Sources) -> list[tuple[str, str]]:
 
 def _samplers(
     config: AMFTConfig, model: PreTrainedModel, parallel: Parallel, pad_id: int, stops: Sequence[int]
-) -> tuple[SplitSampler, SplitSampler]:
+) -> tuple[RankSampler, RankSampler]:
     """What trains and what is only scored draw from these; one engine for both unless rollouts come from a copy."""
-    options = None if config.engine_options is None else config.engine_options.model_dump()
-    engine = partial(build_sampler, config.engine, model, pad_id=pad_id, eos_ids=stops, options=options)
+    if config.engine == "vllm":
+        dtype = torch.bfloat16 if config.dtype == "bfloat16" else model.dtype
+        served = ServedSampler(model, parallel.ranks, stops, dtype, config.engine_options or EngineSettings())
+        return served, served
+    engine = partial(build_sampler, config.engine, model, pad_id=pad_id, eos_ids=stops)
 
     def split(sampler: Sampler) -> SplitSampler:
         return SplitSampler(sampler, parallel.ranks, lambda: parallel.whole(model))

@@ -179,8 +179,7 @@ class TrainingRun:
             "grad_norm": made.grad_norm,
             "learning_rate": self.learner.learning_rate,
         }
-        if (restarts := self.foundation.sampler.restarts) is not None:
-            made.row["sampling/engine_restarts"] = restarts
+        made.row |= self.foundation.sampler.figures()
         timings = {f"time/{name}": value for name, value in seconds.items()}
         timings["time/backward"] = time.perf_counter() - begun - sum(timings.values())
         row = made.metrics
