@@ -34,7 +34,7 @@ FREE = {
     FixedWeights: 1e6,
     RowSumWeights: 1e6,
     LogSigma: math.exp(4.0) + 1e-9,
-    AMFTBranches: 4.0,
+    AMFTBranches: 1.0,
     VerifierGate: 1.0,
     Brake: 1.0,
 }
@@ -76,7 +76,6 @@ def _stream(seed, values=None, n=60):
             buffered=draw.randrange(200),
             held_out_likelihood=value(1.0),
             verdicts={"right": draw.randrange(3), "wrong": draw.randrange(3), "silent": 1},
-            branch_shares={"sft": 1.0},
             paid={"wrong": (8.0, 0.0), "right": (8.0, float(draw.randrange(2)))},
         )
         for step in range(n)

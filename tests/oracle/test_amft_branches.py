@@ -11,11 +11,9 @@ from torch.optim import SGD, AdamW
 from amft.balance.amft_branches import AMFTBranches
 from amft.meta import MixGrad
 from amft.signals.base import Signals
-from amft.signals.branch_shares import BRANCH_SHARES
 
 BRANCHES = ("sft/right", "sft/silent/web", "sft/wrong")
 STARTS = {"sft/right": (0.7, 0.2, 0.95), "sft/silent/web": (0.7, 0.02, 0.95), "sft/wrong": (0.05, 0.02, 0.95)}
-SHARES = {"sft/right": 0.2, "sft/silent/web": 0.1, "sft/wrong": 0.7}
 LR, HORIZON, ETA = 0.05, 0.8, 0.2
 
 
@@ -46,7 +44,7 @@ def by_the_library(steps):
     for step in range(steps):
         theta.grad = gradient("rl", theta, step)
         seen = mix.observe()
-        weights, state, told = rule.update(state, Signals(step, steps, {BRANCH_SHARES: SHARES}, BRANCHES, None, seen))
+        weights, state, _ = rule.update(state, Signals(step, steps, {}, BRANCHES, None, seen))
         mix.stash("rl")
         for branch in BRANCHES:
             if has_rows(branch, step):
@@ -56,10 +54,7 @@ def by_the_library(steps):
         mix.clip_(None)
         optimizer.step()
         mix.after_step()
-        assert weights["rl"] == 0.5
-        for branch in BRANCHES:
-            assert weights[branch] == told["mix/boost"] * told[f"mix/weight/{branch}"]
-        rows.append({name: told[name] for name in told if "weight" in name or "boost" in name})
+        rows.append(dict(weights))
         dots.append({branch: found.dot for branch, found in seen.items()})
     return rows, dots
 
@@ -87,11 +82,9 @@ def by_hand(steps):
             moved = min(max(1.0 / (1.0 + math.exp(-logit)), weight - 0.05), weight + 0.05)
             weights[branch] = min(max(moved, low), high)
         g = {branch: gradient(branch, theta, step) for branch in BRANCHES if has_rows(branch, step)}
-        boost = max(weights.values()) / sum(SHARES[branch] * weights[branch] for branch in BRANCHES)
-        boost = min(max(boost, 1.0), 4.0)
-        theta = theta - LR * (0.5 * g_rl + boost * sum(weights[branch] * own for branch, own in g.items()))
+        theta = theta - LR * (0.5 * g_rl + sum(weights[branch] * own for branch, own in g.items()))
         trace = {branch: HORIZON * trace[branch] + LR * g.get(branch, 0.0) for branch in BRANCHES}
-        rows.append({f"mix/weight/{branch}": weight for branch, weight in weights.items()} | {"mix/boost": boost})
+        rows.append({**weights, "rl": 0.5})
         dots.append(found)
     return rows, dots
 
@@ -101,11 +94,9 @@ def test_the_weights_are_those_of_a_manual_unroll():
     for a, b, x, y in zip(ours, theirs, seen, expected, strict=True):
         assert a == pytest.approx(b, rel=1e-9)
         assert x == pytest.approx(y, rel=1e-9)
-    names = [f"mix/weight/{branch}" for branch in BRANCHES]
-    moved = [max(abs(a[name] - b[name]) for a, b in zip(ours[1:], ours)) for name in names]
+    moved = [max(abs(a[branch] - b[branch]) for a, b in zip(ours[1:], ours)) for branch in BRANCHES]
     assert max(moved) <= 0.05 + 1e-12
     assert min(moved) > 0.0
-    assert 1.0 < min(row["mix/boost"] for row in ours) < max(row["mix/boost"] for row in ours)
 
 
 def utility(weights, at, branch, by, optimizer):

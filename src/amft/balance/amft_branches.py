@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..signals.base import Observation, Signals
-from ..signals.branch_shares import BRANCH_SHARES
 from ..types import DEMO_RIGHT, DEMO_SILENT, DEMO_WRONG, RL
 from .amft_steps import STEPS, finite, moments, moments_start, noise_ratio
 from .base import State, Update
@@ -27,11 +25,6 @@ class AMFTBranches:
     `logit w_c += eta Adam(m_c)`, at most `max_change` a step, within the bounds of its verdict. A class without rows in
     a step has nothing to observe after it, and keeps its weight.
 
-    The losses share one count, so wrong demonstrations of next to no weight would thin out the right ones. In the step
-    all class weights are therefore multiplied by `w_max / sum_c s_c w_c` (`mix/boost`), s_c the share of demonstrations
-    that is in the class and w_max the largest weight, at most by `most_boost`: what is worth imitating has the part of
-    the step that its weight says, however much else there is.
-
     Args:
         right, right_min, right_max: start and bounds of the weight of demonstrations that are right.
         silent, silent_min, silent_max: the same where the verifier cannot say.
@@ -40,7 +33,6 @@ class AMFTBranches:
         eta: step size, in units of the logit.
         max_change: largest change of a weight in one step.
         horizon: decay in [0, 1) of the traces; 0 looks one step ahead and saves a buffer per class.
-        most_boost: largest factor that makes up for demonstrations of little weight, see above; 1 does not.
         ageing: a demonstration that was shown k times before counts `1 / (1 + k / ageing)`.
         jacobian: of the optimizer, "exact" or the paper's "identity".
         effect_dtype: in which traces are kept, "float32" or "bfloat16" (half the memory).
@@ -66,7 +58,6 @@ class AMFTBranches:
     eta: float = 0.2
     max_change: float = 0.2
     horizon: float = 0.8
-    most_boost: float = 4.0
     ageing: float = 10.0
     jacobian: JacobianKind = "exact"
     effect_dtype: EffectType = "float32"
@@ -84,7 +75,6 @@ class AMFTBranches:
             require_number(verdict, start, low, high)
         for name, size in {"rl": self.rl, "eta": self.eta}.items():
             require_number(name, size, 0.0, 1e6)
-        require_number("most_boost", self.most_boost, 1.0, 1e6)
         require_number("max_change", self.max_change, 0.0, 1.0)
         for name, decay in {"beta1": self.beta1, "beta2": self.beta2, "noise_decay": self.noise_decay}.items():
             require_number(name, decay, 0.0, 1.0, below=True)
@@ -100,7 +90,7 @@ class AMFTBranches:
             effect_dtype=self.effect_dtype,
         )
         return Requirements(
-            (BRANCH_SHARES,), meta, split=by_verdict_and_source, graded=True, classes=self.classes, ageing=self.ageing
+            meta_gradient=meta, split=by_verdict_and_source, graded=True, classes=self.classes, ageing=self.ageing
         )
 
     def init(self) -> State:
@@ -114,15 +104,8 @@ class AMFTBranches:
             kept = classes.get(branch) or {"weight": self._prior(verdict_of_branch(branch))[0], **moments_start()}
             classes[branch], found = self._moved(branch, kept, signals.meta.get(branch))
             metrics |= {f"{name}/{branch}": value for name, value in found.items()}
-            metrics[f"mix/weight/{branch}"] = classes[branch]["weight"]  # without the boost
-        boost = self._boost({b: classes[b]["weight"] for b in signals.branches}, signals[BRANCH_SHARES])
-        weights = {branch: boost * classes[branch]["weight"] for branch in signals.branches}
-        return Weights({**weights, RL: float(self.rl)}), {"classes": classes}, {**metrics, "mix/boost": boost}
-
-    def _boost(self, weights: Mapping[str, float], shares: Mapping[str, float] | None) -> float:
-        mean = sum(weights[branch] * share for branch, share in (shares or {}).items() if branch in weights)
-        largest = max(weights.values())
-        return min(max(largest / mean, 1.0), self.most_boost) if mean > 0.0 else 1.0
+        weights = {branch: classes[branch]["weight"] for branch in signals.branches}
+        return Weights({**weights, RL: float(self.rl)}), {"classes": classes}, metrics
 
     def _prior(self, verdict: str) -> tuple[float, float, float]:
         """Start, lower and upper bound."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -56,11 +54,6 @@ class Demonstrations:
     def branches(self) -> tuple[str, ...]:
         """The imitation branches, in order."""
         return tuple(sorted(set(self.branch_of)))
-
-    @cached_property
-    def shares(self) -> dict[str, float]:
-        """Imitation branch -> its share of the demonstrations."""
-        return {branch: n / len(self.branch_of) for branch, n in sorted(Counter(self.branch_of).items())}
 
     def next(self, n: int, ageing: float | None = None) -> dict[str, Batch]:
         """The next `n` demonstrations as a batch per branch; a branch without any is absent.

@@ -90,11 +90,6 @@ class Imitation:
         """The imitation branches, in order."""
         return tuple(sorted(set(self.branch_of)))
 
-    @property
-    def shares(self) -> dict[str, float]:
-        """Imitation branch -> its share of the demonstrations."""
-        return {branch: self.branch_of.count(branch) / len(self.branch_of) for branch in self.branches}
-
     def next(self) -> tuple[dict[str, list[Batch]], float]:
         """This rank's micro-batches of the next step by branch, and the completion tokens of all ranks and branches."""
         visits, fading = self.stream.visits(self.num_demos), self.ageing

@@ -21,7 +21,6 @@ from ..data.plain_text import special_string
 from ..errors import CheckpointError, ConfigError, IntegrationError
 from ..meta import MixGrad
 from ..models.load import stop_ids
-from ..signals.branch_shares import BRANCH_SHARES
 from ..signals.entropy import ENTROPY
 from ..signals.reward import REWARD
 from ..signals.verdicts import VERDICTS
@@ -38,7 +37,7 @@ try:
 except ImportError as error:
     raise IntegrationError("amft.integrations.trl needs TRL: pip install 'amft[trl]'") from error
 
-MEASURED = (ENTROPY, REWARD, VERDICTS, BRANCH_SHARES)
+MEASURED = (ENTROPY, REWARD, VERDICTS)
 """Signals a rule may ask the adapter for, beside the meta-gradient."""
 
 OWN_METRICS = ("mix/", "sft/", "tokens/demo", "entropy_target")

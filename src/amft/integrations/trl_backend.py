@@ -96,9 +96,7 @@ class TRLBackend:
         sums: MetricSums,
         demonstrations: Sequence[Branch],  # noqa: ARG002
     ) -> StepMoment:
-        return StepMoment(
-            at, self.balancer.past, 0, means(sums), verdicts=self.verdicts, branch_shares=self.imitation_source.shares
-        )
+        return StepMoment(at, self.balancer.past, 0, means(sums), verdicts=self.verdicts)
 
     def probe(self, at: int) -> Mapping[str, Observation]:  # noqa: ARG002
         return {}

@@ -76,11 +76,6 @@ class Moment(Protocol):
         ...
 
     @property
-    def branch_shares(self) -> Mapping[str, float]:
-        """Imitation branch -> share of the run's demonstrations that is in it."""
-        ...
-
-    @property
     def demonstrations(self) -> Batch | None:
         """This step's rows of the imitation loss; [B, T]."""
         ...

@@ -29,7 +29,6 @@ class StepMoment:
     held_out_rewards: Sequence[float] = ()
     paid: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     verdicts: Mapping[str, int] = field(default_factory=dict)
-    branch_shares: Mapping[str, float] = field(default_factory=dict)
     likelihood: Callable[[], float | None] = lambda: None
     """Of held-out demonstrations; see `Moment`."""
     grade: Callable[[int], list[float] | None] | None = None

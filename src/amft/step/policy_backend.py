@@ -118,7 +118,6 @@ class PolicyBackend:
             self.method.token_weight,
             paid={} if rollouts is None else rollouts.paid,
             verdicts={} if self.sources.demonstrations is None else self.sources.demonstrations.verdicts,
-            branch_shares={} if self.sources.demonstrations is None else self.sources.demonstrations.shares,
             likelihood=self._held_out_likelihood,
         )
 
