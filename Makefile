@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: docs help demo demo-llm study-llm test test-llm attack test-vllm test-matrix dist-check lint format nano clean
+.PHONY: docs help demo demo-llm study-llm test test-llm test-optimizers attack test-vllm test-matrix dist-check lint format nano clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ test: lint $(VENV)/share/smollm2  ## lint, type check, import floors, then every
 test-llm: $(VENV)/.dev $(VENV)/.llm  ## the tests that need the weights of SmolLM2 (93 MB, minutes)
 	@[ -d smollm2 ] || $(BIN)/amft fetch smollm2
 	OMP_NUM_THREADS=1 AMFT_SMOLLM2=smollm2 $(BIN)/python -m pytest tests/llm
+
+test-optimizers: $(VENV)/share/bitsandbytes  ## the optimizers of bitsandbytes too, for real on this CPU (43 MB, a minute)
+	OMP_NUM_THREADS=1 PYTHONPATH=$(VENV)/share/bitsandbytes $(BIN)/python -m pytest -s tests/equivalence/test_optimizers.py
 
 attack: $(VENV)/.dev  ## hostile data, models, rewards, recipes, answers, checkpoints, disks; kills of runs and ranks (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/attack tests/equivalence/test_rank_failures.py
@@ -86,6 +89,10 @@ $(VENV)/.llm: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/share/smollm2: | $(VENV)/.dev
 	-$(BIN)/amft fetch smollm2 --tokenizer-only --output $@
 
+# Beside the environment, not in it: transformers and peft behave otherwise where they find it.
+$(VENV)/share/bitsandbytes: | $(VENV)/.dev
+	$(PIP) --no-deps --target $@ 'bitsandbytes>=0.50'
+
 # torchvision and the like are resolved against another build of torch; with them vllm cannot be imported.
 $(VLLM_VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VLLM_VENV)
@@ -93,9 +100,9 @@ $(VLLM_VENV)/.ready: pyproject.toml
 	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
-$(DOCS_VENV)/.ready:
+$(DOCS_VENV)/.ready: Makefile
 	$(PYTHON) -m venv $(DOCS_VENV)
-	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check mkdocs-material==9.8.2
+	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check mkdocs-material==9.8.2 mkdocstrings==1.0.8 mkdocstrings-python==2.0.11 ruff
 	@touch $@
 
 $(BIN)/python:

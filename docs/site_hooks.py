@@ -26,10 +26,12 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """A link to a file outside of `docs/` becomes its name: the site has the pages only."""
 
     def named(link: re.Match[str]) -> str:
-        target = link[2].split("#")[0]
-        if not (ROOT / "docs" / target).exists():
-            raise PluginError(f"{page.file.src_path}: no file {target}")
-        shown, path = link[1], target.removeprefix("../")
-        return shown if path in shown else f"{shown} (`{path}`)"
+        found = (ROOT / "docs" / page.file.src_path).parent / link[2].split("#")[0]
+        if not found.exists():
+            raise PluginError(f"{page.file.src_path}: no file {link[2]}")
+        path = found.resolve().relative_to(ROOT.resolve()).as_posix()
+        if path.startswith("docs/"):
+            return link[0]
+        return link[1] if path in link[1] else f"{link[1]} (`{path}`)"
 
     return re.sub(r"\[([^\]]+)\]\((\.\./[^)]+)\)", named, markdown)

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 BASES = (ROOT, ROOT / "src" / "amft", ROOT / "tests")
 """Where a page's file names may start."""
@@ -31,6 +31,8 @@ NOT_RUN = {
     "pip install torch": "installs over the network",
     "amft train recipes/qwen2.5_math_1.5b.yaml": "needs a GPU and a model to download",
     "pip install -e .": "installs",
+    "pip install jupyterlab": "installs",
+    "jupyter lab notebooks": "opens a browser; tests/contract/test_notebooks.py runs them",
     "make demo-llm": "takes minutes and installs",
     "pip install 'amft[smollm2]'": "installs over the network",
     "amft fetch smollm2": "fetches 93 MB over the network",

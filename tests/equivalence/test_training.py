@@ -1,8 +1,11 @@
 """One training, several routes: accumulation, the imitation limit, the RL limit, paths without a buffer."""
 
+from pathlib import Path
+
 import exact_norms
 import pytest
 import torch
+from tiny_runs import build
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from amft.balance.meta_gradient import MetaGradient
@@ -10,6 +13,7 @@ from amft.balance.method import Method
 from amft.balance.requirements import Requirements
 from amft.balance.weights import Weights
 from amft.models.load import load_model
+from amft.runs import RunDirectory
 from amft.settings.config import AMFTConfig
 from amft.signals.base import Signals
 from amft.tasks.registry import build_task
@@ -129,3 +133,15 @@ def test_the_two_gradient_path_equals_the_joint_backward(mu, tiny_base, tmp_path
     a, b = parameters(joint), parameters(apart)
     # A branch of weight 0 is not run on the joint path; on the other it is run and weighs exactly nothing.
     assert (a - b).norm() / a.norm() < 1e-12
+
+
+def test_the_model_as_it_came_is_validated_too(tmp_path: Path) -> None:
+    """Its success stands in events.jsonl: metrics.jsonl begins with step 1."""
+    validating = build(tmp_path / "run", "fixed", max_steps=2, eval={"steps": 1})
+    expected = validating.held_out.validate(0)["eval/val/success"]
+    validating.train()
+    (event,) = [row for row in RunDirectory(tmp_path / "run").rows("events") if row["kind"] == "validation"]
+    assert (event["step"], event["success"]) == (0, expected)
+    assert [row["step"] for row in RunDirectory(tmp_path / "run").rows("metrics")] == [1, 2]
+    build(tmp_path / "blind", "fixed", max_steps=1, eval={"steps": 0}).train()
+    assert [row for row in RunDirectory(tmp_path / "blind").rows("events") if row["kind"] == "validation"] == []

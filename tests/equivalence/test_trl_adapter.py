@@ -19,7 +19,7 @@ from amft.balance.registry import build_method
 from amft.batch import Batch
 from amft.distributed.parallel import build_parallel
 from amft.distributed.ranks import Ranks
-from amft.errors import CheckpointError
+from amft.errors import CheckpointError, OptimizerError
 from amft.integrations.trl import AMFTGRPOTrainer
 from amft.meta import MixGrad
 from amft.models.load import load_model, load_tokenizer
@@ -183,6 +183,38 @@ def test_without_imitation_it_is_trls_trainer_to_the_bit(tmp_path: Path) -> None
     assert history(ours, "loss") == history(plain, "loss")
     for name, value in plain.model.state_dict().items():
         assert torch.equal(value, ours.model.state_dict()[name]), name
+
+
+def test_rules_without_a_meta_gradient_take_any_optimizer(tmp_path: Path) -> None:
+    """transformers' Adafactor, whose Jacobian nobody wrote down: TRL's own numbers, no buffer, and a whole resume."""
+    args = {"optim": "adafactor", "max_steps": 2}
+    plain = build(GRPOTrainer, arguments(tmp_path / "plain", **args))
+    plain.train()
+    ours = build(AMFTGRPOTrainer, arguments(tmp_path / "ours", **args), demonstrations=DEMOS, balance="rl")
+    ours.train()
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(value, ours.model.state_dict()[name]), name
+    assert ours.backend.mix._effects == {}
+    extra = {"demonstrations": DEMOS, "balance": "amft-entropy-only"}
+    whole = build(AMFTGRPOTrainer, arguments(tmp_path / "whole", **args), **extra)
+    whole.train()
+    assert any(
+        not torch.equal(value, plain.model.state_dict()[name]) for name, value in whole.model.state_dict().items()
+    )
+    halves = {**args, "save_strategy": "steps", "save_steps": 1}
+    first = build(AMFTGRPOTrainer, arguments(tmp_path / "halves", **halves), **extra)
+    first.args.max_steps = 1
+    first.train()
+    second = build(AMFTGRPOTrainer, arguments(tmp_path / "halves", **halves), **extra)
+    second.train(resume_from_checkpoint=True)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+
+
+def test_the_meta_gradient_needs_a_known_jacobian(tmp_path: Path) -> None:
+    trainer = build(AMFTGRPOTrainer, arguments(tmp_path, optim="adafactor"), demonstrations=DEMOS)
+    with pytest.raises(OptimizerError, match="optimizer Adafactor has no Jacobian: use Adafactor, Adam"):
+        trainer.train()
 
 
 def test_completions_that_were_trained_on_give_no_meta_gradient(tmp_path: Path) -> None:

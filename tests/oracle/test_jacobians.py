@@ -7,11 +7,12 @@ import copy
 import pytest
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, Adafactor, Adam, AdamW, Muon, Optimizer
 
 from amft.balance.weights import Weights
 from amft.errors import OptimizerError
 from amft.meta import JACOBIANS, MixGrad, OptimizerStep, register_jacobian
+from amft.meta.joint_optimizer import JointOptimizer
 
 LR = 0.01
 CASES = {
@@ -28,14 +29,19 @@ CASES = {
     "adamw": lambda p: AdamW(p, LR, weight_decay=0.1),
     "adamw betas .8 .95": lambda p: AdamW(p, LR, betas=(0.8, 0.95), weight_decay=0.1),
     "adamw betas 0 .99": lambda p: AdamW(p, LR, betas=(0.0, 0.99), eps=1e-6),
+    "adafactor": lambda p: Adafactor(p, 0.05),
+    "adafactor weight decay": lambda p: Adafactor(p, 0.05, weight_decay=0.3),
+    "adafactor clipped": lambda p: Adafactor(p, 0.05, d=1.0, beta2_decay=-0.3, eps=(1e-3, 1e-3)),
+    "adafactor small parameters": lambda p: Adafactor(p, 0.05, eps=(None, 10.0)),
+    "adafactor maximize": lambda p: Adafactor(p, 0.05, maximize=True),
+    "two as one": lambda p: JointOptimizer([AdamW(p[:1], LR), Adafactor(p[1:], 0.05)]),
     "adamw maximize": lambda p: AdamW(p, LR, betas=(0.95, 0.999), maximize=True),
 }
 
 
-def _problem(make, steps: int) -> tuple[list[Tensor], Optimizer, list[Tensor], list[Tensor]]:
+def _problem(make, steps: int, shapes=((4, 3), (5,))) -> tuple[list[Tensor], Optimizer, list[Tensor], list[Tensor]]:
     """Two parameters and an optimizer that has taken `steps - 1` steps; gradients of the next one."""
     generator = torch.Generator().manual_seed(3)
-    shapes = ((4, 3), (5,))
 
     def draw() -> list[Tensor]:
         return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
@@ -90,7 +96,31 @@ def test_push_is_the_derivative_of_the_real_step(name, steps, max_norm):
     assert _relative_error(*_problem(CASES[name], steps), max_norm) < 1e-6
 
 
-@pytest.mark.parametrize("name", ["sgd", "momentum", "dampening", "nesterov"])
+MUON = {
+    "plain": {},
+    "without nesterov": {"nesterov": False},
+    "adamw's size": {"adjust_lr_fn": "match_rms_adamw", "weight_decay": 0.3},
+    "three turns": {"ns_steps": 3, "momentum": 0.5},
+}
+
+
+@pytest.mark.parametrize("max_norm", [None, 0.5])
+@pytest.mark.parametrize("steps", [1, 5])
+@pytest.mark.parametrize("name", MUON)
+def test_push_is_the_derivative_of_muon(name, steps, max_norm, monkeypatch):
+    """torch's own step, kept in float64 where it would round to bfloat16; a wide matrix, a tall one, and a vector."""
+    monkeypatch.setattr(Tensor, "bfloat16", Tensor.clone)
+
+    def make(p):
+        return JointOptimizer([Muon(p[:2], LR, **MUON[name]), AdamW(p[2:], LR)])
+
+    problem = _problem(make, steps, shapes=((4, 3), (3, 6), (5,)))
+    if steps == 1:  # Adam's first step is a sign, whose derivative is 0 but for eps
+        problem = _problem(lambda p: Muon(p, LR, **MUON[name]), steps, shapes=((4, 3), (3, 6)))
+    assert _relative_error(*problem, max_norm) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "dampening", "nesterov", "adafactor"])
 def test_first_step_of_sgd(name):
     # torch copies the first gradient into the momentum buffer without dampening
     assert _relative_error(*_problem(CASES[name], 1), 0.5) < 1e-6

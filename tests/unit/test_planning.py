@@ -133,6 +133,10 @@ def test_settings_reach_the_load() -> None:
     assert (load().sampled, load(num_prompts=3, num_generations=3).sampled) == (64, 5)
     assert load(parallel="fsdp2").shards == 2
     assert load(optim="sgd").moments == 0
+    assert [load(optim=name).moments for name in ("adafactor", "lion", "adamw_8bit", "paged_adamw")] == [0, 1, 0.5, 2]
+    # One on the matrices between, two on what is AdamW's: the embedding, which the output layer shares or not.
+    ends = SMALL.embedding * (1 if SMALL.tied else 2)
+    assert load(optim="muon").moments == pytest.approx((SMALL.parameters + ends) / SMALL.parameters)
     assert load(beta=0.1).references == 1
     assert load(beta=0.1, implicit_reward={"steps": 5}).references == 2
     assert load(beta=0.1, lora={}).references == 0

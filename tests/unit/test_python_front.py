@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import re
@@ -74,7 +75,12 @@ def test_a_result_prints_as_its_table(
     assert lines[2].startswith("eval ")
     assert max(map(len, lines)) <= 80
     assert repr(result).startswith(f"TrainResult({result.run}: eval ")
-    assert f"<td>{result.table[0]['n']}</td>" in result._repr_html_()
+    shown = result._repr_html_()
+    assert f"<td>{result.table[0]['n']}</td>" in shown
+    picture = base64.b64decode(shown.partition("base64,")[2].partition('"')[0]).decode()
+    assert picture.startswith("<svg ")
+    assert "weight of imitation" in picture
+    assert "svg{background:#fff}" in picture, "readable on a page of any colour"
 
 
 def test_a_result_knows_its_model_and_its_page(done: tuple[AMFTTrainer, TrainResult]) -> None:

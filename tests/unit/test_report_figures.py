@@ -89,3 +89,10 @@ def test_text_is_made_visible():
     assert visible("\U000e0041") == r"\U000e0041"
     assert shorten("abcdef", 4) == "abcd … (2 more characters)"
     assert shorten("abcd", 4) == "abcd"
+
+
+def test_the_curve_of_validation_begins_before_the_first_step(tmp_path):
+    event = {"step": 0, "kind": "validation", "message": "success before the first step: 12.5%", "success": 0.125}
+    assert "step 0: success: validation 0.125" in drawn(tmp_path / "a", events=[event])["Reward and success"]
+    assert "step 0:" not in drawn(tmp_path / "b")["Reward and success"]
+    assert load_run(write_run(tmp_path / "c", events=[event])).first_validation == 0.125

@@ -5,8 +5,10 @@ import pytest
 from study_dirs import LEVELS, write_all
 
 from amft.cli import main
+from amft.report.study.figures import figures
 from amft.report.study.load import load_study
 from amft.report.study.page import write_study_report
+from amft.report.study.significance import WORDS, judged_words
 from amft.report.study.summary import summarize
 
 
@@ -70,9 +72,89 @@ def test_levels_and_costs_are_folded_by_regime_and_unequal_budgets_show_outside(
 def test_numbers_on_the_page_are_those_of_the_summary(folder, page):
     summary = summarize(load_study(folder))
     row = next(r for r in summary["scores"] if (r["regime"], r["rule"], r["split"]) == ("many", "amft", "id"))
-    assert f"{100 * row['value']:.1f}<span" in page.replace("\n", "")
+    assert f"{100 * row['value']:.1f} <span" in page.replace("\n", "")
     worst = next(r for r in summary["regret"]["rules"] if r["rule"] == "rl")["worst"]["value"]
-    assert f"{100 * worst:+.1f}<span" in page
+    assert f"{100 * worst:+.1f} <span" in page
+
+
+def plain(html):
+    return " ".join(re.sub(r"<[^>]*>", " ", html).split())
+
+
+def rules_of(section):
+    return re.findall(r'<th scope="row"><code>([^<]+)</code>', section)
+
+
+def test_it_opens_with_the_winner_and_the_loser_in_plain_words(folder, page):
+    rows = [row for row in summarize(load_study(folder))["regret"]["rules"] if not row["rule"].startswith("fixed-")]
+    (opening,) = re.findall(r'<p class="verdict">(.*?)</p>', page, re.S)
+    best, worst = min(rows, key=lambda row: row["mean"]["value"]), max(rows, key=lambda row: row["mean"]["value"])
+    told = f"{100 * worst['mean']['value']:.1f} points of success below it."
+    assert opening.startswith(
+        f"{best['rule']} came closest to the best constant weight of each regime: on average over 2"
+    )
+    assert f"{worst['rule']} was farthest: {told}" in opening
+    assert page.index('class="verdict"') < page.index("<svg") < page.index("<h2>The claims")
+    assert page.index('id="regret"') < page.index("<h2>The claims"), "the picture of the regret comes first"
+
+
+def test_without_constants_it_opens_with_success(tmp_path):
+    told = write_study_report(write_all(tmp_path / "s", grid=[], tuned={})).read_text(encoding="utf-8")
+    assert "amft has the highest success on id, sft the lowest: 3" in plain(told)
+    assert "At least one of the two differs clearly from sft" in plain(told)
+
+
+def test_with_few_seeds_it_says_that_the_order_may_be_chance(tmp_path):
+    told = write_study_report(write_all(tmp_path / "s", seeds=[0, 1])).read_text(encoding="utf-8")
+    assert "2 seeds cannot tell which of this is chance; 5 are the least." in plain(told)
+
+
+def test_tables_are_sorted(page):
+    parts = {title: page[page.index(f"<h2>{title}") :].split("</section>")[0] for title in ("Regret", "Success on id")}
+    means = [float(mean.replace("−", "-")) for mean in re.findall(r'data-label="mean">([+−]?[\d.]+)', parts["Regret"])]
+    assert means == sorted(means)
+    assert len(means) == 7
+    # by mean over the regimes: amft and fixed-tuned .55, fixed-0.5 .45, fixed-0 .4, rl .3, sft and fixed-1 .2
+    listed = rules_of(parts["Success on id"])
+    assert set(listed[:2]) == {"amft", "fixed-tuned"}
+    assert listed[2:5] == ["fixed-0.5", "fixed-0", "rl"]
+    for claim in page[page.index("<h2>The claims") :].split("</section>")[0].split("<details>")[1:]:
+        ahead = [float(v.replace("−", "-")) for v in re.findall(r'data-label="ahead by">([+−]?[\d.]+)', claim)]
+        assert ahead == sorted(ahead)
+
+
+def test_a_claim_names_the_rival_that_decides_it(folder, page):
+    for claim in summarize(load_study(folder))["claims"]:
+        part = page[page.index(f"<summary>{claim['claim'].capitalize()}") :].split("</summary>")[0]
+        named = plain(part).partition(f"{claim['verdict']} ")[2].partition(":")[0]
+        rivals = {row["rival"]: row for row in claim["rivals"]}
+        wanted = {"fails": ("down",), "undecided": ("few", "unclear", "down"), "holds": ("up",)}[claim["verdict"]]
+        able = [name for name, row in rivals.items() if row["judged"] in wanted]
+        assert named == min(able, key=lambda name: rivals[name]["value"])
+
+
+def test_a_tag_that_says_less_than_its_interval_says_why():
+    row = {"judged": "unclear", "low": 0.001, "high": 0.05, "holm_p": 0.176}
+    assert judged_words(row, 13) == "not clear among 13 comparisons (p = 0.18)"
+    assert judged_words(row | {"low": -0.001}, 13) == "no clear difference"
+    assert judged_words(row | {"judged": "up", "holm_p": 0.01}, 13) == "better"
+    assert judged_words(row | {"judged": "few", "low": None, "high": None, "holm_p": None}, 13) == WORDS["few"]
+
+
+def test_no_legend_lies_on_a_line(folder):
+    """Words of a legend (the small ones) stand above the axes, whose top is 0.48 inches below that of the figure."""
+    study = load_study(folder)
+    places = {
+        figure.anchor: re.findall(r'<text style="font-size: 9px[^>]* y="([\d.]+)"[^>]*>(?:others|amft|sft)', figure.svg)
+        for figure in figures(study, summarize(study))
+    }
+    assert {anchor for anchor, found in places.items() if found} == {
+        "profiles",
+        "ood",
+        "learning-many",
+        "learning-noisy",
+    }
+    assert all(float(y) < 0.48 * 72 for found in places.values() for y in found)
 
 
 def test_claims_need_every_rival_and_point_the_right_way(folder):
@@ -148,4 +230,4 @@ def test_unfinished_runs_are_told_and_a_study_without_any_still_has_a_page(tmp_p
 def test_only_the_baseline_is_called_that_while_it_is_unfinished(tmp_path, page):
     skip = {(regime, "sft", seed) for regime in ("many", "noisy") for seed in range(5)}
     told = write_study_report(write_all(tmp_path / "s", skip=skip)).read_text(encoding="utf-8")
-    assert told.count(">baseline<") == page.count(">baseline<") == 2  # a row in the table of each split
+    assert told.count(">baseline <") == page.count(">baseline <") == 2  # a row in the table of each split

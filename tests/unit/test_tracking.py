@@ -20,7 +20,7 @@ from tiny_runs import ROWS, build, parity, tiny_model, tiny_tokenizer
 from amft.errors import ConfigError
 from amft.runs import RunDirectory
 from amft.settings.config import AMFTConfig
-from amft.training.tracking import ARGUMENTS, Trackers, flat
+from amft.training.tracking import ARGUMENTS, Trackers, flat, markdown_table
 from amft.training.trainer import AMFTTrainer
 
 MODULES = {name: name for name in ARGUMENTS}
@@ -117,6 +117,43 @@ def test_a_tracker_gets_the_scores_before_and_after(tmp_path: Path) -> None:
     for when, step in (("before", 0), ("after", 2)):
         (found,) = events.Scalars(f"test/eval/{when}")
         assert (found.step, found.value) == (step, pytest.approx(row[when]))
+    assert sorted(events.Tags()["scalars"])[0] == "amft/mu"
+    assert [event.value for event in events.Scalars("amft/mu")] == [event.value for event in events.Scalars("mix/mu")]
+
+
+def test_a_tracker_gets_a_table_of_samples(tmp_path: Path) -> None:
+    build(tmp_path / "run", "fixed", max_steps=2, sample_steps=1, report_to=["tensorboard"]).train()
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    first, second = events.Tensors("samples/text_summary")
+    assert (first.step, second.step) == (1, 2)
+    lines = first.tensor_proto.string_val[0].decode().splitlines()
+    assert lines[0] == "| prompt | demonstration | text | reward | outcome |"
+    samples = [row for row in RunDirectory(tmp_path / "run").rows("samples") if row["step"] == 1]
+    told = [done["text"] for row in samples for done in row["completions"]]
+    assert len(lines) == 2 + len(told)
+    assert all(f"| {text} |" in line for text, line in zip(told, lines[2:], strict=True))
+
+
+def test_a_tracker_with_tables_gets_one() -> None:
+    class Wide:
+        name = "wide"
+
+        def __init__(self) -> None:
+            self.seen: list[object] = []
+
+        def log_table(self, name: str, columns: list[str], data: list[list[str]], step: int) -> None:
+            self.seen += [name, columns, data, step]
+
+    trackers = Trackers(AMFTConfig())
+    trackers.open_ones["wide"] = wide = Wide()
+    assert trackers.table(3, "samples", [{"text": "a" * 600, "reward": 1.0}]) == []
+    assert wide.seen == ["samples", ["text", "reward"], [["a" * 500 + " … (100 more characters)", "1.0"]], 3]
+    assert trackers.table(3, "samples", []) == []
+
+
+def test_a_cell_cannot_end_a_table() -> None:
+    assert markdown_table(["a"], [["x | y\nz"]]) == "| a |\n| --- |\n| x \\| y z |"
 
 
 def test_a_tracker_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from textwrap import fill
 from typing import Annotated
 
 import typer
+
+WIDTH = 80
 
 
 def doctor(
@@ -22,6 +25,7 @@ def doctor(
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
         return
     for finding in findings:
-        typer.echo(f"{finding.level}: {finding.title}\n  evidence: {finding.evidence}")
-        if finding.action:
-            typer.echo(f"  action: {finding.action}")
+        typer.echo(f"{finding.level}: {finding.title}")
+        for name, text in (("evidence", finding.evidence), ("action", finding.action)):
+            if text:
+                typer.echo(fill(f"  {name}: {text}", WIDTH, subsequent_indent="    "))

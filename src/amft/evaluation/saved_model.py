@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from ..data.encoding import encode_prompts, pixels_of
@@ -19,6 +18,7 @@ from ..distributed.ranks import Ranks, local_device
 from ..distributed.served_sampler import ServedSampler
 from ..models.load import lend_template, load_model, load_pictures, load_tokenizer, stop_ids
 from ..models.whole import check_tokenizer
+from ..progress_bar import progress_bar
 from ..rollout.base import Sampler
 from ..rollout.registry import build_sampler
 from ..settings.groups import EngineSettings
@@ -87,9 +87,8 @@ def answer_splits(
     stops = stop_ids(policy, tokenizer)
     sampler = _sampler(asking, policy, tokenizer.pad_token_id, stops)
     out = []
-    with tqdm(total=sum(map(len, splits.values())), unit="problem", disable=None, dynamic_ncols=True) as bar:
+    with progress_bar(sum(map(len, splits.values())), "problem") as bar:
         for split, rows in splits.items():
-            bar.set_description(split)
             limit = asking.max_prompt_length or 2**31
             ids = encode_prompts(
                 tokenizer,
@@ -112,7 +111,7 @@ def answer_splits(
                     first=part.start,
                 )
                 out += [{"split": split, **row} for row in found]
-                bar.update(part.stop - part.start)
+                bar.move(part.stop - part.start, {"split": split})
     return out
 
 

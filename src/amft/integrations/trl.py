@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,6 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 
 from ..balance.base import Balance
-from ..balance.meta_gradient import MetaGradient
 from ..balance.method import Method
 from ..balance.registry import build_method
 from ..checkpoints.checkpoint import load_checkpoint, save_checkpoint
@@ -139,18 +139,21 @@ class AMFTGRPOTrainer(GRPOTrainer):
     def _build_backend(self) -> TRLBackend:
         optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)
         model = self.accelerator.unwrap_model(self.model_wrapped)
-        wanted = self.balance.requirements.meta_gradient or MetaGradient()
+        wanted = self.balance.requirements.meta_gradient
         branches = self.imitation.branches
-        mix = MixGrad(
-            model.named_parameters(),
-            optimizer,
-            branches=branches,
-            direction=wanted.direction,
-            skip=wanted.skip,
-            horizon=wanted.horizon,
-            jacobian=wanted.jacobian,
-            effect_dtype=torch.bfloat16 if wanted.effect_dtype == "bfloat16" else None,
-        )
+        if wanted is None:  # any optimizer will do: what the weight did to the step is never asked
+            mix = MixGrad(model.named_parameters(), optimizer, branches=branches, skip=sys.maxsize, jacobian="identity")
+        else:
+            mix = MixGrad(
+                model.named_parameters(),
+                optimizer,
+                branches=branches,
+                direction=wanted.direction,
+                skip=wanted.skip,
+                horizon=wanted.horizon,
+                jacobian=wanted.jacobian,
+                effect_dtype=torch.bfloat16 if wanted.effect_dtype == "bfloat16" else None,
+            )
         balancer = Balancer(self.balance, self.state.max_steps, branches, self.entropy_target)
         arithmetic = self.compute_loss_context_manager
         return TRLBackend(self.accelerator, arithmetic, self.imitation, mix, balancer, verdicts=self.verdicts)

@@ -3,7 +3,7 @@
 from .grampair import GramPair as GramPair
 from .jacobians import JACOBIANS as JACOBIANS
 from .jacobians import Jacobian as Jacobian
-from .jacobians import OptimizerStep as OptimizerStep
 from .jacobians import register_jacobian as register_jacobian
 from .mixgrad import Mixed as Mixed
 from .mixgrad import MixGrad as MixGrad
+from .optimizer_step import OptimizerStep as OptimizerStep

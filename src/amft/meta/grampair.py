@@ -43,7 +43,7 @@ class GramPair(MixGrad):
         skip: int = 0,
     ) -> None:
         super().__init__(params, optimizer, branches=(branch,), direction="free", skip=skip, jacobian="identity")
-        self._jacobian = METRIC_STEP
+        self._jacobians = [METRIC_STEP] * len(optimizer.param_groups)
         self.observed = (branch, RL)
         self._totals: dict[str, float] = {}
 

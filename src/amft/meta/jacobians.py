@@ -1,7 +1,8 @@
-"""How one optimizer step answers a change of its gradient: the exact Jacobians, one function per optimizer.
+"""How one optimizer step answers a change of its gradient: one function per optimizer.
 
 With `theta' = theta - lr * u(g)`, a change `d` of the gradient moves the parameters by `-lr * J d`, `J = du/dg`.
-Every optimizer here is elementwise, so `J` is a diagonal. It is read from the optimizer's own state after the step.
+The optimizers in this file are elementwise, so `J` is a diagonal. It is read from the optimizer's own state after the
+step.
 """
 
 from __future__ import annotations
@@ -13,29 +14,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, Adafactor, Adam, AdamW, Muon, Optimizer
 
 from ..errors import OptimizerError
-
-
-@dataclass(frozen=True)
-class OptimizerStep:
-    """What one optimizer step did to one parameter. Under sharding every tensor is this rank's shard."""
-
-    param: Tensor
-    """Values after the step."""
-    grad: Tensor
-    """The gradient the step used, clipping included."""
-    state: Mapping[str, Any]
-    """The optimizer's state of this parameter, after the step."""
-    group: Mapping[str, Any]
-    """Its parameter group, with the learning rate the step used."""
-    first: bool
-    """The optimizer had no state for this parameter before the step."""
-
-
-Push = Callable[[Tensor, OptimizerStep], None]
-"""In place: `d <- lr * J d`."""
+from .joint_optimizer import parts_of
+from .matrix_jacobians import push_adafactor, push_muon
+from .optimizer_step import OptimizerStep, Push, sign_of
+from .packed_jacobians import packed_adam_state, push_lion
 
 
 @dataclass(frozen=True)
@@ -62,7 +47,7 @@ def push_sgd(d: Tensor, step: OptimizerStep) -> None:
         slope = 1.0 if step.first else 1.0 - group["dampening"]
         if group["nesterov"]:
             slope = 1.0 + group["momentum"] * slope
-    d.mul_(float(group["lr"]) * _sign(group) * slope)
+    d.mul_(float(group["lr"]) * sign_of(group) * slope)
 
 
 def push_adam(d: Tensor, step: OptimizerStep) -> None:
@@ -83,7 +68,7 @@ def push_adam(d: Tensor, step: OptimizerStep) -> None:
     group, state = step.group, step.state
     dtype = torch.promote_types(d.dtype, torch.float32)
     beta1, beta2 = (float(beta) for beta in group["betas"])
-    time, lr, sign = float(state["step"]), float(group["lr"]), _sign(group)
+    time, lr, sign = float(state["step"]), float(group["lr"]), sign_of(group)
     bc1, root_bc2 = 1.0 - beta1**time, math.sqrt(1.0 - beta2**time)
     root = torch.threshold_(state["exp_avg_sq"].to(dtype).sqrt(), 0.0, math.inf)  # v = 0 -> J = 0
     den = root + group["eps"] * root_bc2
@@ -105,9 +90,14 @@ def push_adamw(d: Tensor, step: OptimizerStep) -> None:
     push_adam(d, OptimizerStep(step.param, step.grad, step.state, group, step.first))
 
 
+def push_packed_adamw(d: Tensor, step: OptimizerStep) -> None:
+    """AdamW of bitsandbytes: as `push_adamw`, on moments that may have been rounded to 8 bits. `d` is [*]."""
+    push_adamw(d, OptimizerStep(step.param, step.grad, packed_adam_state(step), step.group, step.first))
+
+
 def push_identity(d: Tensor, step: OptimizerStep) -> None:
     """The paper's eq 5 (arXiv 2508.06944): `J = 1` whatever the optimizer. `d` is [*]."""
-    d.mul_(float(step.group["lr"]) * _sign(step.group))
+    d.mul_(float(step.group["lr"]) * sign_of(step.group))
 
 
 def push_metric(d: Tensor, step: OptimizerStep) -> None:
@@ -119,16 +109,12 @@ def push_metric(d: Tensor, step: OptimizerStep) -> None:
         d: [*] a gradient; becomes a step of plain descent in that metric.
         step: the step just taken.
     """
-    d.mul_(float(step.group["lr"]) * _sign(step.group))
+    d.mul_(float(step.group["lr"]) * sign_of(step.group))
     if "exp_avg_sq" in step.state:
         _, beta2 = (float(beta) for beta in step.group["betas"])
         second = step.state["exp_avg_sq"].to(torch.promote_types(d.dtype, torch.float32))
         root = (second / (1.0 - beta2 ** float(step.state["step"]))).sqrt()
         d.div_(torch.threshold_(root, 0.0, math.inf) + step.group["eps"])
-
-
-def _sign(group: Mapping[str, Any]) -> float:
-    return -1.0 if group.get("maximize") else 1.0
 
 
 def _refuse_amsgrad(group: Mapping[str, Any]) -> str | None:
@@ -139,8 +125,18 @@ JACOBIANS: dict[type[Optimizer], Jacobian] = {
     SGD: Jacobian(push_sgd),
     Adam: Jacobian(push_adam, _refuse_amsgrad),
     AdamW: Jacobian(push_adamw, _refuse_amsgrad),
+    Muon: Jacobian(push_muon),
+    Adafactor: Jacobian(push_adafactor),
 }
 """Optimizer class -> its Jacobian; a subclass uses its nearest ancestor's."""
+
+PACKED: dict[str, Jacobian] = {
+    "AdamW8bit": Jacobian(push_packed_adamw),
+    "PagedAdamW8bit": Jacobian(push_packed_adamw),
+    "PagedAdamW": Jacobian(push_packed_adamw),
+    "Lion": Jacobian(push_lion),
+}
+"""The same for classes of bitsandbytes, by name, so that it need not be imported."""
 
 IDENTITY = Jacobian(push_identity)
 METRIC_STEP = Jacobian(push_metric)
@@ -162,10 +158,12 @@ def jacobian_of(optimizer: Optimizer) -> Jacobian:
     Raises:
         OptimizerError: no Jacobian is known, or a parameter group uses an option it does not cover.
     """
-    known = next((JACOBIANS[cls] for cls in type(optimizer).__mro__ if cls in JACOBIANS), None)
     name = type(optimizer).__name__
+    known = next((JACOBIANS[cls] for cls in type(optimizer).__mro__ if cls in JACOBIANS), None)
+    if type(optimizer).__module__.startswith("bitsandbytes."):
+        known = PACKED.get(name)
     if known is None:
-        names = ", ".join(sorted(cls.__name__ for cls in JACOBIANS))
+        names = ", ".join(sorted({cls.__name__ for cls in JACOBIANS} | PACKED.keys()))
         raise OptimizerError(
             f"optimizer {name} has no Jacobian: use {names}, or add it with amft.meta.register_jacobian"
         )
@@ -174,3 +172,12 @@ def jacobian_of(optimizer: Optimizer) -> Jacobian:
         if option:
             raise OptimizerError(f"the Jacobian of {name} with {option}=True is not known: set {option}=False")
     return known
+
+
+def jacobians_of(optimizer: Optimizer) -> list[Jacobian]:
+    """One for each parameter group, in order.
+
+    Raises:
+        OptimizerError: as `jacobian_of`.
+    """
+    return [jacobian_of(part) for part in parts_of(optimizer) for _ in part.param_groups]

@@ -17,7 +17,8 @@ from ..signals.base import Observation
 from ..types import RL
 from .inner import TensorLists, inner_products, local
 from .inplace import added_in_place, mix_in_place, or_zeros, placed_like, sum_of
-from .jacobians import IDENTITY, OptimizerStep, jacobian_of
+from .jacobians import IDENTITY, jacobians_of
+from .optimizer_step import OptimizerStep
 
 Buffer: TypeAlias = list["Tensor | None"]
 """One entry per parameter; None where nothing reached it."""
@@ -80,7 +81,8 @@ class MixGrad:
         self._named = _trainable(params)
         self._params = [param for _, param in self._named]
         self._optimizer = optimizer
-        self._jacobian = IDENTITY if jacobian == "identity" else jacobian_of(optimizer)
+        groups = optimizer.param_groups
+        self._jacobians = [IDENTITY] * len(groups) if jacobian == "identity" else jacobians_of(optimizer)
         self._skip, self._horizon, self._dtype = skip, horizon, effect_dtype
         self._stashed: dict[str, Buffer] = {}
         self._deltas: dict[str, Buffer] = {}
@@ -288,7 +290,7 @@ class MixGrad:
         # The Jacobian reads the optimizer's state after the step and the gradient that the step used (clipped, mixed):
         # both are gone once `zero_grad` or another step has been called.
         index = {param: i for i, param in enumerate(self._params)}
-        for group in self._optimizer.param_groups:
+        for group, jacobian in zip(self._optimizer.param_groups, self._jacobians, strict=True):
             for param in group["params"]:
                 i = index.get(param)
                 change = None if i is None else delta[i]
@@ -298,7 +300,7 @@ class MixGrad:
                     raise RuntimeError("after_step needs the gradients of the step: call it before zero_grad")
                 state = {key: local(v) if torch.is_tensor(v) else v for key, v in self._optimizer.state[param].items()}
                 step = OptimizerStep(local(param), local(param.grad), state, group, self._unborn[i])
-                self._jacobian.push(local(change), step)
+                jacobian.push(local(change), step)
 
 
 def _trainable(params: Iterable[Tensor] | Iterable[tuple[str, Tensor]]) -> list[tuple[str, Tensor]]:

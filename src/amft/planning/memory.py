@@ -36,7 +36,7 @@ class Load:
     """Bytes of a frozen weight, and of any weight while sampling."""
     half: bool
     """bfloat16 arithmetic over float32 masters."""
-    moments: int
+    moments: float
     """Optimizer tensors per trained parameter."""
     buffers: float
     """Meta-gradient buffers per trained parameter: 0, or for each imitation branch 1, with a horizon 1.5 or 2."""

@@ -63,6 +63,15 @@ def plan_step(
     return Plan(shape, device, devices, memory, seconds, fits, changes)
 
 
+def _moments(settings: Mapping[str, Any], shape: Shape) -> float:
+    """Optimizer state per trained parameter, in floats; of paged optimizers too, which may leave the device."""
+    if settings["optim"] == "muon":  # two where AdamW steps, on the embedding and the output layer
+        ends = shape.embedding * (1 if shape.tied else 2) if settings["lora"] is None else 0
+        return 1 + ends / shape.parameters
+    known = {"adamw": 2, "adam": 2, "sgd": 1 if settings["sgd_momentum"] else 0, "adafactor": 0, "lion": 1}
+    return (known | {"adamw_8bit": 0.5, "paged_adamw": 2, "paged_adamw_8bit": 0.5})[settings["optim"]]
+
+
 def load_of(
     settings: Mapping[str, Any], shape: Shape, device: Device, devices: int, mean: tuple[float, float] | None
 ) -> Load:
@@ -75,7 +84,7 @@ def load_of(
     longest = (settings["max_prompt_length"], settings["max_completion_length"])
     sampled = -(-settings["num_prompts"] * settings["num_generations"] // devices)
     demos = -(-settings["num_demos"] // devices)
-    moments = {"adamw": 2, "adam": 2, "sgd": 1 if settings["sgd_momentum"] else 0}[settings["optim"]]
+    moments = _moments(settings, shape)
     share, together = max(sampled, demos), min(sampled, SAMPLED_TOGETHER)
     # Engine `decode`, which reads no pictures, runs the prompt of a group once.
     groups = -(-together // settings["num_generations"])

@@ -17,8 +17,10 @@ def subject(run: Run) -> str:
     name = task.get("id") if isinstance(task, dict) else task
     if name is None and isinstance(data, dict):
         name = data.get("train")
-    model = str(run.config.get("model") or "a model").rstrip("/").rsplit("/", 1)[-1]
-    return f"{model} on {name}" if name else model
+    model = str(run.config.get("model") or "").rstrip("/").rsplit("/", 1)[-1]
+    if not model and not name:  # a run from Python, which was given objects
+        return f"Run {run.path.resolve().name}"
+    return f"{model or 'a model'} on {name}" if name else model
 
 
 def facts(run: Run) -> list[tuple[str, NamedValues]]:

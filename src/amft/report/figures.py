@@ -34,10 +34,7 @@ def drawings(run: Run) -> list[Drawing]:
 
 def balance_and_success(run: Run) -> str:
     """Mu and success over the steps in one figure, flat and wide; empty when neither was measured."""
-    success = [
-        _curve(run, f"eval/{SELECTION}/success", "success: validation", GREEN, marker="o"),
-        _curve(run, "success", "training problems", BLUE, smooth=True, dash="--"),
-    ]
+    success = [_validation(run), _curve(run, "success", "training problems", BLUE, smooth=True, dash="--")]
     (balance,) = class_panel(run) or _mu(run)
     if len(balance.curves) == 1:
         balance = replace(balance, levels={}, curves=[replace(balance.curves[0], label="μ, the weight of imitation")])
@@ -91,6 +88,14 @@ def _mu_alone(run: Run) -> list[Panel]:
     return [] if class_panel(run) else _mu(run)
 
 
+def _validation(run: Run) -> Curve:
+    """From step 0 on, where the model as it came was validated."""
+    curve = _curve(run, f"eval/{SELECTION}/success", "success: validation", GREEN, marker="o")
+    if run.first_validation is None or not len(curve.steps):
+        return curve
+    return replace(curve, steps=np.insert(curve.steps, 0, 0), values=np.insert(curve.values, 0, run.first_validation))
+
+
 def _mu(run: Run) -> list[Panel]:
     ends = {"mu_min": run.balance.get("mu_min"), "mu_max": run.balance.get("mu_max")}
     levels = {name: (float(v), MUTED) for name, v in ends.items() if isinstance(v, (int, float))}
@@ -98,10 +103,7 @@ def _mu(run: Run) -> list[Panel]:
 
 
 def _reward(run: Run) -> list[Panel]:
-    success = [
-        _curve(run, f"eval/{SELECTION}/success", "success: validation", GREEN, marker="o"),
-        _curve(run, "success", "rollouts", BLUE, dash="--", smooth=True),
-    ]
+    success = [_validation(run), _curve(run, "success", "rollouts", BLUE, dash="--", smooth=True)]
     return [
         Panel([_curve(run, "reward", "mean reward of rollouts", BLUE, smooth=True)]),
         Panel(success, limits=(0 if all((curve.values >= 0).all() for curve in success) else None, None)),

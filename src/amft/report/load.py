@@ -52,6 +52,12 @@ class Run:
         """Steps the run was meant to take."""
         return self.config.get("max_steps")
 
+    @property
+    def first_validation(self) -> float | None:
+        """Success on validation before the first step; None where it was not asked."""
+        said = [event.get("success") for event in self.events if event.get("kind") == "validation"]
+        return next((float(value) for value in said if isinstance(value, (int, float))), None)
+
     def setting(self, key: str) -> Any:
         """A value of config.json by its dotted key; None where it is not there."""
         value: Any = self.config

@@ -31,13 +31,23 @@ def write_picture(run: Path | str, target: Path | str) -> Path:
     path = Path(target)
     if path.suffix != ".svg":
         raise RunError(f"{path}: the picture is drawn as SVG; end its name in .svg")
+    picture = run_picture(run)
+    with disk_guard(path, cure=OTHER_PLACE):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(path, picture, cure=OTHER_PLACE)
+    return path
+
+
+def run_picture(run: Path | str) -> str:
+    """The text of that file.
+
+    Raises:
+        RunError: there is no run, or mu was never measured.
+    """
     svg = balance_and_success(load_run(run))
     if not svg:
         raise RunError(f"{run}: neither mu nor success was measured, so there is nothing to draw")
-    with disk_guard(path, cure=OTHER_PLACE):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, standalone(svg), cure=OTHER_PLACE)
-    return path
+    return standalone(svg)
 
 
 def standalone(svg: str) -> str:
@@ -46,6 +56,16 @@ def standalone(svg: str) -> str:
     style = f"<style>svg{{{_set(LIGHT)}}}@media(prefers-color-scheme:dark){{svg{{{_set(DARK)}}}}}{text}</style>"
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     return re.sub(r"<svg ([^>]*)>", rf"<svg {names} \1>{style}", svg, count=1) + "\n"
+
+
+def opaque(picture: str) -> str:
+    """A picture on a background of its own, for a page that may be light where the reader's system is dark.
+
+    Args:
+        picture: of `run_picture`.
+    """
+    paper = "<style>svg{background:#fff}@media(prefers-color-scheme:dark){svg{background:#14171a}}"
+    return picture.replace("<style>", paper, 1)
 
 
 def _set(colours: dict[str, str]) -> str:

@@ -92,7 +92,7 @@ def step_figure(
             if warmup is not None:
                 ax.axvspan(warmup[0] - 0.5, warmup[1] + 0.5, color=SHADE, lw=0, zorder=0)
             _paint_panel(ax, panel)
-            ax.set_xlim(min(0, last - 1), max(last, 1))
+            ax.set_xlim(0, max(last, 1))
             ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))
             ax.tick_params(labelbottom=ax is axes[len(shown) - 1])
         axes[len(shown) - 1].set_xlabel("step")
@@ -118,6 +118,7 @@ def draw_figure(
     *,
     height: float = 3.7,
     left: float = 0.135,
+    legend_rows: int = 1,
     hover: Sequence[Mapping[float, str]] = (),
 ) -> str:
     """Inline SVG of `panels` stacked axes filled by `paint`; the same input gives the same text.
@@ -128,11 +129,12 @@ def draw_figure(
         paint: draws on them.
         height: inches; the width is 5.
         left: share of the width kept for the labels of the vertical axis.
+        legend_rows: lines kept for legends above each axes.
         hover: for each axes, horizontal place -> what is shown while the pointer is there.
     """
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": label}):
         figure = Figure(figsize=(5.0, height))
-        edges = {"left": left, "right": 0.96, "top": 1 - 0.28 / height, "bottom": 0.52 / height}
+        edges = {"left": left, "right": 0.96, "top": 1 - (0.08 + 0.2 * legend_rows) / height, "bottom": 0.52 / height}
         axes = figure.subplots(panels, 1, squeeze=False, gridspec_kw={**edges, "hspace": 0.42})[:, 0]
         paint(list(axes))
         buffer = io.StringIO()

@@ -45,6 +45,16 @@ INSTEAD = {
 """Their name -> what to do instead."""
 
 
+OPTIMIZERS = {
+    "adamw_torch": "adamw",
+    "adamw_torch_fused": "adamw",
+    "adamw_bnb_8bit": "adamw_8bit",
+    "paged_adamw_32bit": "paged_adamw",
+    "lion_32bit": "lion",
+}
+"""Their optimizers -> ours."""
+
+
 def translated(given: Mapping[str, Any]) -> dict[str, Any]:
     """The same settings under our names.
 
@@ -105,7 +115,7 @@ def _trackers(value: Any) -> Any:
 
 
 _VALUES: dict[str, Callable[[Any], Any]] = {
-    "optim": lambda value: "adamw" if value in ("adamw_torch", "adamw_torch_fused") else value,
+    "optim": lambda value: OPTIMIZERS.get(value, value) if isinstance(value, str) else value,
     "report_to": _trackers,
     "scale_rewards": lambda value: {True: "group", False: "none"}[value] if isinstance(value, bool) else value,
 }

@@ -29,6 +29,10 @@ MOST_TOKENS = 1 << 20
 """Of a prompt or an answer; no model reads more."""
 
 
+ELEMENTWISE = ("adamw", "adam", "sgd")
+"""Optimizers that step on a shard as they would on the whole."""
+
+
 class AMFTConfig(StrictModel):
     """Settings of one run. Unknown names, wrong types and values out of range are refused.
 
@@ -148,12 +152,15 @@ class AMFTConfig(StrictModel):
     rewards: RewardSettings = Field(RewardSettings(), description="where your reward functions run")
 
     # optimizer
-    optim: Literal["adamw", "adam", "sgd"] = "adamw"
+    optim: Literal[
+        "adamw", "adam", "sgd", "muon", "adafactor", "lion", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"
+    ] = Field("adamw", description="see docs/method.md; lion, 8bit and paged are of bitsandbytes")
     learning_rate: float = Field(1e-6, gt=0)
-    adam_beta1: float = Field(0.9, ge=0, lt=1)
-    adam_beta2: float = Field(0.999, ge=0, lt=1)
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="of lion too")
+    adam_beta2: float = Field(0.999, ge=0, lt=1, description="of lion too, whose authors have 0.99")
     adam_epsilon: float = Field(1e-8, gt=0)
     sgd_momentum: float = Field(0.0, ge=0, lt=1)
+    muon_momentum: float = Field(0.95, ge=0, lt=1, description="of muon, which takes hidden matrices; adamw the rest")
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float | None = Field(1.0, gt=0, description="null does not clip")
     lr_scheduler_type: Literal[
@@ -232,6 +239,11 @@ class AMFTConfig(StrictModel):
             raise ValueError("soft_punish_cache must not exceed max_completion_length")
         if self.lora is not None and self.lora.load_in_4bit and self.parallel == "fsdp2":
             raise ValueError("lora.load_in_4bit: weights in 4 bits cannot be sharded by fsdp2; use parallel: ddp")
+        if self.parallel == "fsdp2" and self.optim not in ELEMENTWISE:
+            names = ", ".join(ELEMENTWISE)
+            raise ValueError(f"optim: {self.optim} reads more than a shard of a matrix; with fsdp2 use one of {names}")
+        if self.dtype == "float64" and self.optim not in (*ELEMENTWISE, "muon", "adafactor"):
+            raise ValueError(f"optim: {self.optim} computes in float32; use dtype float32 or bfloat16")
         if self.cpu_offload and self.parallel != "fsdp2":
             raise ValueError("cpu_offload needs parallel: fsdp2")
         if self.implicit_reward.steps and self.parallel == "fsdp2":

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from ..distributed.parallel import Parallel, Replicated, Single
 from ..models.value_head import value_head_for
 from ..settings.config import AMFTConfig
+from .optimizers import restore_slot
 
 
 class Critic:
@@ -84,5 +85,4 @@ class Critic:
         for key, value in state.items():
             slot, _, name = key.partition(".")
             if slot != "head":
-                like = parameters[name]
-                self.optimizer.state[like][slot] = value.clone() if slot == "step" else value.clone().to(like.device)
+                restore_slot(self.optimizer, parameters[name], slot, value)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
+from ..extras import require_extra
 from ..meta.inplace import placed_like
+from ..meta.joint_optimizer import JointOptimizer
 from ..settings.config import AMFTConfig
 from ..tensors import TensorGroups
 
@@ -31,6 +34,14 @@ class PolicyOptimizer(Protocol):
     def load_tensors(self, groups: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Continue where `tensors` was taken; each tensor is [*] as its parameter, or []."""
         ...
+
+
+def restore_slot(optimizer: torch.optim.Optimizer, parameter: Tensor, slot: str, value: Tensor) -> None:
+    """Put one tensor of an optimizer's state back, a moment or scale [*] or a step count []."""
+    if slot == "step":  # a tensor in torch, a number in bitsandbytes
+        optimizer.state[parameter][slot] = value.clone() if value.is_floating_point() else int(value)
+    else:
+        optimizer.state[parameter][slot] = placed_like(parameter, value)
 
 
 class SharedOptimizer:
@@ -61,8 +72,7 @@ class SharedOptimizer:
         parameters = dict(self.model.named_parameters())
         for key, value in groups.get(self.group, {}).items():
             slot, _, name = key.partition(".")
-            like = parameters[name]
-            self.optimizer.state[like][slot] = value.clone() if slot == "step" else placed_like(like, value)
+            restore_slot(self.optimizer, parameters[name], slot, value)
 
 
 class SeparateImitation:
@@ -88,16 +98,57 @@ class SeparateImitation:
 
 
 def build_optimizer(model: nn.Module, config: AMFTConfig) -> torch.optim.Optimizer:
-    """The optimizer of `config.optim`; weight decay on matrices only."""
+    """The optimizer of `config.optim`; weight decay on matrices only.
+
+    Raises:
+        IntegrationError: it is one of bitsandbytes, which is not installed.
+    """
     trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
+    if config.optim != "muon":
+        return _build_plain(config.optim, trained, config)
+    hidden = set(_hidden_matrices(model))
+    matrices, others = [p for p in trained if p in hidden], [p for p in trained if p not in hidden]
+    parts: list[torch.optim.Optimizer] = []
+    if matrices:
+        rate, decay = config.learning_rate, config.weight_decay
+        muon = torch.optim.Muon(matrices, rate, decay, config.muon_momentum, adjust_lr_fn="match_rms_adamw")
+        parts.append(muon)
+    if others:
+        parts.append(_build_plain("adamw", others, config))
+    return JointOptimizer(parts)
+
+
+def _build_plain(name: str, trained: list[nn.Parameter], config: AMFTConfig) -> torch.optim.Optimizer:
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    if config.optim == "sgd":
-        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.sgd_momentum)
-    kinds: dict[str, Any] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
-    kind: type[torch.optim.Adam] = kinds[config.optim]
     betas = (config.adam_beta1, config.adam_beta2)
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.sgd_momentum)
+    if name == "adafactor":
+        return torch.optim.Adafactor(groups, lr=config.learning_rate)
+    if name == "lion":
+        return cast("torch.optim.Optimizer", _of_bitsandbytes(name)(groups, lr=config.learning_rate, betas=betas))
+    kinds: dict[str, Any] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+    kind: type[torch.optim.Adam] = kinds.get(name) or _of_bitsandbytes(name)
     return kind(groups, lr=config.learning_rate, betas=betas, eps=config.adam_epsilon)
+
+
+def _of_bitsandbytes(name: str) -> Any:
+    require_extra(f"optim: {name}", "bitsandbytes", "bitsandbytes")
+    from bitsandbytes import optim
+
+    kinds = {"adamw_8bit": "AdamW8bit", "paged_adamw": "PagedAdamW", "paged_adamw_8bit": "PagedAdamW8bit"}
+    return getattr(optim, kinds.get(name, "Lion"))
+
+
+def _hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """Matrices between the embedding and the output layer; a value head, which is an output layer, has none."""
+    if not isinstance(model, PreTrainedModel):
+        return []
+    output = model.get_output_embeddings()
+    ends = set() if output is None else set(output.parameters())
+    inner = (module for module in model.modules() if not isinstance(module, nn.Embedding))
+    return [p for module in inner for p in module.parameters(recurse=False) if p.dim() == 2 and p not in ends]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ..checkpoints.checkpoint_retention import final_checkpoint
+from ..errors import RunError
 from ..experience.sources import Sources
 from ..report.text_table import percent, table
 from ..runs import RunDirectory
@@ -63,7 +65,17 @@ class TrainResult:
         """For notebooks."""
         rows = [[line[column] for column in COLUMNS] for line in outcome_lines(self.table)]
         body = html_table(COLUMNS, rows) if rows else f"<p>{escape(str(self))}</p>"
-        return f"{body}<p>run <code>{escape(str(self.run))}</code></p>"
+        return f"{body}{self._picture()}<p>run <code>{escape(str(self.run))}</code></p>"
+
+    def _picture(self) -> str:
+        """Mu and success over the steps as an image; nothing where neither was measured."""
+        from ..report.picture import opaque, run_picture  # draws with matplotlib
+
+        try:
+            data = base64.b64encode(opaque(run_picture(self.run)).encode()).decode()
+        except RunError:
+            return ""
+        return f'<img alt="Balance and success" width="640" src="data:image/svg+xml;base64,{data}">'
 
 
 def outcome_lines(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -24,13 +23,11 @@ from ..evaluation.score import summary
 from ..experience.sampling_context import Prompts
 from ..experience.sources import Sources
 from ..privacy import private, private_command, without_home
+from ..progress_bar import Bar, in_notebook, progress_bar, say, waiting
 from ..run_lock import RunLock
 from ..runs import RunDirectory
 from ..settings.config import AMFTConfig
 from .tracking import Trackers
-
-SILENCE = 30.0
-"""Seconds without a line, where no bar is drawn."""
 
 SHOWN_PROMPTS = 2
 """Prompts written to samples.jsonl each time."""
@@ -46,7 +43,9 @@ def environment(seed: int) -> dict[str, Any]:
         "platform": platform.platform(),
         "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
         "threads": torch.get_num_threads(),
-        "command": private_command([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
+        "command": "in a notebook"
+        if in_notebook()
+        else private_command([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
         "seed": seed,
     }
 
@@ -62,8 +61,6 @@ class RunLogger:
         """Step that is being made; samples carry it."""
         self.trackers = Trackers(config)
         self.lock = RunLock(run.path)
-        self.said = time.monotonic()
-        """When something was last said about how the run goes."""
 
     def open(self, recipe: Mapping[str, Any], model: PreTrainedModel, resume: bool) -> bool:
         """Open or make the run directory, and be the only one who writes there; whether there is something to resume.
@@ -98,21 +95,19 @@ class RunLogger:
     def _be_sole_writer(self) -> None:
         remark = self.lock.take()
         if remark is not None:
-            tqdm.write(f"amft: {remark}", file=sys.stderr)
+            say(remark)
             self.event(0, "lock", remark)
 
-    def say(self, doing: str) -> None:
-        """One line about what goes on, on stderr."""
-        tqdm.write(f"amft: {doing}", file=sys.stderr)
-        self.said = time.monotonic()
+    def during(self, doing: str) -> AbstractContextManager[None]:
+        """Lines about what goes on, on stderr."""
+        return waiting(doing)
 
-    @contextmanager
-    def bar(self, step: int) -> Iterator[Any]:
+    def bar(self, step: int) -> AbstractContextManager[Bar]:
         """The progress bar of a run that is at this step."""
-        with tqdm(total=self.config.max_steps, initial=step, unit="step", disable=None, dynamic_ncols=True) as bar:
-            yield bar
+        say(f"training, step {step} of {self.config.max_steps}")
+        return progress_bar(self.config.max_steps, "step", step)
 
-    def step(self, step: int, row: Mapping[str, Any], timings: dict[str, float], bar: Any) -> None:
+    def step(self, step: int, row: Mapping[str, Any], timings: dict[str, float], bar: Bar) -> None:
         """One line of metrics, one of timings, one move of the bar."""
         tokens = row.get("tokens/rollout", 0.0) + row.get("tokens/demo", 0.0)
         timings["tokens_per_second"] = tokens / timings["time/step"]
@@ -123,13 +118,8 @@ class RunLogger:
             for failure in self.trackers.log(step, {**finite, **timings}):
                 self.event(step, "tracker", failure)
         shown = {name: row.get(key) for name, key in (("mu", "mix/mu"), ("reward", "reward"), ("H", "entropy"))}
-        shown = {name: f"{value:.2f}" for name, value in shown.items() if value is not None}
-        bar.set_postfix({**shown, "tok/s": f"{timings['tokens_per_second']:.0f}"}, refresh=False)
-        bar.update()
-        if bar.disable and time.monotonic() - self.said > SILENCE:
-            left = (self.config.max_steps - step) * timings["time/step"]
-            told = ", ".join(f"{name} {value}" for name, value in shown.items())
-            self.say(f"step {step} of {self.config.max_steps}, {told}, about {left / 60:.1f} min left")
+        told = {name: f"{value:.2f}" for name, value in shown.items() if value is not None}
+        bar.move(1, {**told, "tok/s": f"{timings['tokens_per_second']:.0f}"})
         if "eval/val/success" in row:
             mu = f", mu {row['mix/mu']:.2f}" if "mix/mu" in row else ""
             tqdm.write(f"step {step}: validation success {row['eval/val/success']:.1%}{mu}")
@@ -144,30 +134,44 @@ class RunLogger:
         every, window = self.config.sample_steps, self.config.steps_per_generation * self.config.num_iterations
         if not every or -self.at % every >= window:  # none of the steps that use this generation is due
             return
-        for place, index in enumerate(generation.chosen[:SHOWN_PROMPTS]):
-            row = prompts.rows[index]
-            problem = row.get("problem")
-            self.run.append(
-                "samples",
+        shown = [self._sample(prompts, generation, place) for place in range(len(generation.chosen[:SHOWN_PROMPTS]))]
+        for sample in shown:
+            self.run.append("samples", sample)
+        told = [
+            {"prompt": sample["prompt"], "demonstration": sample["demonstration"], **completion}
+            for sample in shown
+            for completion in sample["completions"]
+        ]
+        for failure in self.trackers.table(self.at + 1, "samples", told):
+            self.event(self.at + 1, "tracker", failure)
+
+    def _sample(self, prompts: Prompts, generation: Generation, place: int) -> dict[str, Any]:
+        index = generation.chosen[place]
+        row = prompts.rows[index]
+        problem = row.get("problem")
+        return {
+            "step": self.at + 1,
+            "key": problem.key if problem is not None else str(index),
+            "prompt": prompt_text(row["prompt"]),
+            "demonstration": prompt_text(self._demonstration(row)),
+            "completions": [
                 {
-                    "step": self.at + 1,
-                    "key": problem.key if problem is not None else str(index),
-                    "prompt": prompt_text(row["prompt"]),
-                    "demonstration": prompt_text(self._demonstration(row)),
-                    "completions": [
-                        {
-                            "text": line.text,
-                            "reward": line.reward if line.reward == line.reward else None,
-                            "outcome": line.outcome,
-                        }
-                        for line in generation.rollouts[place]
-                    ],
-                },
-            )
+                    "text": line.text,
+                    "reward": line.reward if line.reward == line.reward else None,
+                    "outcome": line.outcome,
+                }
+                for line in generation.rollouts[place]
+            ],
+        }
 
     def _demonstration(self, row: Mapping[str, Any]) -> Any:
         task = getattr(self.sources.scorer, "task", None)
         return task.demonstrate(row["problem"]) if task is not None else row.get("completion")
+
+    def first_validation(self, success: float) -> None:
+        """Success on validation before the first step: an event, since metrics.jsonl begins with step 1."""
+        message = f"success before the first step: {success:.1%}"
+        self.run.append("events", {"step": 0, "kind": "validation", "message": message, "success": success})
 
     def write_scores(self, rows: list[dict[str, Any]]) -> None:
         """Graded answers of the model as it came or as it is now; trackers get the success of each split."""
@@ -205,18 +209,19 @@ class SilentRunLogger(RunLogger):
     def __init__(self, run: RunDirectory, tokenizer: Any, config: AMFTConfig, sources: Sources):
         super().__init__(run, tokenizer, config.model_copy(update={"report_to": []}), sources)
 
-    @contextmanager
-    def bar(self, step: int) -> Iterator[Any]:
-        with tqdm(total=self.config.max_steps, initial=step, disable=True) as bar:
-            yield bar
+    def bar(self, step: int) -> AbstractContextManager[Any]:  # noqa: ARG002
+        return nullcontext()
 
     def step(self, step: int, row: Mapping[str, Any], timings: dict[str, float], bar: Any) -> None:  # noqa: ARG002
         self.at = step
 
-    def say(self, doing: str) -> None:
-        pass
+    def during(self, doing: str) -> AbstractContextManager[None]:  # noqa: ARG002
+        return nullcontext()
 
     def samples(self, prompts: Prompts, generation: Generation) -> None:
+        pass
+
+    def first_validation(self, success: float) -> None:
         pass
 
     def write_scores(self, rows: list[dict[str, Any]]) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..errors import ConfigError
+from ..report.text import shorten
 from ..settings.config import AMFTConfig
 
 PROJECT = "amft"
+FIRST_CHART = "amft/mu"
+"""Mu once more, under a name that comes first where charts are sorted by name."""
+CELL_CHARACTERS = 500
+"""Of a cell in a table of samples."""
 
 ARGUMENTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "aim": lambda run: {"run_name": run.name, "logging_dir": run.parent},
@@ -72,7 +77,28 @@ class Trackers:
             values: by name; text, such as the phase, is in metrics.jsonl alone.
         """
         numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+        if "mix/mu" in numbers:
+            numbers = {FIRST_CHART: numbers["mix/mu"], **numbers}
         return self._each(lambda tracker: tracker.log(numbers, step=step))
+
+    def table(self, step: int, name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Send rows as a table, to trackers that have one, and to TensorBoard as text; one line for each that failed.
+
+        Args:
+            step: optimizer steps done.
+            name: of the table.
+            rows: with the same columns.
+        """
+        columns = list(rows[0]) if rows else []
+        cells = [[shorten(str(row[column]), CELL_CHARACTERS) for column in columns] for row in rows]
+
+        def send(tracker: Any) -> None:
+            if hasattr(tracker, "log_table"):
+                tracker.log_table(name, columns=columns, data=cells, step=step)
+            elif tracker.name == "tensorboard":
+                tracker.log({name: markdown_table(columns, cells)}, step=step)
+
+        return self._each(send) if rows else []
 
     def close(self) -> list[str]:
         """Finish them; one line for each that failed."""
@@ -98,6 +124,13 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
             yield from flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value if isinstance(value, str | int | float) else json.dumps(value)
+
+
+def markdown_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; what a cell says cannot end it."""
+    lines = [list(columns), ["---"] * len(columns), *cells]
+    plain = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in plain)
 
 
 def _require(name: str) -> None:

@@ -86,12 +86,9 @@ class TrainingRun:
             if self.step == 0:
                 for kind, note in self.foundation.notes:
                     self.run_logger.note(kind, note)
-                if self.sources.tests:
-                    self.run_logger.say("scoring the model as it came")
-            before = self._test("base") if self.step == 0 else self.run_logger.scores("base")
+            before = self._before() if self.step == 0 else self.run_logger.scores("base")
             self.callbacks.state.global_step = self.step
             self.callbacks.tell("on_train_begin")
-            self.run_logger.say(f"training, step {self.step} of {self.config.max_steps}")
             interrupted = self._loop(state, guard, stop)
             if state.last != self.step:
                 self._save(state)
@@ -102,9 +99,7 @@ class TrainingRun:
             if self.config.checkpoint.keep_best and self.best is not None and self.best["step"] != self.step:
                 final = int(self.best["step"])
                 state.load_policy(final)
-            if self.sources.tests:
-                self.run_logger.say("scoring the trained model")
-            table = before_after_rows(before, self._test("policy"))
+            table = before_after_rows(before, self._test("policy", "scoring the trained model"))
             model = Path(self.ranks.from_main(lambda: str(place_final_model(run, final))))
             pushed = self.ranks.from_main(lambda: push_final_model(model, self.config, self.run_logger.event))
             return TrainResult(run.path, table, model=model, pushed=pushed)
@@ -194,8 +189,20 @@ class TrainingRun:
         self.run_logger.event(self.step + 1, "non-finite", f"step skipped: {error}")
         guard.check(self.step + 1, {"reward": math.inf}, lambda: error.bundle)
 
-    def _test(self, model: str) -> list[dict[str, Any]]:
-        rows = self.held_out.test(model, self.step)
+    def _before(self) -> list[dict[str, Any]]:
+        """The model as it came: its scores on the test splits, and on validation where there is one."""
+        rows = self._test("base", "scoring the model as it came")
+        if self.config.eval.steps and self.sources.val is not None:
+            with self.run_logger.during("validating the model as it came"):
+                found = self.held_out.validate(0)
+            self.run_logger.first_validation(found["eval/val/success"])
+        return rows
+
+    def _test(self, model: str, doing: str) -> list[dict[str, Any]]:
+        if not self.sources.tests:
+            return []
+        with self.run_logger.during(doing):
+            rows = self.held_out.test(model, self.step)
         self.run_logger.write_scores(rows)
         return rows
 

@@ -41,12 +41,12 @@ def _regret(study: Study, summary: Mapping[str, Any]) -> Iterator[StudyFigure]:
     rows = summary["regret"].get("rules") or []
     if not rows:
         return
-    rows = sorted(rows, key=lambda row: row["worst"]["value"])
+    rows = sorted(rows, key=lambda row: row["mean"]["value"])
 
     def paint(axes: Sequence[Axes]) -> None:
         for y, row in enumerate(rows):
             for shift, kind, colour in ((-0.14, "mean", BLUE), (0.14, "worst", ORANGE)):
-                label = f"{kind} regime" if y == 0 else None
+                label = {"mean": "mean over regimes", "worst": "worst regime"}[kind] if y == 0 else None
                 _bar(axes[0], y + shift, row[kind], colour, label)
         _names(axes[0], study, [row["rule"] for row in rows])
         axes[0].axvline(0, color=MUTED, lw=0.8)
@@ -79,14 +79,14 @@ def _profiles(study: Study) -> Iterator[StudyFigure]:
             axes[0].step(100 * levels, profile, where="post", **_look(study, rule, None))
         axes[0].set(xlabel=f"success on {split}, %", ylim=(-0.03, 1.03))
         axes[0].set_xlim(0, min(100, 5 + 100 * max(max(found) for found in scores.values() if found)))
-        axes[0].legend(loc="best", fontsize=9)
+        _legend(axes[0])
 
     data = [
         [rule, level, share] for rule, profile in shown.items() for level, share in zip(levels, profile, strict=True)
     ]
     caption = "Share of runs, over all regimes and seeds, that score more than the value below. Higher is good."
     yield StudyFigure(
-        "profiles", "Performance profiles", caption, draw_figure("Performance profiles", 1, paint),
+        "profiles", "Performance profiles", caption, draw_figure("Performance profiles", 1, paint, legend_rows=2),
         _csv(["rule", "success", "share_above"], data),
     )  # fmt: skip
 
@@ -119,12 +119,12 @@ def _scatter(study: Study) -> Iterator[StudyFigure]:
         top = 100 * max(max(x, y) for _, _, x, y in points) + 3
         axes[0].plot([0, top], [0, top], color=MUTED, lw=0.8, ls=(0, (4, 3)))
         axes[0].set(xlabel=f"success on {study.splits[0]}, %", xlim=(-1, top), ylim=(-1, top))
-        axes[0].legend(loc="best", fontsize=9)
+        _legend(axes[0])
 
     caption = (
         f"Up: success on {ood}, %. One point per rule and regime, mean over seeds; on the dashed line both are equal."
     )
-    svg = draw_figure("Success in and out of distribution", 1, paint)
+    svg = draw_figure("Success in and out of distribution", 1, paint, legend_rows=2)
     data = _csv(["regime", "rule", study.splits[0], ood], points)
     yield StudyFigure("ood", "In and out of distribution", caption, svg, data)
 
@@ -143,12 +143,12 @@ def _learning(study: Study, summary: Mapping[str, Any], regime: str) -> Iterator
             axes[0].plot(shown[rule][0], 100 * shown[rule][1], **_look(study, rule, best))
         axes[0].set_xlabel("step")
         axes[0].set_ylim(0, None)
-        axes[0].legend(loc="best", fontsize=9)
+        _legend(axes[0])
 
     data = [[rule, *row] for rule, (steps, values) in shown.items() for row in zip(steps, values, strict=True)]
     yield StudyFigure(
         f"learning-{regime}", f"{regime}: learning curves", "Validation success, %, mean over seeds.",
-        draw_figure(f"Learning curves, {regime}", 1, paint), _csv(["rule", "step", "validation"], data),
+        draw_figure(f"Learning curves, {regime}", 1, paint, legend_rows=2), _csv(["rule", "step", "validation"], data),
     )  # fmt: skip
 
 
@@ -214,6 +214,11 @@ def _bar(ax: Axes, y: float, found: Mapping[str, Any], colour: str, label: str |
     if found["low"] is not None:
         ax.plot([100 * found["low"], 100 * found["high"]], [y, y], color=colour, lw=2, solid_capstyle="butt")
     ax.plot([100 * found["value"]], [y], "o", color=colour, ms=5, label=label)
+
+
+def _legend(ax: Axes) -> None:
+    """Above the axes, so that it lies on no line."""
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=9)
 
 
 def _names(ax: Axes, study: Study, rules: Sequence[str]) -> None:

@@ -16,9 +16,10 @@ from ..text import visible
 from ..verdict import change, level
 from .against import ALL, everyone
 from .figures import figures
+from .headline import by_mean, headline
 from .load import Study, load_study
 from .seeds import CHANCE, MARGINS, MOST_SEEDS
-from .significance import ENOUGH_SEEDS, TARGET_WORDS, WORDS
+from .significance import ENOUGH_SEEDS, TARGET_WORDS, judged_words
 from .summary import summarize
 from .table import budget_words, write_table
 
@@ -73,9 +74,10 @@ def _context(study: Study, summary: Mapping[str, Any]) -> dict[str, Any]:
         "claims": [_claim(row) for row in summary["claims"]],
         "regimes": study.regimes,
         "tables": [(split, _scores(study, summary, split)) for split in study.splits],
-        "regrets": [_regret(row) for row in summary["regret"].get("rules", ())],
+        "opening": headline(study, summary),
+        "regrets": [_regret(row) for row in by_regret(summary["regret"])],
         "outcome": study.outcome,
-        "by_outcome": [_regret(row) for row in summary["regret_by_outcome"].get("rules", ())],
+        "by_outcome": [_regret(row) for row in by_regret(summary["regret_by_outcome"])],
         "best": summary["regret"].get("best", {}),
         "no_regret": study.grid and not summary["regret"].get("rules"),
         "targets": [_target(row) for row in summary["target"]],
@@ -88,8 +90,10 @@ def _context(study: Study, summary: Mapping[str, Any]) -> dict[str, Any]:
             for row in summary["seeds_needed"]
         ],
         "chosen": summary["chosen"],
-        "costs": _by_regime(_cost(row) for row in summary["costs"]),
-        "reached": _by_regime(_reached(row) for row in summary["curves"] if "tokens_to_level" in row),
+        "costs": _by_regime(map(_cost, sorted(summary["costs"], key=lambda row: row["seconds"] or 0))),
+        "reached": _by_regime(
+            map(_reached, sorted(_timed(summary), key=lambda row: row["tokens_to_level"]["mean"]["value"]))
+        ),
         "figures": [(f.anchor, f.title, f.caption, Markup(f.svg), f.data) for f in drawn],
         "anchors": {f.anchor for f in drawn},
         "settings": [
@@ -104,7 +108,7 @@ def _scores(study: Study, summary: Mapping[str, Any], split: str) -> list[dict[s
     gaps = {(row["rule"], row["regime"]): row for row in summary["against"] if row["split"] == split}
     best = summary["regret"].get("best", {})
     lines = []
-    for rule in everyone(study):
+    for rule in by_mean(study, summary, split):
         cells = []
         for regime in study.regimes:
             row, gap = scores.get((rule, regime)), gaps.get((rule, regime))
@@ -117,18 +121,20 @@ def _scores(study: Study, summary: Mapping[str, Any], split: str) -> list[dict[s
                 }
             )
         is_baseline = rule == study.spec["baseline"]
-        overall = NO_GAP | {"value": "baseline"} if is_baseline else _gap(gaps.get((rule, ALL)))
+        overall = (
+            NO_GAP | {"value": "baseline"} if is_baseline else _gap(gaps.get((rule, ALL)), len(everyone(study)) - 1)
+        )
         lines.append({"rule": rule, "mine": rule == study.spec["subject"], "cells": cells, "gap": overall})
     return lines
 
 
-def _gap(row: Mapping[str, Any] | None) -> dict[str, str]:
+def _gap(row: Mapping[str, Any] | None, compared: int) -> dict[str, str]:
     if row is None:
         return NO_GAP
     return {
         "value": change(row["value"]),
         "bounds": _bounds(row, change),
-        "words": WORDS[row["judged"]],
+        "words": judged_words(row, compared),
         "judged": {"up": "better", "down": "worse"}.get(row["judged"], "unclear"),
     }
 
@@ -142,13 +148,32 @@ def _claim(row: Mapping[str, Any]) -> dict[str, Any]:
             "value": show(rival["value"]),
             "bounds": _bounds(rival, show),
             "p": "–" if rival["holm_p"] is None else f"{rival['holm_p']:.3f}",
-            "words": {"up": "ahead", "down": "behind"}.get(rival["judged"], WORDS[rival["judged"]]),
+            "words": {"up": "ahead", "down": "behind"}.get(rival["judged"]) or judged_words(rival, len(row["rivals"])),
         }
-        for rival in row["rivals"]
+        for rival in sorted(row["rivals"], key=lambda rival: rival["value"])
     ]
     tone = {"holds": "better", "fails": "worse", "undecided": "unclear"}[row["verdict"]]
     return {"claim": row["claim"], "measure": row["measure"], "verdict": row["verdict"], "tone": tone,
-            "rivals": rivals}  # fmt: skip
+            "rivals": rivals, "decided_by": _decides(row, rivals)}  # fmt: skip
+
+
+def _decides(claim: Mapping[str, Any], shown: list[dict[str, Any]]) -> str:
+    """The rival that a verdict hangs on: the one farthest ahead, or least behind."""
+    judged = {rival["rival"]: rival["judged"] for rival in claim["rivals"]}
+    wanted = {"fails": ("down",), "undecided": ("few", "unclear", "down"), "holds": ("up",)}[claim["verdict"]]
+    rival = next((rival for rival in shown if judged[rival["rival"]] in wanted), None)
+    if rival is None:
+        return ""
+    return f"{rival['rival']}: {rival['value']} {rival['bounds']}, {rival['words']}"
+
+
+def by_regret(regret: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The rows of the regret of rules, the least mean first."""
+    return sorted(regret.get("rules", ()), key=lambda row: row["mean"]["value"])
+
+
+def _timed(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [row for row in summary["curves"] if "tokens_to_level" in row]
 
 
 def _regret(row: Mapping[str, Any]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from ...stats import Estimate
 
@@ -33,6 +34,19 @@ def judge_difference(difference: Estimate, adjusted_p: float, *, more_is_good: b
     if not difference.excludes_zero or math.isnan(adjusted_p) or adjusted_p >= ALPHA:
         return "unclear"
     return "up" if (difference.value > 0) == more_is_good else "down"
+
+
+def judged_words(row: Mapping[str, Any], compared: int) -> str:
+    """The words of WORDS for a difference, or why they are fewer than its interval seems to say.
+
+    Args:
+        row: a difference as plain values, with `judged`, `low`, `high` and `holm_p`.
+        compared: differences it was corrected with.
+    """
+    low, high, p = row["low"], row["high"], row["holm_p"]
+    if row["judged"] == "unclear" and None not in (low, high, p) and (low > 0 or high < 0):
+        return f"not clear among {compared} comparisons (p = {p:.2f})"
+    return WORDS[row["judged"]]
 
 
 def verdict_of_claim(judgements: list[str]) -> str:
