@@ -49,6 +49,7 @@ def build(arm: str, directory: str, arguments: argparse.Namespace):
         threads=arguments.threads,
         dtype=arguments.dtype,
     )
+    Path(config.output_dir).mkdir()  # nobody opens the run here, but steps write events
     return AMFTTrainer(arguments.model, config, task=build_task(arguments.task, **json.loads(arguments.options)))
 
 
