@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: docs help demo demo-llm study-llm test test-llm test-optimizers attack test-vllm test-matrix dist-check lint format nano clean
+.PHONY: docs help demo demo-llm study-llm test test-llm test-optimizers test-families attack test-vllm test-matrix dist-check lint format nano clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test-llm: $(VENV)/.dev $(VENV)/.llm  ## the tests that need the weights of SmolL
 
 test-optimizers: $(VENV)/share/bitsandbytes  ## the optimizers of bitsandbytes too, for real on this CPU (43 MB, a minute)
 	OMP_NUM_THREADS=1 PYTHONPATH=$(VENV)/share/bitsandbytes $(BIN)/python -m pytest -s tests/equivalence/test_optimizers.py
+
+test-families: $(VENV)/.dev  ## every family of models that docs/real-models.md lists, tiny and random (two minutes)
+	OMP_NUM_THREADS=1 AMFT_FAMILIES=1 $(BIN)/python -m pytest tests/equivalence/test_families.py
 
 attack: $(VENV)/.dev  ## hostile data, models, rewards, recipes, answers, checkpoints, disks; kills of runs and ranks (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/attack tests/equivalence/test_rank_failures.py

@@ -4,8 +4,8 @@
 
 Prints a Markdown table: success of pure RL and pure imitation, the best constant, the best schedule, and the crossed
 gap between these two. Crossed: on every seed the constant and the schedule are the ones that are best on the other
-seeds, so that neither is the luckiest of many; with one seed there is no such gap. Regimes of which arms are missing
-are named and left out of the gap.
+seeds, so that neither is the luckiest of many; with one seed there is no such gap. Only seeds that every arm of the
+regime has are looked at, so an unfinished screen has a table too.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ Scores = Mapping[str, Mapping[int, float]]
 
 def crossed_gap(constants: Scores, schedules: Scores) -> list[float]:
     """Schedule less constant on each seed, both chosen on the others; empty with fewer than two common seeds."""
-    arms = [*constants.values(), *schedules.values()]
-    seeds = sorted(set.intersection(*(set(arm) for arm in arms))) if arms else []
+    seeds = common_seeds({**constants, **schedules})
     if len(seeds) < 2:
         return []
 
@@ -32,6 +31,11 @@ def crossed_gap(constants: Scores, schedules: Scores) -> list[float]:
         return arms[best][held_out]
 
     return [chosen(schedules, seed) - chosen(constants, seed) for seed in seeds]
+
+
+def common_seeds(arms: Scores) -> list[int]:
+    """The seeds that every arm has."""
+    return sorted(set.intersection(*(set(seeds) for seeds in arms.values()))) if arms else []
 
 
 def read(study: Path) -> dict[str, dict[str, dict[int, float]]]:
@@ -45,6 +49,8 @@ def read(study: Path) -> dict[str, dict[str, dict[int, float]]]:
 
 def line(regime: str, arms: Scores) -> str:
     """One row of the table."""
+    shared = common_seeds(arms)
+    arms = {name: {seed: seeds[seed] for seed in shared} for name, seeds in arms.items()} if shared else {}
     constants = {name: seeds for name, seeds in arms.items() if name.startswith("fixed-")}
     schedules = {name: seeds for name, seeds in arms.items() if name not in constants}
     gaps = crossed_gap(constants, schedules)
@@ -56,9 +62,8 @@ def line(regime: str, arms: Scores) -> str:
     def one(name: str) -> str:
         return _points(fmean(arms[name].values())) if name in arms else "-"
 
-    seeds = sorted({len(seeds) for seeds in arms.values()})
     gap = f"{100 * fmean(gaps):+.1f} ({_listed(gaps)})" if gaps else "-"
-    cells = [regime, f"{len(arms)}", "/".join(map(str, seeds)), one("fixed-0"), one("fixed-1"), best(constants)]
+    cells = [regime, f"{len(arms)}", f"{len(shared)}", one("fixed-0"), one("fixed-1"), best(constants)]
     return "| " + " | ".join([*cells, best(schedules), gap]) + " |"
 
 

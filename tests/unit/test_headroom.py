@@ -38,6 +38,7 @@ def test_the_table(headroom: ModuleType, tmp_path: Path, capsys: pytest.CaptureF
         for rule, values in (("fixed-0", (0.1, 0.3)), ("fixed-1", (0.5, 0.5)), ("1-to-0", (0.6, 0.8)))
         for seed, value in enumerate(values)
     ]
+    rows.append({"regime": "A", "rule": "1-to-0", "seed": 2, "success": {"eval": 0.0}})  # a seed that no other arm has
     (tmp_path / "table.json").write_text(json.dumps({"runs": rows}))
     headroom.main(tmp_path)
     assert capsys.readouterr().out.splitlines()[-1] == (

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..batch import Batch
+from ..models.picture_inputs import picture_inputs
 from .answer import TOLERANCE, AuditAnswer, ruled
 from .gradients import MICRO, relative_distance
 from .rehearsal import Rehearsal, word
@@ -70,9 +70,9 @@ def _losses_by_hand(on: Rehearsal, batch: Batch, i: int) -> Tensor:
     read = batch.attention_mask[i] > 0
     ids, columns = batch.ids[i][read], batch.completion_mask.shape[1]
     answer = int(batch.attention_mask[i, -columns:].sum())
-    device, seen = on.learner.parallel.device, batch.pixel_values
-    options: dict[str, Any] = {} if seen is None else {"pixel_values": seen[i : i + 1].to(device)}
-    logits = on.learner.model(input_ids=ids[None].to(device), use_cache=False, **options).logits[0].float().cpu()
+    asked, seen = ids[None].to(on.learner.parallel.device), batch.pixel_values
+    options = picture_inputs(on.learner.model, None if seen is None else seen[i : i + 1], asked)
+    logits = on.learner.model(input_ids=asked, use_cache=False, **options).logits[0].float().cpu()
     logps = logits[-answer - 1 : -1].log_softmax(-1)
     smoothing = on.learner.config.label_smoothing
     chosen = logps.gather(-1, ids[-answer:, None])[:, 0]

@@ -245,15 +245,16 @@ def _ended(tokenizer: Any, ids: list[int], stops: set[int], end: int | None) -> 
 
 
 def picture_of(prompt: Prompt) -> Any:
-    """The picture of a prompt, or None."""
+    """The picture of a prompt, a tuple where it has several, or None."""
     parts = (
         [] if isinstance(prompt, str) else [p for m in prompt if isinstance(m["content"], list) for p in m["content"]]
     )
-    return next((part["image"] for part in parts if part.get("type") == "image"), None)
+    found = tuple(part["image"] for part in parts if part.get("type") == "image")
+    return found if len(found) > 1 else next(iter(found), None)
 
 
 def pixels_of(prompts: Sequence[Prompt], pictures: Pictures | None) -> Tensor | None:
-    """[N, 3, H, W] of the pictures of N prompts; None when they have none."""
+    """[N, ...] or [N, K, ...] of the pictures of N prompts, see `Pictures.pixels`; None when they have none."""
     return None if pictures is None else pictures.pixels([picture_of(prompt) for prompt in prompts])
 
 

@@ -14,6 +14,7 @@ from ..batch import Batch
 from ..tensors import logit_scores
 from .head import by_chunk, is_chunked, remember_scaled, without_head
 from .layout import Branched, Padded, branched
+from .picture_inputs import picture_inputs, without_positions
 from .tree_attention import is_tree
 
 Entropy: TypeAlias = Literal["skip", "value", "graph"]
@@ -113,11 +114,10 @@ def _scored(
 
 def _logits(model: nn.Module, batch: Batch, layout: Padded | Branched) -> Tensor:
     """Logits of the states that are scored, and of others where the model cannot leave them out."""
-    options: dict[str, Any] = {"use_cache": False}
-    if batch.pixel_values is not None:
-        options["pixel_values"] = batch.pixel_values
-    options |= layout.inputs
-    parameters = inspect.signature(_innermost(model).forward).parameters
+    inner: Any = _innermost(model)
+    options: dict[str, Any] = {"use_cache": False, **picture_inputs(inner, batch.pixel_values, batch.ids)}
+    options = without_positions(options | layout.inputs)
+    parameters = inspect.signature(inner.forward).parameters
     taken = {name: value for name, value in options.items() if name in parameters}
     logits: Tensor = model(**taken, **layout.of_attention).logits
     return logits

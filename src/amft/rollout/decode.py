@@ -22,6 +22,7 @@ from ..errors import ModelError
 from ..models.attention import attention, not_plain
 from ..models.half_copy import HalfCopy
 from ..models.modes import evaluating
+from ..models.picture_inputs import picture_inputs
 from ..models.pictures import image_token
 from ..types import Sample, Sampling
 from .cache import CACHE_ARGUMENT, RowCache
@@ -163,7 +164,7 @@ class DecodeSampler:
             use_cache=True,
             logits_to_keep=1,
             **{CACHE_ARGUMENT: cache},
-            **({} if pixels is None else {"pixel_values": pixels[distinct].to(self.model.device)}),
+            **picture_inputs(self.model, None if pixels is None else pixels[distinct], ids),
         )
         return out.logits[owner, -1], _Batch(cache, owner, mask, width + steps)
 

@@ -12,6 +12,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from ..models.half_copy import HalfCopy
 from ..models.modes import evaluating
+from ..models.picture_inputs import picture_inputs
 from ..models.pictures import image_token
 from ..types import Sample, Sampling
 from .token_sampling import check_request, not_numbers, says_logps
@@ -97,7 +98,7 @@ class HFSampler:
                 attention_mask=mask.to(device),
                 generation_config=config,
                 synced_gpus=False,  # several ranks decode apart, as many batches as each has
-                **({} if pixels is None else {"pixel_values": pixels.to(device)}),
+                **picture_inputs(self.model, pixels, ids.to(device)),
                 **({} if watch is None else watch.hooks),
             )
         except RuntimeError as error:

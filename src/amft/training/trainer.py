@@ -32,10 +32,10 @@ class AMFTTrainer(TrainingRun):
     Args:
         model: `nano`, a model directory, or a loaded model (then give `processing_class`).
         config: settings; `args` is another name for it, as in TRL.
-        task: a task of `amft.tasks`; or else
-        train_dataset: rows in TRL's formats (path, `datasets.Dataset` or list of dicts) with
-        reward_funcs: one or more functions with TRL's signature, and
-        demonstrations: rows with `prompt` and `completion` (default: those of `train_dataset` that have both).
+        task: a task of `amft.tasks`, which brings problems, demonstrations and rewards; then leave out the next five.
+        train_dataset: rows in TRL's formats: a path, a `datasets.Dataset` or a list of dicts.
+        reward_funcs: one or more functions with TRL's signature.
+        demonstrations: rows with `prompt` and `completion`; default: those of `train_dataset` that have both.
         val_dataset: rows to validate on (default: one prompt in ten of `train_dataset`, at most 64).
         eval_dataset: rows scored before and after. Their prompts, and those of validation, are taken out of training.
         processing_class: the tokenizer or processor; default: the one saved with the model.
