@@ -69,12 +69,21 @@ def test_two_ranks_are_as_one(runs, layout, one):
     for mine, other in zip(rows(runs / layout), rows(runs / one), strict=True):
         assert mine["reward"] == pytest.approx(other["reward"], abs=1e-6)
         assert mine["mix/mu"] == pytest.approx(other["mix/mu"], abs=1e-4)
-        assert mine["sampling/logp_difference_max"] == pytest.approx(other["sampling/logp_difference_max"], abs=1e-4)
+        assert mine["sampling/logp_difference"] == pytest.approx(other["sampling/logp_difference"], abs=1e-5)
     alone, two = (load_file(runs / name / "model" / "model.safetensors") for name in (one, layout))
     assert all(torch.allclose(value, two[name], atol=1e-5) for name, value in alone.items())
 
 
-@pytest.mark.parametrize("layout", ["one", "ddp", "fsdp2", "one-ahead", "ddp-ahead"])
+@pytest.mark.parametrize("layout", ["one", "ddp", "fsdp2"])
 def test_the_model_is_sent_once_a_step_by_one_rank(runs, layout):
-    size = sum(4 * value.numel() for value in load_file(runs / "base" / "model.safetensors").values())
-    assert [row["sampling/bytes_pushed"] for row in rows(runs / layout)] == [size] * STEPS
+    assert [row["sampling/bytes_pushed"] for row in rows(runs / layout)] == [model_bytes(runs)] * STEPS
+
+
+@pytest.mark.parametrize("layout", ["one-ahead", "ddp-ahead"])
+def test_drawn_ahead_it_is_sent_once_before_each_step_but_the_last(runs, layout):
+    sent = [model_bytes(runs)] * (STEPS - 1)
+    assert [row["sampling/bytes_pushed"] for row in rows(runs / layout)] == [*sent, 0]
+
+
+def model_bytes(runs):
+    return sum(4 * value.numel() for value in load_file(runs / "base" / "model.safetensors").values())

@@ -112,6 +112,7 @@ class ServedSampler:
         """
         check_request(prompts, sampling)
         self._check_lengths(prompts, sampling)
+        self.drop()  # nothing is pushed while anything is under way
         seeds = _seeds(len(prompts), generator)
         requests = [self._request(prompts[i], seeds[i], sampling) for i in self.ranks.share(len(prompts))]
         drawing = PendingCall(AskedCall.of(prompts, sampling, generator), requests)
