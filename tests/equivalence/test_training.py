@@ -8,8 +8,9 @@ import torch
 from tiny_runs import build
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+from amft.balance.meta_gradient import MetaGradient
 from amft.balance.method import Method
-from amft.balance.requirements import MetaGradient, Requirements
+from amft.balance.requirements import Requirements
 from amft.balance.weights import Weights
 from amft.models.load import load_model
 from amft.runs import RunDirectory

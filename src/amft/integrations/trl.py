@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 
 from ..balance.base import Balance
 from ..balance.method import Method
 from ..balance.registry import build_method
-from ..balance.requirements import Requirements
 from ..checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from ..data.encoding import encode_prompt
 from ..data.plain_text import special_string
@@ -25,10 +25,12 @@ from ..models.forward import Entropy
 from ..models.load import stop_ids
 from ..signals.entropy import ENTROPY
 from ..signals.reward import REWARD
+from ..signals.verdicts import VERDICTS
 from ..step.balancer import Balancer
 from ..step.gradients_apart import gradients_apart
 from .imitation import Imitation, with_template
 from .trl_backend import TRLBackend, Window
+from .trl_classes import sort_into_classes
 from .trl_contract import check_attributes, check_methods, check_version
 from .trl_rows import TreeRows
 
@@ -38,7 +40,7 @@ try:
 except ImportError as error:
     raise IntegrationError("amft.integrations.trl needs TRL: pip install 'amft[trl]'") from error
 
-MEASURED = (ENTROPY, REWARD)
+MEASURED = (ENTROPY, REWARD, VERDICTS)
 """Signals a rule may ask the adapter for, beside the meta-gradient."""
 
 OWN_METRICS = ("mix/", "sft/", "tokens/demo", "entropy_target")
@@ -88,6 +90,7 @@ class AMFTGRPOTrainer(GRPOTrainer):
         _check_engine(self)
         self.entropy_target, self.trust_special_tokens = entropy_target, trust_special_tokens
         self.imitation = self._imitation(demonstrations, num_demos)
+        self.verdicts = sort_into_classes(self, self.imitation, self.balance.requirements)
         for count in self.imitation.not_used:
             self.accelerator.print(f"amft: {count}")
         self.tree_rows = TreeRows(self, prefix_tree, self.accelerator.print)
@@ -174,13 +177,23 @@ class AMFTGRPOTrainer(GRPOTrainer):
         optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)
         model = self._unwrapped
         wanted = self.balance.requirements.meta_gradient
+        branches = self.imitation.branches
         if wanted is None:  # any optimizer will do: what the weight did to the step is never asked
-            mix = MixGrad(model.named_parameters(), optimizer, skip=sys.maxsize, jacobian="identity")
+            mix = MixGrad(model.named_parameters(), optimizer, branches=branches, skip=sys.maxsize, jacobian="identity")
         else:
-            parts: dict[str, Any] = {"skip": wanted.skip, "horizon": wanted.horizon, "jacobian": wanted.jacobian}
-            mix = MixGrad(model.named_parameters(), optimizer, **parts)
-        balancer = Balancer(self.balance, self.state.max_steps, entropy_target=self.entropy_target)
-        return TRLBackend(self.accelerator, self.compute_loss_context_manager, self.imitation, mix, balancer)
+            mix = MixGrad(
+                model.named_parameters(),
+                optimizer,
+                branches=branches,
+                direction=wanted.direction,
+                skip=wanted.skip,
+                horizon=wanted.horizon,
+                jacobian=wanted.jacobian,
+                effect_dtype=torch.bfloat16 if wanted.effect_dtype == "bfloat16" else None,
+            )
+        balancer = Balancer(self.balance, self.state.max_steps, branches, self.entropy_target)
+        arithmetic = self.compute_loss_context_manager
+        return TRLBackend(self.accelerator, arithmetic, self.imitation, mix, balancer, verdicts=self.verdicts)
 
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
         ids, images, fields = super()._tokenize_prompts(prompts)
@@ -272,8 +285,8 @@ def _check_method(method: Method) -> None:
         raise ConfigError(f"balance: the TRL adapter cannot measure {', '.join(extra)}; use amft.AMFTTrainer")
     if method != Method(method.rule):
         raise ConfigError("balance: this method changes more than the two weights; use amft.AMFTTrainer")
-    if asked != Requirements(asked.signals, asked.meta_gradient, warmup=asked.warmup):
-        raise ConfigError("balance: the TRL adapter has one optimizer and one imitation branch; use amft.AMFTTrainer")
+    if asked.sft_optimizer != "shared" or asked.freeze is not None:
+        raise ConfigError("balance: the TRL adapter has one optimizer, and freezes nothing; use amft.AMFTTrainer")
     meta = asked.meta_gradient
     if meta is not None and meta.entropy:
         raise ConfigError("balance.entropy: the TRL adapter cannot measure dH/dmu; use amft.AMFTTrainer")

@@ -53,9 +53,12 @@ ATTRIBUTES = (
     "environment_factories",
     "optimizer",
     "processing_class",
+    "reward_funcs",
+    "reward_weights",
     "state",
     "temperature",
     "tools",
+    "train_dataset",
 )
 """Attributes of a built trainer that are read."""
 

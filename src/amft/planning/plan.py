@@ -86,7 +86,7 @@ def load_of(
     half = settings["dtype"] == "bfloat16" or (settings["dtype"] == "auto" and not device.host)
     sharded = settings["parallel"] == "fsdp2"
     meta = method.requirements.meta_gradient
-    buffers = 0 if meta is None else meta.buffers
+    buffers = 0.0 if meta is None else meta.buffers * method.requirements.classes
     longest = (settings["max_prompt_length"], settings["max_completion_length"])
     sampled = -(-settings["num_prompts"] * settings["num_generations"] // devices)
     demos = -(-settings["num_demos"] // devices)

@@ -11,6 +11,7 @@ from ..losses.choices import POLICY_LOSSES
 from .borrowed_names import translated
 from .groups import (
     CheckpointSettings,
+    DemonstrationSettings,
     EngineSettings,
     EvalSettings,
     ImplicitRewardSettings,
@@ -63,6 +64,9 @@ class AMFTConfig(StrictModel):
     num_prompts: int = Field(16, ge=1, le=MOST_ROWS, description="RL prompts per step")
     num_generations: int = Field(8, ge=1, le=MOST_ROWS, description="completions per prompt (the group)")
     num_demos: int = Field(64, ge=0, le=MOST_ROWS, description="demonstrations per step")
+    demonstrations: DemonstrationSettings = Field(
+        DemonstrationSettings(), description="grade, filter and weigh them, whatever the rule"
+    )
     micro_batch_size: int = Field(
         64, ge=1, le=MOST_ROWS, description="rows per forward and backward; does not change the numbers"
     )
