@@ -8,14 +8,14 @@ from typing import Protocol, TypeAlias
 
 from ..batch import Batch
 
-Groups: TypeAlias = Sequence[list[int]]
+RowGroups: TypeAlias = Sequence[list[int]]
 """Numbers of the rows that stay together where they fit, in order."""
 
 
 class Limit(Protocol):
     """Cuts the rows of a rank."""
 
-    def cut(self, batch: Batch, groups: Groups) -> list[list[int]]:
+    def cut(self, batch: Batch, groups: RowGroups) -> list[list[int]]:
         """Numbers of the rows of every micro-batch; each row of `groups` once."""
         ...
 
@@ -26,7 +26,7 @@ class RowLimit:
 
     rows: int
 
-    def cut(self, batch: Batch, groups: Groups) -> list[list[int]]:  # noqa: ARG002
+    def cut(self, batch: Batch, groups: RowGroups) -> list[list[int]]:  # noqa: ARG002
         """See `Limit`."""
         found: list[list[int]] = []
         for group in groups:
@@ -52,15 +52,15 @@ class TokenLimit:
     """Rows lie in a prefix tree: a group's prompt counts once, padding never. Else all rows are as wide as the widest
     prompt and the widest completion of their micro-batch."""
 
-    def cut(self, batch: Batch, groups: Groups) -> list[list[int]]:
+    def cut(self, batch: Batch, groups: RowGroups) -> list[list[int]]:
         """See `Limit`."""
         width = batch.completion_mask.shape[1]
         prompts, answers = (part.sum(1).tolist() for part in batch.attention_mask.tensor_split([-width], 1))
 
-        def in_tree(pieces: Groups) -> int:
+        def in_tree(pieces: RowGroups) -> int:
             return sum(prompts[piece[0]] + sum(answers[row] for row in piece) for piece in pieces)
 
-        def padded(pieces: Groups) -> int:
+        def padded(pieces: RowGroups) -> int:
             rows = [row for piece in pieces for row in piece]
             return len(rows) * (max(prompts[row] for row in rows) + max(answers[row] for row in rows))
 
@@ -71,7 +71,7 @@ class TokenLimit:
         return [sorted(row for piece in part for row in piece) for part in _balanced(merged, self.tokens, tokens)]
 
 
-def _filled(pieces: Groups, limit: int, tokens: Callable[[Groups], int]) -> list[list[list[int]]]:
+def _filled(pieces: RowGroups, limit: int, tokens: Callable[[RowGroups], int]) -> list[list[list[int]]]:
     """Neighbours together while they have at most `limit` tokens."""
     found: list[list[list[int]]] = []
     for piece in pieces:
@@ -82,7 +82,7 @@ def _filled(pieces: Groups, limit: int, tokens: Callable[[Groups], int]) -> list
     return found
 
 
-def _balanced(pieces: Groups, limit: int, tokens: Callable[[Groups], int]) -> list[list[list[int]]]:
+def _balanced(pieces: RowGroups, limit: int, tokens: Callable[[RowGroups], int]) -> list[list[list[int]]]:
     """As many parts as `limit` needs, under the smallest limit that needs no more."""
     best = _filled(pieces, limit, tokens)
     low, high = 0, limit
