@@ -5,13 +5,14 @@ VLLM_VENV ?= .venv-vllm
 DOCS_VENV ?= .venv-docs
 WORKERS ?= 2
 CELLS ?=
+CASES ?=
 TESTS ?= tests
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: docs help demo demo-llm study-llm test test-llm test-optimizers test-families attack test-vllm test-matrix dist-check lint format nano clean
+.PHONY: docs help demo demo-llm study-llm test test-llm test-optimizers test-families attack test-vllm test-matrix dist-check lint format peers nano clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +70,9 @@ lint: $(VENV)/.dev  ## ruff, mypy, import floors
 format: $(VENV)/.dev  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+peers: $(VENV)/.dev  ## TRL and amft in turns at equal work on this CPU, into benchmarks/peers.json (hours; CASES chooses)
+	$(BIN)/python benchmarks/peers.py $(CASES)
 
 nano: $(VENV)/.runtime  ## pretrain the shipped base model anew, in place
 	$(BIN)/python -m amft.pretraining.nano_recipe --output src/amft/models/nano_base

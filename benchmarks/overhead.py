@@ -1,10 +1,12 @@
-"""What the meta-gradient costs: step time and peak memory of three trainers, measured side by side.
+"""What the meta-gradient costs: step time and peak memory of four trainers, measured side by side.
 
     python benchmarks/overhead.py [--steps 20] [--threads 1]
 
-`GRPO + SFT` is a fixed mu on the joint path. The three trainers take the same steps in turn (A B C A B C ...), from
+`--task benchmarks/balance/sums.py:Sums --options '{"demos": "noisy"}'` has right and wrong demonstrations, two classes.
+
+`GRPO + SFT` is a fixed mu on the joint path. The trainers take the same steps in turn (A B C A B C ...), from
 the same weights, with a learning rate so small that they keep sampling the same rollouts; the ratios are of summed
-step times, so that a drift of the machine's speed falls on all three. Peak memory is that of a process of its own.
+step times, so that a drift of the machine's speed falls on all. Peak memory is that of a process of its own.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ ARMS = {
     "GRPO + SFT": {"rule": "fixed", "mu": 0.5},
     "AMFT lookahead": {"rule": "amft", "entropy": "target"},
     "AMFT heldout / 10 steps": {"rule": "amft", "utility": "heldout"},
+    "AMFT, classes": {"rule": "amft-branches"},
 }
 
 
@@ -39,14 +42,15 @@ def build(arm: str, directory: str, arguments: argparse.Namespace):
         learning_rate=1e-9,
         num_prompts=arguments.prompts,
         num_demos=arguments.demos,
-        max_completion_length=80,
+        max_completion_length=arguments.length,
         eval={"steps": 0, "test_splits": []},
         sample_steps=0,
         entropy_target=1.0,
         threads=arguments.threads,
         dtype=arguments.dtype,
     )
-    return AMFTTrainer(arguments.model, config, task=build_task("general_points"))
+    Path(config.output_dir).mkdir()  # nobody opens the run here, but steps write events
+    return AMFTTrainer(arguments.model, config, task=build_task(arguments.task, **json.loads(arguments.options)))
 
 
 def steps(trainer, n: int):
@@ -64,7 +68,7 @@ def steps(trainer, n: int):
 def peak(arm: str, arguments: argparse.Namespace) -> float:
     """Peak resident memory of a process that trains one arm, MB."""
     command = [sys.executable, __file__, "--arm", arm, "--steps", "12"]
-    for name in ("model", "prompts", "demos", "threads", "dtype"):
+    for name in ("model", "prompts", "demos", "threads", "dtype", "task", "options", "length"):
         command += [f"--{name}", str(getattr(arguments, name))]
     return float(
         json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
@@ -79,6 +83,9 @@ def main() -> None:
     parser.add_argument("--demos", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--task", default="general_points")
+    parser.add_argument("--options", default="{}", help="of the task, JSON")
+    parser.add_argument("--length", type=int, default=80, help="tokens of an answer")
     parser.add_argument("--arm", choices=ARMS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:

@@ -9,6 +9,7 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("AMFT_MALLOC", "plain")  # a worker runs hundreds of tests, so it gives memory back
 
 # A test run started in the background inherits an ignored SIGINT, which StopSignals would rightly leave ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -63,8 +63,14 @@ def reduction_count(mask: Tensor, how: Reduction, max_length: int) -> float:
 
 
 def logit_scores(
-    logits: Tensor, ids: Tensor, *, temperature: float = 1.0, entropy: bool = False, mean: bool = False
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    logits: Tensor,
+    ids: Tensor,
+    *,
+    temperature: float = 1.0,
+    entropy: bool = False,
+    mean: bool = False,
+    first: bool = False,
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """What is wanted of softmax(logits / temperature), in one pass over the logits, and one more for the gradient.
 
     Nothing as large as the logits is kept for the backward pass but the logits themselves.
@@ -75,14 +81,16 @@ def logit_scores(
         temperature: divides the logits; positive.
         entropy: also `-sum_v p_v log p_v`, nats.
         mean: also the mean over the vocabulary of log p_v, for label smoothing.
+        first: also whether `ids` are the first choices, 1 or 0; without a gradient.
 
     Returns:
-        log p at `ids`, entropy and mean, [B, C] float32 or float64 each; None what is not wanted.
+        log p at `ids`, entropy, mean and first choices, [B, C] float32 or float64 each; None what is not wanted.
     """
-    found = _LogitScores.apply(logits.reshape(-1, logits.shape[-1]), ids.reshape(-1), temperature, entropy, mean)
-    logps, entropies, means = (each.reshape(ids.shape) if each is not None else None for each in found)
+    lines = logits.reshape(-1, logits.shape[-1]), ids.reshape(-1)
+    found = _LogitScores.apply(*lines, temperature, entropy, mean, first)
+    logps, entropies, means, firsts = (each.reshape(ids.shape) if each is not None else None for each in found)
     assert logps is not None
-    return logps, entropies, means
+    return logps, entropies, means, firsts
 
 
 class _LogitScores(torch.autograd.Function):
@@ -93,11 +101,19 @@ class _LogitScores(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, ids: Tensor, temperature: float, with_entropy: bool, with_mean: bool
+        ctx: Any,
+        logits: Tensor,
+        ids: Tensor,
+        temperature: float,
+        with_entropy: bool,
+        with_mean: bool,
+        with_first: bool,
     ) -> tuple[Tensor | None, ...]:
-        """[N, V] and [N] -> three times [N]."""
-        picked, entropies, means = [], [], []
+        """[N, V] and [N] -> four times [N]."""
+        picked, entropies, means, firsts = [], [], [], []
         for part, at in _chunks(logits, ids):
+            if with_first:
+                firsts.append((part.argmax(1) == at).float())
             logps = _logps(part, temperature)
             picked.append(logps.gather(1, at[:, None])[:, 0])
             if with_mean:
@@ -106,7 +122,9 @@ class _LogitScores(torch.autograd.Function):
                 # A vocabulary entry switched off with a -inf logit has p log p = 0, not 0 * inf.
                 finite = logps.clamp(min=torch.finfo(logps.dtype).min)
                 entropies.append(-logps.exp_().mul_(finite).sum(1))
-        found = tuple(torch.cat(parts) if parts else None for parts in (picked, entropies, means))
+        found = tuple(torch.cat(parts) if parts else None for parts in (picked, entropies, means, firsts))
+        if found[3] is not None:
+            ctx.mark_non_differentiable(found[3])
         ctx.save_for_backward(logits, ids, found[1])
         ctx.temperature = temperature
         ctx.set_materialize_grads(False)
@@ -114,11 +132,11 @@ class _LogitScores(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Three times [N] -> [N, V]."""
-        if all(each is None for each in grads):
-            return (None,) * 5
+        """Four times [N], the last of no use -> [N, V]."""
+        if all(each is None for each in grads[:3]):
+            return (None,) * 6
         logits, ids, entropies = ctx.saved_tensors
-        of_token, of_entropy, of_mean = grads
+        of_token, of_entropy, of_mean, _ = grads
         again, found = torch.is_grad_enabled(), []  # a second derivative goes through these lines: nothing in place
         for part, at, token, h, mean, entropy in _chunks(logits, ids, of_token, of_entropy, of_mean, entropies):
             logps = _logps(part, ctx.temperature)
@@ -131,7 +149,7 @@ class _LogitScores(torch.autograd.Function):
             if mean is not None:
                 slope += mean[:, None] / part.shape[1]
             found.append((slope if ctx.temperature == 1.0 else slope.div_(ctx.temperature)).to(logits.dtype))
-        return torch.cat(found) if len(found) > 1 else found[0], None, None, None, None
+        return torch.cat(found) if len(found) > 1 else found[0], None, None, None, None, None
 
 
 def _chunks(logits: Tensor, *others: Tensor | None) -> Iterator[tuple[Any, ...]]:

@@ -43,6 +43,11 @@ class Problem:
     """JSON values only."""
 
 
+DEMO_RIGHT, DEMO_WRONG, DEMO_SILENT = "right", "wrong", "silent"
+"""What the verifier says of a demonstration; silent: it cannot say."""
+NO_DEMONSTRATION = "none"
+"""In the place of a verdict: the prompt has no demonstration of its own."""
+
 ABSTENTIONS = ("grader_timeout", "grader_crash")
 """Outcomes of a grader that could not judge: it ran past its time, or it died or failed."""
 

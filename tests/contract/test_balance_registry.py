@@ -15,7 +15,9 @@ import pytest
 from given_signals import given_signals
 
 from amft.balance.amft import AMFT
+from amft.balance.amft_branches import AMFTBranches
 from amft.balance.base import Balance
+from amft.balance.brake import Brake
 from amft.balance.describe import describe, describe_parts
 from amft.balance.fixed import Fixed, FixedWeights
 from amft.balance.log_sigma import LogSigma
@@ -23,11 +25,19 @@ from amft.balance.method import PARTS
 from amft.balance.registry import RULES, build_balance, build_method
 from amft.balance.requirements import Requirements
 from amft.balance.row_sum import RowSumWeights
+from amft.balance.verifier_gate import VerifierGate
 from amft.cli.rules_page import rules_page
 from amft.errors import ConfigError
 from amft.signals.shipped import shipped_signals
 
-FREE = {FixedWeights: 1e6, RowSumWeights: 1e6, LogSigma: math.exp(4.0) + 1e-9}
+FREE = {
+    FixedWeights: 1e6,
+    RowSumWeights: 1e6,
+    LogSigma: math.exp(4.0) + 1e-9,
+    AMFTBranches: 1.0,
+    VerifierGate: 1.0,
+    Brake: 1.0,
+}
 """Rules whose weights need not sum to one, and the largest of each."""
 FOLDERS = ("balance", "demo_mixing", "weighting")
 HOSTILE = (None, math.nan, math.inf, -math.inf, 1e30, -1e30, 1e308, -1e308, 0.0)
@@ -64,6 +74,9 @@ def _stream(seed, values=None, n=60):
             sft_loss=value(1.0),
             sft_grad_norm=value(1.0),
             buffered=draw.randrange(200),
+            held_out_likelihood=value(1.0),
+            verdicts={"right": draw.randrange(3), "wrong": draw.randrange(3), "silent": 1},
+            paid={"wrong": (8.0, 0.0), "right": (8.0, float(draw.randrange(2)))},
         )
         for step in range(n)
     ]

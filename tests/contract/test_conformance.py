@@ -31,12 +31,16 @@ def metrics(directory):
 
 
 def check_weights(name, rows):
-    """Both weights of every step are logged and in their bounds."""
+    """The weights of every step are logged and in their bounds."""
     rule = build_method(spec(name)).rule
     low, high = getattr(rule, "mu_min", 0.0), getattr(rule, "mu_max", 10.0)
     for row in rows:
-        mu, rl = row["mix/mu"], row.get("mix/weight_rl", 1.0 - row["mix/mu"])
-        assert low <= mu <= high or row["phase"] == "warmup"
+        by_class = [value for key, value in row.items() if key.startswith("mix/weight/sft/")]
+        split = rule.requirements.split is not None and row["phase"] != "warmup"
+        assert bool(by_class) == split
+        for mu in by_class or [row["mix/mu"]]:
+            assert low <= mu <= high or row["phase"] == "warmup"
+        rl = row["mix/weight/rl"] if split else row.get("mix/weight_rl", 1.0 - row["mix/mu"])
         assert 0.0 <= rl <= 10.0
         assert all(math.isfinite(value) for value in row.values() if isinstance(value, float))
 
@@ -89,7 +93,7 @@ def test_empty_demonstrations(name, tmp_path):
     trainer = build(tmp_path / "run", spec(name), **SHORT)
     demonstrations, prompts = trainer.sources.demonstrations, trainer.sources.prompts
     take = demonstrations.next
-    demonstrations.next = lambda n: take(0)
+    demonstrations.next = lambda n, *_: take(0)
     if prompts.answers is not None:
         prompts.answers[:] = [[] for _ in prompts.answers]
     before = parameters(trainer)

@@ -7,8 +7,9 @@ import json
 import pytest
 import torch
 
+from amft.balance.meta_gradient import MetaGradient
 from amft.balance.methods import RULES
-from amft.balance.requirements import MetaGradient, Requirements
+from amft.balance.requirements import Requirements
 from amft.balance.weights import Weights
 from amft.errors import ConfigError
 from amft.settings.config import AMFTConfig

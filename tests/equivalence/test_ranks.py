@@ -18,6 +18,8 @@ LAYOUTS = [(parallel, rows) for parallel in ("ddp", "fsdp2") for rows in (64, 2)
 OPTIONS = {
     "memory": {"gradient_checkpointing": True, "cpu_offload": True},
     "padded": {"prefix_tree": False, "micro_batch_size": 2},
+    "tokens": {"micro_batch_tokens": 25},
+    "padded tokens": {"micro_batch_tokens": 30, "prefix_tree": False},
     # With seed 0 the meta-gradient of step 3 has a cosine of 2e-4, which rounding to bfloat16 may turn; with 1, 5e-3.
     "half": {"dtype": "bfloat16", "engine": "hf", "seed": 1},
     "hf": {"engine": "hf", "seed": 1},  # its draws depend on the number of ranks

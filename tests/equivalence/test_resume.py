@@ -29,6 +29,7 @@ def settings(directory, **changes):
         "learning_rate": 1e-3,
         "steps_per_generation": 2,
         "num_iterations": 2,
+        "micro_batch_tokens": 300,
         "beta": 0.01,
         "balance": {"rule": "amft", "meta_skip": 1},
         "eval": {"steps": 3, "problems": 4, "test_splits": ["id"], "test_problems": 4},

@@ -8,8 +8,9 @@ import torch
 from tiny_runs import build
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+from amft.balance.meta_gradient import MetaGradient
 from amft.balance.method import Method
-from amft.balance.requirements import MetaGradient, Requirements
+from amft.balance.requirements import Requirements
 from amft.balance.weights import Weights
 from amft.models.load import load_model
 from amft.runs import RunDirectory
@@ -68,6 +69,32 @@ def test_accumulation_does_not_change_the_numbers(loss_type, tiny_base, tmp_path
     for size in (4, 1):
         split = parameters(trainer(tiny_base, tmp_path / str(size), micro_batch_size=size, **settings))
         assert (split - whole).norm() / whole.norm() < 1e-10
+
+
+@pytest.mark.parametrize("tree", [True, False])
+def test_a_budget_of_tokens_does_not_change_the_numbers(tree, tiny_base, tmp_path, monkeypatch):
+    exact_norms.use(monkeypatch)
+    settings = {"adam_epsilon": 1e-4, "prefix_tree": tree}
+    whole = parameters(trainer(tiny_base, tmp_path / "whole", micro_batch_size=8, **settings))
+    for tokens in (250, 130, 1):
+        built = trainer(tiny_base, tmp_path / str(tokens), micro_batch_tokens=tokens, **settings)
+        parts = counted_parts(built.learner)
+        split = parameters(built)
+        assert (split - whole).norm() / whole.norm() < 1e-10
+        assert max(parts) == 6 if tokens == 1 else max(parts) > 1
+
+
+def counted_parts(learner):
+    """How many micro-batches each gradient is made of."""
+    counts, cut = [], learner._parts
+
+    def counting(*arguments):
+        parts = cut(*arguments)
+        counts.append(len(parts))
+        return parts
+
+    learner._parts = counting
+    return counts
 
 
 def test_mu_1_is_transformers_cross_entropy_training(tiny_base, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,9 @@ def arguments(folder: Path, **settings: Any) -> GRPOConfig:
     )
 
 
-def build(cls: type, args: GRPOConfig, **extra: Any) -> Any:
+def build(cls: type, args: GRPOConfig, double: bool = False, **extra: Any) -> Any:
     return cls(
-        model=load_model("nano"),
+        model=load_model("nano").to(torch.float64 if double else torch.float32),
         args=args,
         reward_funcs=residue,
         processing_class=load_tokenizer("nano"),
@@ -143,7 +144,8 @@ def core(model: PreTrainedModel, trainer: Recording, optim: str, accumulate: int
         dot, cos = (None, None) if observed is None else (observed.dot, observed.cos)
         weights, state, _ = rule.update(state, given_signals(step, STEPS, meta_grad=dot, meta_cos=cos))
         mix.stash("rl")
-        (demonstrations,), count = demos.next()
+        by_branch, count = demos.next()
+        ((demonstrations,),) = by_branch.values()
         learner.gradient(objective.sft, demonstrations, count)
         mix.stash("sft")
         mix.combine(weights)
@@ -176,7 +178,7 @@ def test_without_imitation_it_is_trls_trainer_to_the_bit(tmp_path: Path) -> None
     args = arguments(tmp_path, gradient_accumulation_steps=2, max_steps=2, max_grad_norm=0.1)
     plain = build(GRPOTrainer, args)
     plain.train()
-    ours = build(AMFTGRPOTrainer, args, demonstrations=DEMOS, balance="rl")
+    ours = build(AMFTGRPOTrainer, args, demonstrations=DEMOS, balance="rl", prefix_tree=False)
     ours.train()
     assert history(ours, "grad_norm") == pytest.approx(history(plain, "grad_norm"), rel=1e-6)
     assert history(ours, "loss") == history(plain, "loss")
@@ -184,12 +186,58 @@ def test_without_imitation_it_is_trls_trainer_to_the_bit(tmp_path: Path) -> None
         assert torch.equal(value, ours.model.state_dict()[name]), name
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"gradient_accumulation_steps": 2},
+        {"gradient_checkpointing": True, "num_iterations": 2, "beta": 0.1},
+        {"entropy_coef": 0.05, "mask_truncated_completions": True, "loss_type": "grpo"},
+    ],
+    ids=["plain", "checkpointed", "entropy"],
+)
+def test_a_prefix_tree_gives_what_trls_own_passes_give(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Losses, both gradients, the meta-gradient and the weights, in float64."""
+    found = []
+    for tree in (False, True):
+        args = arguments(tmp_path / str(tree), max_steps=4, optim="sgd", learning_rate=1e-3, **settings)
+        balance = {**ONLY_META, "meta_skip": 0}
+        trainer = build(AMFTGRPOTrainer, args, demonstrations=DEMOS, balance=balance, prefix_tree=tree, double=True)
+        passes = counted_tree_passes(trainer)
+        trainer.train()
+        assert trainer.tree_rows.wanted == tree
+        assert bool(passes) == tree
+        found.append(trainer)
+    padded, tree = found
+    for name in ("loss", "grad_norm", "entropy", "mix/meta_grad", "mix/grad_cos", "sft/loss"):
+        values = [[value for value in history(trainer, name) if value is not None] for trainer in found]
+        assert values[0], name
+        assert values[1] == pytest.approx(values[0], rel=1e-6, abs=1e-7), name
+    for ours, its in zip(tree.model.parameters(), padded.model.parameters()):
+        torch.testing.assert_close(ours, its, rtol=0, atol=1e-9)
+
+
+def counted_tree_passes(trainer: Any) -> list[int]:
+    """Grows with each pass whose attention is that of a prefix tree."""
+    passes: list[int] = []
+    forward = trainer.model.forward
+
+    def counting(*args: Any, **given: Any) -> Any:
+        if "prefix_tree" in given:
+            passes.append(1)
+        return forward(*args, **given)
+
+    trainer.model.forward = functools.wraps(forward)(counting)
+    return passes
+
+
 def test_rules_without_a_meta_gradient_take_any_optimizer(tmp_path: Path) -> None:
     """transformers' Adafactor, whose Jacobian nobody wrote down: TRL's own numbers, no buffer, and a whole resume."""
     args = {"optim": "adafactor", "max_steps": 2}
     plain = build(GRPOTrainer, arguments(tmp_path / "plain", **args))
     plain.train()
-    ours = build(AMFTGRPOTrainer, arguments(tmp_path / "ours", **args), demonstrations=DEMOS, balance="rl")
+    ours = build(
+        AMFTGRPOTrainer, arguments(tmp_path / "ours", **args), demonstrations=DEMOS, balance="rl", prefix_tree=False
+    )
     ours.train()
     for name, value in plain.model.state_dict().items():
         assert torch.equal(value, ours.model.state_dict()[name]), name
@@ -243,6 +291,45 @@ def test_resume_gives_back_weight_buffer_and_demonstrations(tmp_path: Path) -> N
     assert second.state.global_step == STEPS
     assert second.backend.balancer.state_dict() == whole.backend.balancer.state_dict()
     assert second.backend.balancer.entropy_target is not None
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+
+
+def by_answer(completions: list[Any], completion_ids: list[list[int]], **columns: Any) -> list[float]:
+    """1 for answers with a multiplication sign, three of the four demonstrations; some little for others."""
+    said = zip(completions, completion_ids, strict=True)
+    return [1.0 if "*" in completion[0]["content"] else sum(ids) % 5 / 20 for completion, ids in said]
+
+
+def test_classes_of_demonstrations_are_graded_weighed_and_resumed(tmp_path: Path) -> None:
+    sourced = [{**row, "source": "ab"[i % 2]} for i, row in enumerate(DEMOS)]
+
+    def made(folder: str, **settings: Any) -> AMFTGRPOTrainer:
+        return AMFTGRPOTrainer(
+            model=load_model("nano"),
+            args=arguments(tmp_path / folder, **settings),
+            reward_funcs=by_answer,
+            processing_class=load_tokenizer("nano"),
+            train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS]),
+            demonstrations=sourced,
+            balance={"rule": "amft-branches", "meta_skip": 0},
+            num_demos=3,
+        )
+
+    whole = made("whole")
+    assert whole.verdicts == {"right": 3, "wrong": 1}
+    assert whole.imitation.branches == ("sft/right/a", "sft/right/b", "sft/wrong/b")
+    whole.train()
+    for branch in whole.imitation.branches:
+        assert None not in history(whole, f"mix/weight/{branch}")
+    assert any(value is not None for value in history(whole, "mix/meta_grad/sft/right/a"))
+    halves = {"save_strategy": "steps", "save_steps": 2}
+    first = made("halves", **halves)
+    first.args.max_steps = 2
+    first.train()
+    second = made("halves", **halves)
+    second.train(resume_from_checkpoint=True)
+    assert second.backend.balancer.state_dict() == whole.backend.balancer.state_dict()
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name]), name
 

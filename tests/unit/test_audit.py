@@ -78,7 +78,8 @@ def divides_by_its_own_count(patch):
 
 
 def loses_the_remainder(patch):
-    def micro_batches(batch, size, ranks):
+    def micro_batches(batch, limit, ranks):
+        size = limit.rows
         n = len(batch) // ranks.size
         mine = batch.take(list(range(ranks.rank * n, (ranks.rank + 1) * n)))
         return [(list(range(i, i + size)), mine.rows(i, i + size)) for i in range(0, n, size)]

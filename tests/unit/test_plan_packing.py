@@ -14,6 +14,7 @@ from plan_shapes import SIZES, SMALL
 
 from amft.batch import Batch, pad_batch
 from amft.cli import main
+from amft.distributed.micro_batch_limit import RowLimit
 from amft.distributed.rank_partition import micro_batches
 from amft.errors import ConfigError
 from amft.models.attention import attention
@@ -23,8 +24,8 @@ from amft.models.tiny import FAMILIES
 from amft.models.tree_attention import TREE
 from amft.planning.devices import DEVICES
 from amft.planning.memory import LOGIT_COPIES, Load, activations, logits
-from amft.planning.packing import Packing, fullest
-from amft.planning.plan import load_of, plan_step
+from amft.planning.packing import Packing, budgeted, fullest
+from amft.planning.plan import HEADROOM, load_of, plan_step
 from amft.planning.shape import shape_of
 from amft.settings.config import AMFTConfig
 
@@ -51,7 +52,7 @@ def test_no_micro_batch_of_the_packer_holds_more(ranks: int) -> None:
     found = [
         branched(part)
         for rank in range(ranks)
-        for _, part in micro_batches(batch, 8, SimpleNamespace(size=ranks, rank=rank))  # type: ignore[arg-type]
+        for _, part in micro_batches(batch, RowLimit(8), SimpleNamespace(size=ranks, rank=rank))  # type: ignore[arg-type]
     ]
     tokens = [len(each.inputs["input_ids"][0]) for each in found]
     scored = [len(each.ids[0]) for each in found]
@@ -117,6 +118,37 @@ def test_settings_reach_the_packing() -> None:
     assert packing(1, (5, 7), "h100") == Packing(88, 56)
     # 128 completions and 64 demonstrations over 8 devices: 16 rows each.
     assert packing(8, (5, 7)) == Packing(176, 112)
+
+
+@pytest.mark.parametrize("tree", [True, False])
+def test_the_budget_is_the_largest_that_fits(tree: bool) -> None:
+    config = AMFTConfig(num_prompts=64, max_prompt_length=100, max_completion_length=400, prefix_tree=tree)
+    device = replace(DEVICES["h100"], memory=DEVICES["h100"].runtime + 2e8)
+
+    def peak(tokens: int) -> float:
+        return plan_step(config.model_copy(update={"micro_batch_tokens": tokens}), SMALL, device, 1).memory.peak
+
+    found = plan_step(config, SMALL, device, 1)
+    assert found.micro_batch_tokens is not None
+    assert peak(found.micro_batch_tokens) <= HEADROOM * device.memory < peak(found.micro_batch_tokens + 512)
+    cramped = replace(device, memory=DEVICES["h100"].runtime)
+    assert plan_step(config, SMALL, cramped, 1).micro_batch_tokens is None
+
+
+def test_a_budget_is_proposed_first_where_the_rows_do_not_fit() -> None:
+    config = AMFTConfig(num_prompts=64, max_prompt_length=100, max_completion_length=400, dtype="bfloat16")
+    device = replace(DEVICES["h100"], memory=(DEVICES["h100"].runtime + 2e7) / HEADROOM)
+    found = plan_step(config, SMALL, device, 1)
+    assert not found.fits
+    assert found.changes[0]["set"] == {"micro_batch_tokens": found.micro_batch_tokens}
+    assert found.changes[0]["fits"]
+
+
+def test_tokens_under_a_budget_by_hand() -> None:
+    """40 rows of 5 + 7 hold 440 without their last ones and 280 scored; a row of 10 + 30 counts whole."""
+    assert budgeted(100, 40, **MEAN, longest=(10, 30)) == Packing(100, 100)
+    assert budgeted(20, 40, **MEAN, longest=(10, 30)) == Packing(40, 40)
+    assert budgeted(9999, 40, **MEAN, longest=(10, 30)) == Packing(440, 280)
 
 
 def test_mean_lengths_are_checked_and_reach_the_command(capsys: pytest.CaptureFixture[str]) -> None:

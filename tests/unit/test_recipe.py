@@ -132,7 +132,7 @@ WRONG_VALUES = [
     ("checkpoint: {keep_best: 1}", ["checkpoint.keep_best", "1", "true or false"]),
     ("output_dir: 2024-01-02", ["output_dir", "2024", "text"]),
     ("output_dir: ''", ["output_dir", "''", "non-empty text"]),
-    ("optim: lion", ["optim", "'lion'", "one of adamw, adam, sgd"]),
+    ("optim: lamb", ["optim", "'lamb'", "one of adamw, adam, sgd"]),
     ("report_to: [tensorbored]", ["report_to.0", "'tensorbored'", "tensorboard, trackio, wandb"]),
     ("report_to: wand", ["report_to", "'wand'", "a list"]),
     ("reward_weights: [1, x]", ["reward_weights.1", "'x'", "number"]),

@@ -94,7 +94,7 @@ def test_an_old_key_is_unknown_and_told_its_new_name(old: str, tmp_path: Path) -
 
 
 def test_the_table_of_old_keys_leads_to_every_key_of_the_groups() -> None:
-    assert {*GROUPS} - {*KINDS} == {"implicit_reward", "rewards"}, "never flat"
+    assert {*GROUPS} - {*KINDS} == {"demonstrations", "implicit_reward", "rewards"}, "never flat"
     grouped = {f"{name}.{key}" for name in KINDS for key in KINDS[name].model_fields}
     of_the_rule = {f"balance.{field.name}" for field in fields(AMFT)}
     younger = {"eval.answer_probability"}

@@ -146,7 +146,11 @@ def test_chunks_change_nothing(score, monkeypatch) -> None:
 def test_all_together_are_each_apart() -> None:
     ids = torch.arange(6).reshape(2, 3)
     together, apart = logits(2, 3, 20).requires_grad_(), logits(2, 3, 20).requires_grad_()
-    found = tensors.logit_scores(together, ids, temperature=0.7, entropy=True, mean=True)
+    *found, firsts = tensors.logit_scores(together, ids, temperature=0.7, entropy=True, mean=True, first=True)
+    assert firsts is not None
+    assert not firsts.requires_grad
+    assert torch.equal(firsts, (together.argmax(-1) == ids).float())
+    assert tensors.logit_scores(together, together.argmax(-1), first=True)[3].min() == 1
     expected = [
         selected_logps(apart, ids, temperature=0.7),
         token_entropy(apart, temperature=0.7),
@@ -157,14 +161,14 @@ def test_all_together_are_each_apart() -> None:
         (weight * one.square().sum()).backward(retain_graph=True)
         (weight * other.square().sum()).backward()
     torch.testing.assert_close(together.grad, apart.grad, rtol=1e-13, atol=1e-14)
-    assert tensors.logit_scores(together, ids)[1:] == (None, None)
+    assert tensors.logit_scores(together, ids)[1:] == (None, None, None)
 
 
 def test_autocast_leaves_them_in_single_precision() -> None:
     at, ids = logits(2, 3, 40, dtype=torch.float32), torch.zeros(2, 3, dtype=torch.long)
-    expected = tensors.logit_scores(at, ids, entropy=True, mean=True)
+    expected = tensors.logit_scores(at, ids, entropy=True, mean=True, first=True)
     with torch.autocast("cpu", torch.bfloat16):
-        found = tensors.logit_scores(at, ids, entropy=True, mean=True)
+        found = tensors.logit_scores(at, ids, entropy=True, mean=True, first=True)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 

@@ -206,6 +206,27 @@ def test_the_mask_for_a_gpu_sees_the_same():
     torch.testing.assert_close(found, tree_blocks(*states, tree, 0.3), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_its_gradient_is_that_of_the_blocks(monkeypatch):
+    """torch refuses FlexAttention's backward on a CPU; the formulas of its dense backward run there all the same."""
+    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)
+    tree = prefix_tree.prefix_tree([ids + more for ids, more in zip(*rows())] + [[60] * 20])
+    mask, found = block_mask(tree, torch.device("cpu")), []
+    states = [each.detach() for each in lines(tree, torch.float32, 16)]
+    weights = torch.randn(1, len(tree.tokens), *states[0].shape[1::2], generator=torch.Generator().manual_seed(5))
+    for way in ("flex", "blocks"):
+        given = [each.clone().requires_grad_() for each in states]
+        if way == "flex":
+            out = flex_attention(*given, scale=0.3, block_mask=mask, enable_gqa=True).transpose(1, 2)
+        else:
+            out = tree_blocks(*given, tree, 0.3)
+        (out * weights).sum().backward()
+        found.append([each.grad for each in given])
+    for flex, blocks in zip(*found):
+        assert blocks.abs().max() > 0.1
+        torch.testing.assert_close(flex, blocks, rtol=1e-5, atol=1e-5)
+
+
 def test_models_that_do_not_fit():
     sliding = Qwen2Config(
         vocab_size=VOCAB,

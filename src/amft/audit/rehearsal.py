@@ -126,7 +126,7 @@ class Rehearsal:
         """Add the gradient of some rows to `p.grad`; their loss."""
         learner = self.learner
         parallel = learner.parallel if ranks is None else Single(ranks, learner.parallel.device)
-        config = learner.config.model_copy(update={"micro_batch_size": size})
+        config = learner.config.model_copy(update={"micro_batch_size": size, "micro_batch_tokens": None})
         at_size = replace(learner, config=config, parallel=parallel)
         return at_size.gradient(branch.loss, _batch(branch).take(list(numbers)), branch.count, scale)[0]
 

@@ -11,7 +11,8 @@ from ..signals.entropy import ENTROPY
 from .amft_steps import LAMBDA, STEPS, finite, gap_between, moments, moments_start, noise_ratio
 from .base import State, Update
 from .checks import require_choice, require_number
-from .requirements import JacobianKind, MetaGradient, Requirements, Utility
+from .meta_gradient import JacobianKind, MetaGradient, Utility
+from .requirements import Requirements
 from .weights import Weights
 
 
@@ -126,8 +127,7 @@ class AMFT:
             metrics["mix/meta_grad"] = gradient
             gradient += measured
             state = moments(state, gradient, self.beta1, self.beta2, self.noise_decay)
-            snr = noise_ratio(state, self.noise_decay)
-            metrics["mix/meta_grad_snr"] = snr
+            metrics["mix/meta_grad_snr"] = snr = noise_ratio(state, self.noise_decay)
             step = kind.step(state, gradient, cosine, self.beta1, self.beta2)
             eta_mu = kind.eta_mu if self.eta_mu is None else self.eta_mu
             meta_push = eta_mu * step * (snr**2 / (1.0 + snr**2) if self.shrink else 1.0)

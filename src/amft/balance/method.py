@@ -18,6 +18,7 @@ from ..demo_mixing.soft_switch import SoftSwitch
 from ..weighting.advantages import Signed, UncertainPrefix
 from ..weighting.base import OffPolicy, TokenInput, Weighting
 from ..weighting.demo_tokens import Dft, Phi
+from ..weighting.mastered import Unmastered
 from ..weighting.self_distillation import ConfidentTeacher, TowardsTeacher
 from ..weighting.sequences import HighEntropyTokens, ImportanceWeight, LowEntropyRows
 from ..weighting.shapes import Floored, Plain, Shaped
@@ -82,6 +83,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "importance": ImportanceWeight,
         "low-entropy-rows": LowEntropyRows,
         "high-entropy-tokens": HighEntropyTokens,
+        "unmastered": Unmastered,
         "towards-teacher": TowardsTeacher,
         "confident-teacher": ConfidentTeacher,
     },

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .amft import AMFT
 from .fixed import Fixed, FixedWeights
 from .gac import Gac
+from .house_methods import HOUSE_METHODS
 from .interleave import Interleave
 from .log_sigma import LogSigma
 from .method_spec import MethodSpec
@@ -317,4 +318,11 @@ TOKENS: dict[str, MethodSpec] = {
     ),
 }
 
-RULES: dict[str, MethodSpec] = {**AMFT_FAMILY, **SCHEDULES, **ROUTED, **SELF_TAUGHT, **TOKENS}
+RULES: dict[str, MethodSpec] = {
+    **AMFT_FAMILY,
+    **HOUSE_METHODS,
+    **SCHEDULES,
+    **ROUTED,
+    **SELF_TAUGHT,
+    **TOKENS,
+}

@@ -12,52 +12,9 @@ from ..signals.base import Cost, Signal
 from ..signals.entropy import ENTROPY
 from ..signals.shipped import shipped_signals
 from .checks import require_choice, require_number
+from .meta_gradient import MetaGradient
 
-Utility = Literal["lookahead", "heldout", "likelihood"]
-JacobianKind = Literal["exact", "identity"]
-Direction = Literal["convex", "free"]
 SftOptimizer = Literal["shared", "own"]
-
-
-@dataclass(frozen=True)
-class MetaGradient:
-    """dU/dw for the weight w of each imitation branch (eq 5 of arXiv 2508.06944).
-
-    Args:
-        utility: what estimates grad U: "lookahead" (the next step's RL gradient), "heldout" (policy gradient on
-            held-out prompts), "likelihood" (held-out demonstrations).
-        horizon: decay in [0, 1) of the trace of past effects; 0 looks one step ahead.
-        jacobian: of the optimizer, "exact" or the paper's "identity".
-        direction: "convex", what an imitation branch gains the RL branch loses; "free", nothing else changes.
-        every: steps between two measurements of the utilities heldout and likelihood.
-        skip: first optimizer steps whose effect is not observed: Adam's are ill-conditioned.
-        entropy: measure dH/dw too, through the same Jacobian; one more backward pass.
-
-    Raises:
-        ConfigError: a field is out of range.
-    """
-
-    utility: Utility = "lookahead"
-    horizon: float = 0.0
-    jacobian: JacobianKind = "exact"
-    direction: Direction = "convex"
-    every: int = 10
-    skip: int = 5
-    entropy: bool = False
-
-    def __post_init__(self) -> None:
-        require_choice("utility", self.utility, get_args(Utility))
-        require_number("horizon", self.horizon, 0.0, 1.0, below=True)
-        require_choice("jacobian", self.jacobian, get_args(JacobianKind))
-        require_choice("direction", self.direction, get_args(Direction))
-        require_number("meta_every", self.every, 1, 1e9)
-        require_number("meta_skip", self.skip, 0, 1e9)
-        require_choice("entropy", self.entropy, (True, False))
-
-    @property
-    def buffers(self) -> int:
-        """Buffers as large as the trained parameters that each imitation branch costs."""
-        return 2 if self.horizon else 1
 
 
 @dataclass(frozen=True)
@@ -86,6 +43,9 @@ class Requirements:
         warmup: False leaves out the run's warm-up.
         split: row of a demonstration -> class; the imitation branch of a class is `sft/CLASS`. None: one branch,
             `sft`.
+        classes: how many classes `amft plan` reckons with, before there is data to split.
+        graded: demonstrations are graded, each once; `split` finds `right`, `wrong` or `silent` in the row's `verdict`.
+        ageing: a demonstration that was shown k times before counts `1 / (1 + k / ageing)`; None: always 1.
 
     Raises:
         ConfigError: a field holds something else; names it and what is allowed.
@@ -98,6 +58,9 @@ class Requirements:
     freeze: Freeze | None = None
     warmup: bool = True
     split: Callable[[Mapping[str, Any]], str] | None = None
+    classes: int = 1
+    graded: bool = False
+    ageing: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.signals, tuple):
@@ -112,6 +75,10 @@ class Requirements:
         require_number("every", self.every, 1, 1e9)
         require_choice("sft_optimizer", self.sft_optimizer, get_args(SftOptimizer))
         require_choice("warmup", self.warmup, (True, False))
+        require_number("classes", self.classes, 1, 1e3)
+        require_choice("graded", self.graded, (True, False))
+        if self.ageing is not None:
+            require_number("ageing", self.ageing, 1e-9, 1e9)
         if self.split is not None and not callable(self.split):
             raise ConfigError(f"requirements.split must be a function of a row, got {self.split!r}")
 
@@ -136,4 +103,5 @@ class Requirements:
             words += ["meta-gradient", *(["entropy gradient"] if self.meta_gradient.entropy else [])]
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         others = {"sft_optimizer": "own SFT optimizer", "freeze": "frozen entries", "split": "branches by class"}
+        others |= {"graded": "graded demonstrations", "ageing": "ageing demonstrations"}
         return words + [text for name, text in others.items() if getattr(self, name) != defaults[name]]

@@ -52,6 +52,7 @@ class SavedWindow(_Strict):
     fresh: bool
     sums: dict[str, tuple[float, float]]
     success: list[float]
+    paid: dict[str, tuple[float, float]]
 
 
 class SavedFlight(_Strict):

@@ -73,6 +73,7 @@ def _record(found: Plan) -> dict[str, Any]:
         "memory": {**asdict(memory), "training": memory.training, "sampling": memory.sampling, "peak": memory.peak},
         "seconds": {**asdict(seconds), "step": seconds.step},
         "fits": found.fits,
+        "micro_batch_tokens": found.micro_batch_tokens,
         "changes": found.changes,
     }
 
@@ -93,7 +94,13 @@ def _text(found: Plan, gpu: str) -> str:
         f"step {in_seconds(seconds.step)} at best, every answer at full length",
         f"     {shares}",
     ]
-    return "\n".join([head, parts, *peak, *step, *_advice(found)])
+    return "\n".join([head, parts, *peak, *step, *_budget(found), *_advice(found)])
+
+
+def _budget(found: Plan) -> list[str]:
+    if found.micro_batch_tokens is None:
+        return []
+    return [f"micro_batch_tokens: up to {found.micro_batch_tokens:,} fit with all else as it is"]
 
 
 def _advice(found: Plan) -> list[str]:

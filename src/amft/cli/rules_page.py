@@ -28,6 +28,11 @@ RULE_FAMILIES = (
         "After a step these rules ask whether a little more imitation would have raised the reward, and move mu.",
         ("amft", "amft-paper", "amft-meta-only", "amft-entropy-only", "amft-no-warmup"),
     ),
+    RuleFamily(
+        "By the verifier's verdict",
+        "Demonstrations are graded first, and what the verifier calls wrong has next to no weight, or a learned one.",
+        ("amft-branches", "verifier-gate", "brake", "success-gap"),
+    ),
     RuleFamily("Constants", "The weight stays as it is. The baselines of any comparison.", ("fixed", "sft", "rl")),
     RuleFamily(
         "Schedules",
@@ -37,7 +42,7 @@ RULE_FAMILIES = (
     RuleFamily(
         "Weights that follow a signal",
         "The weight follows something that is measured at every step: rewards, losses, or the noise of the gradients.",
-        ("chord-reward", "gac", "sasr", "superrl-sigma"),
+        ("chord-reward", "gac", "gram-pair", "sasr", "superrl-sigma"),
     ),
     RuleFamily(
         "A demonstration among the rollouts",

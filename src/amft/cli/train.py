@@ -15,6 +15,7 @@ from ..guests import HOST
 from .advice import planned_advice
 from .bars import hide_loading_bars
 from .columns import side_by_side
+from .freed_memory import keep_freed_memory
 from .rank_output import is_main
 from .status import doing
 
@@ -144,6 +145,7 @@ def _built(recipe: Recipe) -> AMFTTrainer:
     from ..settings.recipe import check_parts
 
     check_parts(recipe)
+    keep_freed_memory()
     with doing(f"loading {recipe.model}"):
         from ..assembly.training import build_trainer
 

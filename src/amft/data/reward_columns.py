@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from ..errors import ConfigError, RewardError
@@ -51,6 +52,16 @@ def check_columns(functions: list[RewardFunction], rows: RowSet) -> None:
         extra = [given for given in (*GIVEN, *columns) if given not in names]
         if parameters and extra and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             raise RewardError(f"reward `{name}` does not take `{extra[0]}`, which it is given; end it with **columns")
+
+
+def required_columns(functions: Sequence[RewardFunction]) -> set[str]:
+    """The columns without which one of the functions cannot be called."""
+    return {
+        parameter.name
+        for function in functions
+        for parameter in _parameters(function)
+        if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+    } - set(GIVEN)
 
 
 def _parameters(function: RewardFunction) -> list[inspect.Parameter]:

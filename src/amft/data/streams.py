@@ -55,6 +55,11 @@ class RowStream:
             taken += rows
         return taken
 
+    def visits(self, k: int) -> list[int]:
+        """How often each of the next `k` rows was taken before."""
+        first = self.epoch * self.n_rows + self.cursor
+        return [(first + i) // self.n_rows for i in range(k)]
+
     def state_dict(self) -> dict[str, Any]:
         """JSON values that `load_state_dict` continues from."""
         names = ("name", "seed", "n_rows", "epoch", "cursor")

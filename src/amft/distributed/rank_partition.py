@@ -16,6 +16,7 @@ from ..data.rewards import RewardBatch, Scorer, joined_rewards
 from ..data.streams import derive_seed
 from ..rollout.base import Sampler
 from ..types import Answer, Row, Sample, Sampling
+from .micro_batch_limit import Limit
 from .ranks import Ranks
 
 
@@ -110,14 +111,14 @@ def _torch_as_it_is() -> Iterator[None]:
         torch.set_default_dtype(dtype)
 
 
-def micro_batches(batch: Batch, size: int, ranks: Ranks) -> list[tuple[list[int], Batch]]:
-    """This rank's rows, at most `size` at a time: their numbers in the batch, and themselves.
+def micro_batches(batch: Batch, limit: Limit, ranks: Ranks) -> list[tuple[list[int], Batch]]:
+    """This rank's rows in micro-batches: their numbers in the batch, and themselves.
 
     Neighbouring rows of one prompt stay together where they fit, since they are computed together. Every rank gets the
     same number of micro-batches, since sharded passes are made in step: one that has no row left gets a row without
     loss and no number.
     """
-    cuts = [_cut(groups, size) for groups in _dealt(batch, ranks.size)]
+    cuts = [limit.cut(batch, groups) for groups in _dealt(batch, ranks.size)]
     mine = cuts[ranks.rank] + [[]] * (max(map(len, cuts)) - len(cuts[ranks.rank]))
     return [(rows, batch.take(rows).rows(0, len(rows)) if rows else _silent(batch)) for rows in mine]
 
@@ -157,19 +158,6 @@ def _dealt(batch: Batch, ranks: int) -> list[list[list[int]]]:
         dealt[lightest].append(pieces[i])
         loads[lightest] += tokens[i]
     return [sorted(each) for each in dealt]
-
-
-def _cut(groups: Sequence[list[int]], size: int) -> list[list[int]]:
-    """Micro-batches of whole groups; one larger than `size` is cut."""
-    found: list[list[int]] = []
-    for group in groups:
-        for i in range(0, len(group), size):
-            piece = group[i : i + size]
-            if found and len(found[-1]) + len(piece) <= size:
-                found[-1] = found[-1] + piece
-            else:
-                found.append(piece)
-    return found
 
 
 def _silent(batch: Batch) -> Batch:

@@ -9,7 +9,7 @@ from typing import Any
 from ..data.check_rows import check_demonstrations, check_one_kind, check_prompts
 from ..data.held_out_split import split_rows
 from ..data.isolated_reward import IsolatedReward
-from ..data.reward_columns import check_columns, require_function
+from ..data.reward_columns import check_columns, require_function, required_columns
 from ..data.rewards import FunctionReward
 from ..data.row_set import RowCount, RowSet
 from ..errors import ConfigError
@@ -68,18 +68,25 @@ def from_data(encoder: Encoder, data: OwnData) -> Sources:
     demos = _with_completion(split.train, encoder) if data.demonstrations is None else split.demonstrations
     if demos.rows:
         check_demonstrations(demos)
+    scorer = FunctionReward(functions, encoder.config.reward_weights) if functions else None
+    columns, needed = {name for row in split.train.rows for name in row}, required_columns(functions)
+    graded = encoder.graded(demos, scorer, columns, needed)
     held_out = split.held_out
     meta_demos = held_out.pick(i for i, row in enumerate(held_out.rows) if row.get("completion"))
     validated = held_out.pick(range(min(encoder.config.eval.problems, len(held_out.rows))) if functions else ())
     return Sources(
-        prompts=encoder.answered(split.train, "train_dataset", demos) if functions else None,
-        demonstrations=encoder.demonstrations(demos, "demonstrations") if demos.rows else None,
+        prompts=encoder.with_verdicts(encoder.answered(split.train, "train_dataset", graded.rows), graded)
+        if functions
+        else None,
+        demonstrations=encoder.demonstrations(graded, "demonstrations") if graded.rows.rows else None,
+        all_filtered=bool(demos.rows) and not graded.rows.rows,
         # With too few prompts to spare any, H* is measured on those that are trained on.
         meta=encoder.prompts(held_out if held_out.rows else split.train, "meta"),
         meta_demonstrations=encoder.measured_demonstrations(meta_demos, "meta demonstrations")
         if meta_demos.rows
         else None,
-        scorer=FunctionReward(functions, encoder.config.reward_weights) if functions else None,
+        verified=encoder.verified_demonstrations(meta_demos, scorer, columns, needed),
+        scorer=scorer,
         val=encoder.held_out(validated) if validated.rows else None,
         tests={"eval": encoder.held_out(tests)} if tests.rows and functions else {},
         not_used=[*split.counts, *encoder.not_used],

@@ -27,6 +27,7 @@ from .dynamic_sampling import replace_flat_groups
 from .mismatch import with_engine_logps
 from .rollout_metrics import penalise_overlong, rollout_metrics
 from .sampling_context import LiveSamplingContext, Prompts, RolloutBackend
+from .verdicts import PaidCounts, paid_by_verdict
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Experience:
     """Rows for the imitation loss; None unless the demo mixer imitates `rows`."""
     success: tuple[float, ...] = ()
     """Share of correct rollouts per prompt."""
+    paid: PaidCounts = field(default_factory=dict)
+    """Verdict on the demonstration of a rollout's prompt -> (rollouts, those of them with a reward above 0)."""
 
 
 @dataclass
@@ -90,7 +93,8 @@ class Collector:
                     generation, self.config.max_completion_length, self.config.soft_punish_cache
                 )
                 sums |= found
-            self.window = self._cut(generation, steps, sums)
+            verdicts = None if prompts.verdicts is None else [prompts.verdicts[i] for i in generation.chosen]
+            self.window = self._cut(generation, steps, sums, verdicts)
         experience = self.window.pop(0)
         if self.ahead is not None and not self.window and step + 1 < total_steps:
             chosen = prompts.stream.take(self.config.num_prompts * self.config.steps_per_generation)
@@ -152,7 +156,9 @@ class Collector:
         totals = (self.score_old(batch) * batch.completion_mask).sum(1)
         return (totals / batch.completion_mask.sum(1).clamp(min=1.0)).tolist()
 
-    def _cut(self, made: Generation, steps: int, sums: MetricSums) -> list[Experience]:
+    def _cut(
+        self, made: Generation, steps: int, sums: MetricSums, verdicts: Sequence[str | None] | None = None
+    ) -> list[Experience]:
         """One generation -> the experience of each step that uses it, in order."""
         # All that depends on the policy that sampled (old log-probabilities, values) is computed here, once, before the
         # first of these steps moves it; only the first use of the rollouts counts as fresh.
@@ -170,7 +176,8 @@ class Collector:
             first, last = i * per_step, (i + 1) * per_step
             rows = None if imitate is None else imitate.rows(*_span(made.imitate or [], first, last))
             explored = batch.rows(*_span(made.explore, first, last))
-            parts.append(Experience(explored, False, {}, rows, tuple(success[first:last])))
+            paid = {} if verdicts is None else paid_by_verdict(made.rollouts[first:last], verdicts[first:last])
+            parts.append(Experience(explored, False, {}, rows, tuple(success[first:last]), paid))
         parts *= config.num_iterations
         return [replace(part, fresh=i == 0, sums=sums if i == 0 else {}) for i, part in enumerate(parts)]
 
@@ -235,6 +242,7 @@ class Collector:
                 "fresh": part.fresh,
                 "sums": {name: list(value) for name, value in part.sums.items()},
                 "success": list(part.success),
+                "paid": {verdict: list(counts) for verdict, counts in part.paid.items()},
             }
             for part in self.window
         ]
@@ -258,7 +266,8 @@ class Collector:
             batch = Batch(**{k: v for k, v in parts.items() if not k.startswith("imitate.")})
             sums = {name: (total, count) for name, (total, count) in entry["sums"].items()}
             imitate = Batch(**rows) if rows else None
-            self.window.append(Experience(batch, entry["fresh"], sums, imitate, tuple(entry["success"])))
+            paid = {verdict: (rollouts, found) for verdict, (rollouts, found) in entry["paid"].items()}
+            self.window.append(Experience(batch, entry["fresh"], sums, imitate, tuple(entry["success"]), paid))
 
 
 def _span(groups: Sequence[Sequence[Sample]], first: int, last: int) -> tuple[int, int]:

@@ -39,6 +39,8 @@ class Prompts:
     stream: RowStream
     answers: Sequence[Sequence[tuple[int, ...]]] | None = None
     """Completions of each prompt's demonstrations; None when nobody asked for them."""
+    verdicts: Sequence[str | None] | None = None
+    """On each prompt's own demonstration, None where it has none; None when nobody asked for verdicts."""
 
 
 @dataclass

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import torch
 
 from ..balance.method import Method
 from ..batch import Batch, pad_batch
@@ -17,12 +19,19 @@ from ..data.plain_text import special_string
 from ..data.rewards import Scorer
 from ..data.row_set import RowCount, RowSet
 from ..data.streams import RowStream
+from ..distributed.rank_partition import SplitScorer
+from ..distributed.ranks import Ranks
 from ..errors import ConfigError
 from ..guests import call_guest
 from ..models.pictures import Pictures
 from ..settings.config import AMFTConfig
-from ..types import SFT, Row
+from ..signals.base import Cost
+from ..types import DEMO_RIGHT, DEMO_SILENT, DEMO_WRONG, SFT, Row
 from .sampling_context import Prompts
+from .verdicts import Graded, grade, said
+
+VERDICT = "verdict"
+"""Where a rule's split finds what the verifier says of a demonstration, beside the columns of its row."""
 
 
 @dataclass
@@ -36,18 +45,33 @@ class Demonstrations:
     branch_of: Sequence[str]
     """Imitation branch of each encoded row."""
     pictures: Pictures | None = None
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+    """Verdict -> demonstrations; empty where nobody asked for verdicts."""
+    weights: Sequence[float] | None = None
+    """Of each encoded row in the imitation loss; None is 1."""
 
     @property
     def branches(self) -> tuple[str, ...]:
         """The imitation branches, in order."""
         return tuple(sorted(set(self.branch_of)))
 
-    def next(self, n: int) -> dict[str, Batch]:
-        """The next `n` demonstrations as a batch per branch; a branch without any is absent."""
-        chosen: dict[str, list[EncodedDemo]] = {}
-        for i in self.stream.take(n):
-            chosen.setdefault(self.branch_of[i], []).append(self.encoded.rows[i])
-        return {branch: self.of(demos) for branch, demos in chosen.items()}
+    def next(self, n: int, ageing: float | None = None) -> dict[str, Batch]:
+        """The next `n` demonstrations as a batch per branch; a branch without any is absent.
+
+        Args:
+            n: how many.
+            ageing: a demonstration that was shown k times before counts `1 / (1 + k / ageing)`; None: always 1.
+        """
+        ages = [1.0 if ageing is None else 1.0 / (1.0 + k / ageing) for k in self.stream.visits(n)]
+        chosen: dict[str, list[tuple[int, float]]] = {}
+        for i, age in zip(self.stream.take(n), ages, strict=True):
+            weight = age if self.weights is None else age * self.weights[i]
+            chosen.setdefault(self.branch_of[i], []).append((i, weight))
+        return {branch: self._weighed(demos) for branch, demos in chosen.items()}
+
+    def _weighed(self, demos: Sequence[tuple[int, float]]) -> Batch:
+        batch, weights = self.of([self.encoded.rows[i] for i, _ in demos]), [weight for _, weight in demos]
+        return batch if set(weights) == {1.0} else replace(batch, weights=torch.tensor(weights))
 
     def of(self, demos: Sequence[EncodedDemo]) -> Batch:
         batch = pad_batch([d.prompt_ids for d in demos], [d.completion_ids for d in demos], self.pad_id)
@@ -57,7 +81,7 @@ class Demonstrations:
         """What the scorer gives `n` of them, taken evenly; without those it abstains on or gives no finite number."""
         chosen = self.encoded.rows[:: max(1, len(self.encoded.rows) // n)][:n]
         rows = [self.rows[d.row] for d in chosen]
-        scores = scorer.score(rows, [_said(row["completion"]) for row in rows], [d.completion_ids for d in chosen])
+        scores = scorer.score(rows, [said(row["completion"]) for row in rows], [d.completion_ids for d in chosen])
         return [reward for reward in scores.rewards if math.isfinite(reward)]
 
 
@@ -86,6 +110,10 @@ class Sources:
     tests: dict[str, HeldOut]
     not_used: list[RowCount] = field(default_factory=list)
     """Rows that were left out, and why."""
+    verified: Demonstrations | None = None
+    """Held-out demonstrations that the verifier calls right; None where the rule does not measure them."""
+    all_filtered: bool = False
+    """There were demonstrations, and `demonstrations.filter` kept none: imitation has nothing to learn from."""
     digests: dict[str, str] = field(default_factory=dict)
     """Source -> SHA-256 of its rows as they were given."""
 
@@ -106,15 +134,23 @@ class Encoder:
         stops: Sequence[int],
         method: Method,
         pictures: Pictures | None = None,
+        ranks: Ranks | None = None,
     ):
         self.tokenizer, self.config, self.stops, self.pictures = tokenizer, config, stops, pictures
+        self.ranks = ranks or Ranks()
         self.answers = method.demo_mixer.needs_answers
         """Look up the demonstrations of each prompt, for a demo mixer that needs them."""
         self.split = method.requirements.split
+        self.grades = method.requirements.graded or config.demonstrations.grades
+        """Demonstrations are graded, each once."""
+        self.measures_held_out = bool(method.requirements.costs(Cost.HELD_OUT))
+        """The rule measures the likelihood of held-out demonstrations that are right."""
         self.not_used: list[RowCount] = []
         """Demonstrations that did not fit so far."""
         self.notes: list[str] = []
         """What a reader of the run should know of its texts."""
+        self.verdicts: list[Graded] = []
+        """Demonstrations that were graded, as they were before any were left out."""
 
     def ids(self, rows: RowSet) -> list[list[int]]:
         limit = self.config.max_prompt_length
@@ -161,13 +197,61 @@ class Encoder:
         check_demonstrations(answered)
         return [replace(found, row=places[found.row]) for found in self._encoded(answered).rows]
 
-    def demonstrations(self, rows: RowSet, name: str) -> Demonstrations:
+    def graded(
+        self, rows: RowSet, scorer: Scorer | None, columns: Collection[str] | None = None, needed: Collection[str] = ()
+    ) -> Graded:
+        """Demonstrations with their verdicts, those left out that `demonstrations.filter` does not keep.
+
+        The arguments are those of `experience.verdicts.grade`; nothing is graded where nobody asks for it.
+
+        Raises:
+            ConfigError: there is nothing to grade them with.
+        """
+        asked = self.config.demonstrations
+        if not self.grades or not rows.rows:
+            return Graded(rows, {})
+        if scorer is None:
+            raise ConfigError("demonstrations: they shall be graded, but there is no reward function; give one")
+        found = grade(rows, self._fitting(rows).rows, SplitScorer(scorer, self.ranks), asked, columns, needed)
+        self.verdicts.append(found)
+        kept, left_out = found.kept(asked.filter)
+        self.not_used += left_out
+        return kept
+
+    def demonstrations(self, graded: Graded, name: str) -> Demonstrations:
         """Rows that are imitated, each in the branch that the rule's split gives it."""
-        return self._drawn(rows, name, self._branch)
+        asked, verdict_of, numbers = self.config.demonstrations, graded.verdict_of, graded.rows.numbers
+        found = self._drawn(graded.rows, name, lambda row, n: self._branch(row, n, verdict_of.get(n)))
+        if verdict_of and (asked.wrong_weight, asked.silent_weight) != (1.0, 1.0):
+            weight = {DEMO_WRONG: asked.wrong_weight, DEMO_SILENT: asked.silent_weight}
+            found.weights = [weight.get(verdict_of[numbers[demo.row]], 1.0) for demo in found.encoded.rows]
+        found.verdicts = graded.counts if verdict_of else {}
+        return found
 
     def measured_demonstrations(self, rows: RowSet, name: str) -> Demonstrations:
         """Rows whose likelihood is only measured: one branch."""
         return self._drawn(rows, name, lambda *_: SFT)
+
+    def verified_demonstrations(
+        self, rows: RowSet, scorer: Scorer | None, columns: Collection[str] | None = None, needed: Collection[str] = ()
+    ) -> Demonstrations | None:
+        """Held-out demonstrations that are right, where the rule measures them; the arguments are those of `graded`."""
+        if not self.measures_held_out or not rows.rows or scorer is None:
+            return None
+        scored = SplitScorer(scorer, self.ranks)
+        found = grade(rows, self._fitting(rows).rows, scored, self.config.demonstrations, columns, needed)
+        right = rows.pick(i for i, number in enumerate(rows.numbers) if found.verdict_of.get(number) == DEMO_RIGHT)
+        return self.measured_demonstrations(right, "verified demonstrations") if right.rows else None
+
+    def with_verdicts(self, prompts: Prompts, graded: Graded) -> Prompts:
+        """Prompts with the verdict on the first of their own demonstrations, where these were graded."""
+        if not graded.verdict_of:
+            return prompts
+        by_prompt: dict[str, str] = {}
+        for number, row in zip(graded.rows.numbers, graded.rows.rows, strict=True):
+            if number in graded.verdict_of:
+                by_prompt.setdefault(_key(row["prompt"]), graded.verdict_of[number])
+        return replace(prompts, verdicts=[by_prompt.get(_key(row["prompt"])) for row in prompts.rows])
 
     def _drawn(self, rows: RowSet, name: str, branch: Callable[[Row, int], str]) -> Demonstrations:
         encoded = self._encoded(rows)
@@ -176,11 +260,12 @@ class Encoder:
         branch_of = [branch(rows.rows[demo.row], rows.numbers[demo.row]) for demo in encoded.rows]
         return Demonstrations(encoded, rows.rows, stream, self.tokenizer.pad_token_id, branch_of, self.pictures)
 
-    def _branch(self, row: Row, number: int) -> str:
+    def _branch(self, row: Row, number: int, verdict: str | None) -> str:
         split = self.split
         if split is None:
             return SFT
-        found = call_guest(split, "balance: split", ConfigError, lambda: split(row))
+        seen = row if verdict is None else {**row, VERDICT: verdict}
+        found = call_guest(split, "balance: split", ConfigError, lambda: split(seen))
         if not isinstance(found, str) or not found:
             raise ConfigError(f"balance: the class of demonstration {number} must be a word, got {found!r}")
         return f"{SFT}/{found}"
@@ -199,7 +284,12 @@ class Encoder:
 
     def _encoded(self, rows: RowSet) -> EncodedDemos:
         self._note_special(rows, "completion")
-        found = encode_demonstrations(
+        found = self._fitting(rows)
+        self.not_used += found.left_out
+        return found
+
+    def _fitting(self, rows: RowSet) -> EncodedDemos:
+        return encode_demonstrations(
             self.tokenizer,
             rows,
             max_prompt_length=self.config.max_prompt_length,
@@ -208,12 +298,6 @@ class Encoder:
             pictures=self.pictures,
             trusted=self.config.trust_special_tokens,
         )
-        self.not_used += found.left_out
-        return found
-
-
-def _said(completion: Any) -> str:
-    return str(completion if isinstance(completion, str) else completion[0]["content"])
 
 
 def _key(prompt: Any) -> str:

@@ -50,6 +50,8 @@ def from_task(task: Task, encoder: Encoder) -> Sources:
     demos = _shown(task, "demonstrations", demonstrated(task, seed=seed("demonstrations"), n=count))
     meta_demos = _shown(task, "meta demonstrations", task.problems("meta", seed=seed("meta demonstrations"), n=64))
     explored = asked("prompts", "train", min(TASK_PROBLEMS, steps * config.num_prompts), seed("prompts"))
+    scorer = TaskReward(task)
+    graded = encoder.graded(demos, scorer)
     known = _answered(task, demonstrable(task, explored.rows, demos.rows) if encoder.answers else [])
     meta = asked("meta", "meta", None, seed("meta"))
     val = scored("val", config.eval.problems, seed("val"))
@@ -60,11 +62,17 @@ def from_task(task: Task, encoder: Encoder) -> Sources:
         task, [explored, demos], [meta, meta_demos, val, *(tests[name] for name in splits if name not in seen)]
     )
     return Sources(
-        prompts=encoder.answered(explored, "prompts", known),
-        demonstrations=encoder.demonstrations(demos, "demonstrations") if config.num_demos else None,
+        prompts=encoder.with_verdicts(
+            encoder.answered(explored, "prompts", encoder.graded(known, scorer).rows), graded
+        ),
+        demonstrations=encoder.demonstrations(graded, "demonstrations")
+        if config.num_demos and graded.rows.rows
+        else None,
+        all_filtered=bool(config.num_demos) and not graded.rows.rows,
         meta=encoder.prompts(meta, "meta"),
         meta_demonstrations=encoder.measured_demonstrations(meta_demos, "meta demonstrations"),
-        scorer=TaskReward(task),
+        verified=encoder.verified_demonstrations(meta_demos, scorer),
+        scorer=scorer,
         val=encoder.held_out(val),
         tests={split: encoder.held_out(rows) for split, rows in tests.items()},
         not_used=encoder.not_used,

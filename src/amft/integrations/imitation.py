@@ -6,7 +6,8 @@ import contextlib
 import copy
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,13 +15,14 @@ from torch import nn
 
 from ..batch import Batch, pad_batch
 from ..data.check_rows import check_demonstrations
-from ..data.encoding import encode_demonstrations
+from ..data.encoding import EncodedDemo, encode_demonstrations
 from ..data.held_out_split import without_prompts_of
 from ..data.row_set import RowSet
 from ..data.streams import RowStream
 from ..errors import ConfigError
 from ..losses.sft import sft_loss
 from ..models.forward import token_scores
+from ..types import SFT
 
 
 class Imitation:
@@ -74,47 +76,76 @@ class Imitation:
             trusted=trust_special_tokens,
         )
         encoded.require_half(rows)
-        self.rows, self.not_used = encoded.rows, [*taken, *encoded.left_out]
+        self.source, self.rows, self.not_used = rows, encoded.rows, [*taken, *encoded.left_out]
+        self.branch_of = [SFT] * len(self.rows)
+        """Imitation branch of each row."""
+        self.ageing: float | None = None
+        """A demonstration that was shown k times before counts `1 / (1 + k / ageing)`; None: always 1."""
         self.stream = RowStream(len(self.rows), seed, "demonstrations")
         self.num_demos, self.micro_batch, self.pad_id = num_demos, micro_batch, tokenizer.pad_token_id
         self.rank, self.world = rank, world
 
-    def next(self) -> tuple[list[Batch], float]:
-        """This rank's micro-batches of the next step, and the completion tokens of all ranks."""
-        chosen = [self.rows[i] for i in self.stream.take(self.num_demos)]
-        mine = chosen[self.rank :: self.world]
-        parts = [mine[i : i + self.micro_batch] for i in range(0, len(mine), self.micro_batch)]
-        batches = [pad_batch([d.prompt_ids for d in p], [d.completion_ids for d in p], self.pad_id) for p in parts]
-        return batches, float(sum(len(demo.completion_ids) for demo in chosen))
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The imitation branches, in order."""
+        return tuple(sorted(set(self.branch_of)))
+
+    def next(self) -> tuple[dict[str, list[Batch]], float]:
+        """This rank's micro-batches of the next step by branch, and the completion tokens of all ranks and branches."""
+        visits, fading = self.stream.visits(self.num_demos), self.ageing
+        ages = [1.0 if fading is None else 1.0 / (1.0 + k / fading) for k in visits]
+        chosen: dict[str, list[tuple[EncodedDemo, float]]] = {}
+        for i, age in zip(self.stream.take(self.num_demos), ages, strict=True):
+            chosen.setdefault(self.branch_of[i], []).append((self.rows[i], age))
+        tokens = sum(len(demo.completion_ids) for demos in chosen.values() for demo, _ in demos)
+        return {branch: self._of_this_rank(demos) for branch, demos in chosen.items()}, float(tokens)
+
+    def _of_this_rank(self, demos: Sequence[tuple[EncodedDemo, float]]) -> list[Batch]:
+        """Micro-batches, as many on every rank, since sharded passes are made in step: the last may be silent."""
+        mine, most = demos[self.rank :: self.world], -(-len(demos) // self.world)
+        starts = range(0, most, self.micro_batch)
+        batches = [self._padded(part) for i in starts if (part := mine[i : i + self.micro_batch])]
+        silent = self._padded(demos[:1])
+        silent = replace(silent, completion_mask=torch.zeros_like(silent.completion_mask))
+        return batches + [silent] * (len(starts) - len(batches))
+
+    def _padded(self, demos: Sequence[tuple[EncodedDemo, float]]) -> Batch:
+        rows, ages = [demo for demo, _ in demos], [age for _, age in demos]
+        batch = pad_batch([row.prompt_ids for row in rows], [row.completion_ids for row in rows], self.pad_id)
+        return batch if set(ages) == {1.0} else replace(batch, weights=torch.tensor(ages))
 
     def backward(
         self,
         model: nn.Module,
         device: torch.device,
+        batches: Sequence[Batch],
+        count: float,
         *,
         arithmetic: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
         defer: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> torch.Tensor:
-        """Add the gradient of eq 2 of arXiv 2508.06944 on the next demonstrations to `p.grad`.
+        """Add the gradient of eq 2 of arXiv 2508.06944 on some micro-batches of `next` to `p.grad`.
 
         Gradients are taken to be averaged over ranks (DDP, FSDP), so this rank's sum is multiplied by their number.
 
         Args:
             model: the policy as wrapped for training.
             device: where it runs.
+            batches: of one branch.
+            count: tokens of all ranks and branches.
             arithmetic: context of a forward pass (autocast).
             defer: context in which a backward pass leaves the reduction over ranks to a later one.
 
         Returns:
-            [3] float64 sums of this rank: minus log-likelihood in nats, tokens predicted, tokens.
+            [3] float64 sums of this rank: the loss times `count` in nats, tokens predicted, tokens.
         """
-        batches, count = self.next()
         totals = torch.zeros(3, dtype=torch.float64, device=device)
         for number, batch in enumerate(part.to(device) for part in batches):
             with contextlib.nullcontext() if number == len(batches) - 1 else defer():
                 with arithmetic():
                     scores = token_scores(model, batch, accuracy=True)
-                    out = sft_loss(scores.logps, batch.completion_mask, count=count)
+                    weights = None if batch.weights is None else batch.weights[:, None]
+                    out = sft_loss(scores.logps, batch.completion_mask, count=count, weights=weights)
                 (out.loss * self.world).backward()
             assert scores.correct is not None
             right = (scores.correct * batch.completion_mask).sum()

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 
 from ..balance.base import Balance
 from ..balance.method import Method
 from ..balance.registry import build_method
-from ..balance.requirements import Requirements
 from ..checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from ..data.encoding import encode_prompt
 from ..data.plain_text import special_string
 from ..errors import CheckpointError, ConfigError, IntegrationError
 from ..meta import MixGrad
+from ..models.forward import Entropy
 from ..models.load import stop_ids
 from ..signals.entropy import ENTROPY
 from ..signals.reward import REWARD
+from ..signals.verdicts import VERDICTS
 from ..step.balancer import Balancer
 from ..step.gradients_apart import gradients_apart
 from .imitation import Imitation, with_template
 from .trl_backend import TRLBackend, Window
+from .trl_classes import sort_into_classes
 from .trl_contract import check_attributes, check_methods, check_version
+from .trl_rows import TreeRows
 
 try:
     import trl
@@ -35,7 +40,7 @@ try:
 except ImportError as error:
     raise IntegrationError("amft.integrations.trl needs TRL: pip install 'amft[trl]'") from error
 
-MEASURED = (ENTROPY, REWARD)
+MEASURED = (ENTROPY, REWARD, VERDICTS)
 """Signals a rule may ask the adapter for, beside the meta-gradient."""
 
 OWN_METRICS = ("mix/", "sft/", "tokens/demo", "entropy_target")
@@ -57,6 +62,7 @@ class AMFTGRPOTrainer(GRPOTrainer):
         entropy_target: H* in nats; default: the mean entropy of the first step's completions.
         trust_special_tokens: strings of special tokens in prompts and demonstrations are those tokens, as in TRL; by
             default they are text. Prompts with pictures are TRL's own in any case.
+        prefix_tree: compute what rows begin with alike once, and no padding; False leaves the passes to TRL.
 
     Raises:
         IntegrationError: this TRL, engine or option is not supported.
@@ -71,6 +77,7 @@ class AMFTGRPOTrainer(GRPOTrainer):
         num_demos: int | None = None,
         entropy_target: float | None = None,
         trust_special_tokens: bool = False,
+        prefix_tree: bool = True,
         **kwargs: Any,
     ):
         check_version(trl.__version__)
@@ -83,9 +90,12 @@ class AMFTGRPOTrainer(GRPOTrainer):
         _check_engine(self)
         self.entropy_target, self.trust_special_tokens = entropy_target, trust_special_tokens
         self.imitation = self._imitation(demonstrations, num_demos)
+        self.verdicts = sort_into_classes(self, self.imitation, self.balance.requirements)
         for count in self.imitation.not_used:
             self.accelerator.print(f"amft: {count}")
+        self.tree_rows = TreeRows(self, prefix_tree, self.accelerator.print)
         self.backend: TRLBackend | None = None
+        self._training = contextlib.ExitStack()
         self._resumed_from: Path | None = None
         self._fresh: list[bool] = []
         self._entropies: list[float] = []
@@ -101,12 +111,42 @@ class AMFTGRPOTrainer(GRPOTrainer):
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """One micro-batch of TRL's; the last one of an optimizer step is followed by imitation and the mix."""
         self._fresh.append(False)
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        self._entropies.append(self._metrics["train"]["entropy"][-1])
-        if self.accelerator.sync_gradients:
-            self._mix_gradients(model)
-            self._fresh, self._entropies = [], []
+        with contextlib.ExitStack() as self._training:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+            self._entropies.append(self._metrics["train"]["entropy"][-1])
+            if self.accelerator.sync_gradients:
+                self._mix_gradients(model)
+                self._fresh, self._entropies = [], []
         return loss
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        inputs = super()._prepare_inputs(generation_batch)
+        if self.model.training:  # what is generated is there: the passes that follow are those of training
+            self._training.enter_context(self.tree_rows.open(self._unwrapped, inputs))
+        return inputs
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Any,
+        attention_mask: Any,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        **others: Any,
+    ) -> Any:
+        entropy: Entropy = "skip" if not compute_entropy else "graph" if self._entropy_bonus_enabled else "value"
+        rows = input_ids, attention_mask, logits_to_keep, batch_size or len(input_ids)
+        found = self.tree_rows.scores(model, *rows, entropy) if self.tree_rows.wanted else None
+        if found is not None:
+            return *found, None
+        return super()._get_per_token_logps_and_entropies(
+            model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **others
+        )
+
+    @property
+    def _unwrapped(self) -> Any:
+        return self.accelerator.unwrap_model(self.model_wrapped)
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         out = super()._generate_and_score_completions(inputs)
@@ -135,15 +175,25 @@ class AMFTGRPOTrainer(GRPOTrainer):
 
     def _build_backend(self) -> TRLBackend:
         optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)
-        model = self.accelerator.unwrap_model(self.model_wrapped)
+        model = self._unwrapped
         wanted = self.balance.requirements.meta_gradient
+        branches = self.imitation.branches
         if wanted is None:  # any optimizer will do: what the weight did to the step is never asked
-            mix = MixGrad(model.named_parameters(), optimizer, skip=sys.maxsize, jacobian="identity")
+            mix = MixGrad(model.named_parameters(), optimizer, branches=branches, skip=sys.maxsize, jacobian="identity")
         else:
-            parts: dict[str, Any] = {"skip": wanted.skip, "horizon": wanted.horizon, "jacobian": wanted.jacobian}
-            mix = MixGrad(model.named_parameters(), optimizer, **parts)
-        balancer = Balancer(self.balance, self.state.max_steps, entropy_target=self.entropy_target)
-        return TRLBackend(self.accelerator, self.compute_loss_context_manager, self.imitation, mix, balancer)
+            mix = MixGrad(
+                model.named_parameters(),
+                optimizer,
+                branches=branches,
+                direction=wanted.direction,
+                skip=wanted.skip,
+                horizon=wanted.horizon,
+                jacobian=wanted.jacobian,
+                effect_dtype=torch.bfloat16 if wanted.effect_dtype == "bfloat16" else None,
+            )
+        balancer = Balancer(self.balance, self.state.max_steps, branches, self.entropy_target)
+        arithmetic = self.compute_loss_context_manager
+        return TRLBackend(self.accelerator, arithmetic, self.imitation, mix, balancer, verdicts=self.verdicts)
 
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
         ids, images, fields = super()._tokenize_prompts(prompts)
@@ -235,8 +285,8 @@ def _check_method(method: Method) -> None:
         raise ConfigError(f"balance: the TRL adapter cannot measure {', '.join(extra)}; use amft.AMFTTrainer")
     if method != Method(method.rule):
         raise ConfigError("balance: this method changes more than the two weights; use amft.AMFTTrainer")
-    if asked != Requirements(asked.signals, asked.meta_gradient, warmup=asked.warmup):
-        raise ConfigError("balance: the TRL adapter has one optimizer and one imitation branch; use amft.AMFTTrainer")
+    if asked.sft_optimizer != "shared" or asked.freeze is not None:
+        raise ConfigError("balance: the TRL adapter has one optimizer, and freezes nothing; use amft.AMFTTrainer")
     meta = asked.meta_gradient
     if meta is not None and meta.entropy:
         raise ConfigError("balance.entropy: the TRL adapter cannot measure dH/dmu; use amft.AMFTTrainer")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -17,7 +17,7 @@ from ..signals.base import Observation
 from ..step.balancer import Balancer
 from ..step.branch import Branch, means
 from ..step.moment import StepMoment
-from ..types import RL, SFT
+from ..types import RL
 from .imitation import Imitation
 
 
@@ -46,6 +46,10 @@ class TRLBackend:
     model: nn.Module | None = None
     """As TRL hands it to its training step."""
     window: Window | None = None
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+    """Verdict -> demonstrations; empty where they are not graded."""
+    drawn: Mapping[str, Sequence[Batch]] = field(default_factory=dict)
+    """This step's demonstrations of this rank, by branch."""
     imitates_rollout_rows = False
 
     def collect(self, at: int) -> tuple[Window, MetricSums]:  # noqa: ARG002
@@ -57,7 +61,8 @@ class TRLBackend:
         return Branch(RL, None, _done_by_trl, 0.0)
 
     def imitation(self, rollouts: Window | None) -> list[Branch]:  # noqa: ARG002
-        return [Branch(SFT, None, _done_by_trl, 0.0)]
+        self.drawn, count = self.imitation_source.next()
+        return [Branch(name, None, _done_by_trl, count) for name in self.imitation_source.branches]
 
     def plain_imitation(self) -> list[Branch]:
         return self.imitation(None)
@@ -68,14 +73,18 @@ class TRLBackend:
         if branch.name == RL:
             return math.nan, {}
         assert self.model is not None
+        if branch.name not in self.drawn:
+            return 0.0, {}
         totals = self.imitation_source.backward(
             self.model,
             self.accelerator.device,
+            self.drawn[branch.name],
+            branch.count,
             arithmetic=self.arithmetic,
             defer=functools.partial(self.accelerator.no_sync, self.model),
         )
         nll, right, tokens = self.accelerator.reduce(totals, reduction="sum").tolist()
-        return nll / tokens, {"sft/token_accuracy": (right, tokens), "tokens/demo": (tokens, 1.0)}
+        return nll / branch.count, {"sft/token_accuracy": (right, tokens), "tokens/demo": (tokens, 1.0)}
 
     def rescale(self, factor: float) -> None:
         raise AssertionError(f"the gradients are kept apart, so none is scaled by {factor}")
@@ -87,7 +96,7 @@ class TRLBackend:
         sums: MetricSums,
         demonstrations: Sequence[Branch],  # noqa: ARG002
     ) -> StepMoment:
-        return StepMoment(at, self.balancer.past, 0, means(sums))
+        return StepMoment(at, self.balancer.past, 0, means(sums), verdicts=self.verdicts)
 
     def probe(self, at: int) -> Mapping[str, Observation]:  # noqa: ARG002
         return {}

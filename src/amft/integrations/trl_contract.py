@@ -17,21 +17,48 @@ METHODS: dict[str, tuple[str, ...]] = {
     "add_callback": ("self", "callback"),
     "_generate_and_score_completions": ("self", "inputs"),
     "_clip_grad_norm": ("self", "model"),
+    "_prepare_inputs": ("self", "generation_batch"),
+    "_get_per_token_logps_and_entropies": (
+        "self",
+        "model",
+        "input_ids",
+        "attention_mask",
+        "logits_to_keep",
+        "batch_size",
+        "compute_entropy",
+        "compute_aux_loss",
+        "pixel_values",
+        "image_grid_thw",
+        "num_images",
+        "pixel_attention_mask",
+        "spatial_shapes",
+        "num_tiles",
+        "image_sizes",
+        "token_type_ids",
+        "mm_token_type_ids",
+        "image_position_ids",
+    ),
     "_tokenize_prompts": ("self", "prompts"),
 }
 """Methods that are overridden or called, with their parameters; those with an underscore are private."""
 
 ATTRIBUTES = (
+    "_entropy_bonus_enabled",
     "_metrics",
     "accelerator",
     "args",
+    "aux_loss_enabled",
     "chat_template",
     "chat_template_kwargs",
     "environment_factories",
     "optimizer",
     "processing_class",
+    "reward_funcs",
+    "reward_weights",
     "state",
+    "temperature",
     "tools",
+    "train_dataset",
 )
 """Attributes of a built trainer that are read."""
 

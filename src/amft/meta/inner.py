@@ -48,9 +48,8 @@ def _layout(tensor: Tensor) -> Any:
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
     """[*], [*] -> [], in float32 at least."""
-    if x.dtype in (torch.bfloat16, torch.float16):
-        x, y = x.float(), y.float()
-    return torch.dot(x.reshape(-1), y.reshape(-1))
+    wide = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
+    return torch.dot(x.reshape(-1).to(wide), y.reshape(-1).to(wide))
 
 
 def _reduce(partial: Tensor, layout: Any) -> Tensor:

@@ -100,6 +100,23 @@ def push_identity(d: Tensor, step: OptimizerStep) -> None:
     d.mul_(float(step.group["lr"]) * sign_of(step.group))
 
 
+def push_metric(d: Tensor, step: OptimizerStep) -> None:
+    """`lr d / (sqrt(v_hat) + eps)` with Adam's second moment, `lr d` without one: the metric in which it descends.
+
+    A coordinate with `v = 0` has never had a gradient and gives 0.
+
+    Args:
+        d: [*] a gradient; becomes a step of plain descent in that metric.
+        step: the step just taken.
+    """
+    d.mul_(float(step.group["lr"]) * sign_of(step.group))
+    if "exp_avg_sq" in step.state:
+        _, beta2 = (float(beta) for beta in step.group["betas"])
+        second = step.state["exp_avg_sq"].to(torch.promote_types(d.dtype, torch.float32))
+        root = (second / (1.0 - beta2 ** float(step.state["step"]))).sqrt()
+        d.div_(torch.threshold_(root, 0.0, math.inf) + step.group["eps"])
+
+
 def _refuse_amsgrad(group: Mapping[str, Any]) -> str | None:
     return "amsgrad" if group.get("amsgrad") else None
 
@@ -122,6 +139,7 @@ PACKED: dict[str, Jacobian] = {
 """The same for classes of bitsandbytes, by name, so that it need not be imported."""
 
 IDENTITY = Jacobian(push_identity)
+METRIC_STEP = Jacobian(push_metric)
 
 
 def register_jacobian(optimizer_type: type[Optimizer], fn: Push) -> None:

@@ -48,8 +48,8 @@ class MixGrad:
     scheduler. A step that does not mix skips `stash` and `combine`. Gradients must own their memory (no DDP bucket
     views) and be unscaled and already reduced over ranks.
 
-    Memory: one buffer per branch while a step is made, one per imitation branch between steps, and as many again for
-    the trace. Each buffer is as large as the trained parameters.
+    Memory: one buffer per branch while a step is made; between steps one per imitation branch, in `effect_dtype`. With
+    a horizon the latter stay while a step is made. Each buffer is as large as the trained parameters.
 
     Args:
         params: [*] parameters of the optimizer, or (name, parameter) pairs; frozen ones are ignored.
@@ -59,6 +59,7 @@ class MixGrad:
         skip: first optimizer steps whose effect is not observed (Adam's first steps are ill-conditioned).
         horizon: gamma in [0, 1). Above 0 one more buffer holds `trace <- gamma trace + buffer`, and is observed.
         jacobian: "exact", or "identity" as in the paper.
+        effect_dtype: in which effects are kept between steps; None: as the gradients.
 
     Raises:
         OptimizerError: no Jacobian is known, an option is not covered, or a parameter is not the optimizer's.
@@ -74,6 +75,7 @@ class MixGrad:
         skip: int = 0,
         horizon: float = 0.0,
         jacobian: Literal["exact", "identity"] = "exact",
+        effect_dtype: torch.dtype | None = None,
     ) -> None:
         self.branches, self.direction = tuple(branches), direction
         self._named = _trainable(params)
@@ -81,10 +83,13 @@ class MixGrad:
         self._optimizer = optimizer
         groups = optimizer.param_groups
         self._jacobians = [IDENTITY] * len(groups) if jacobian == "identity" else jacobians_of(optimizer)
-        self._skip, self._horizon = skip, horizon
+        self._skip, self._horizon, self._dtype = skip, horizon, effect_dtype
         self._stashed: dict[str, Buffer] = {}
         self._deltas: dict[str, Buffer] = {}
         self._effects: dict[str, Buffer] = {}
+        self.observed = self.branches
+        """Branches whose effects are kept."""
+        self._empty: set[str] = set()
         self._unborn: list[bool] = []
         self.optimizer_steps = 0
         """Seen by `after_step`."""
@@ -99,13 +104,15 @@ class MixGrad:
         """Imitation branch -> dU/dw of the previous step, eq 5 of arXiv 2508.06944, from the `p.grad` of this moment.
 
         `p.grad` is the gradient of a loss whose negative estimates U, on data that the previous step did not use. A
-        branch is absent before there is an effect to observe, and when the result is not finite (then counted in
-        `rejected`; if an effect itself is not finite, all are dropped).
+        branch is absent before there is an effect to observe, where it had no rows in the previous step, and when the
+        result is not finite (then counted in `rejected`; if an effect itself is not finite, all are dropped).
         """
         grads = [p.grad for p in self._params if p.grad is not None]
         found: dict[str, Observation] = {}
         spoilt = False
         for branch, effect in self._effects.items():
+            if branch in self._empty:
+                continue
             dot, effect2, grad2 = inner_products(_both(self._grads(), effect), _both(effect, effect), (grads, grads))
             spoilt = spoilt or not math.isfinite(effect2)
             if all(map(math.isfinite, (dot, effect2, grad2))):
@@ -222,24 +229,28 @@ class MixGrad:
         if not self._horizon:
             self._effects = {}
         deltas, self._deltas = self._deltas, {}
+        self._empty = {branch for branch, delta in deltas.items() if all(d is None for d in delta)}
         if self.optimizer_steps <= self._skip:
             return
         for branch, delta in deltas.items():
             self._push(delta)
             past = self._effects.get(branch)
-            self._effects[branch] = delta if past is None else [sum_of(e, d) for e, d in zip(past, delta)]
+            effect = delta if past is None else [sum_of(e, d) for e, d in zip(past, delta)]
+            self._effects[branch] = [e if e is None or self._dtype is None else e.to(self._dtype) for e in effect]
 
     def discard(self) -> None:
         """Forget every buffer, for example when a step was refused. The optimizer's steps are still counted."""
         self._stashed, self._deltas, self._effects = {}, {}, {}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The effects still to be observed, [*] as their parameters, and two counters []; key `effectK.PARAMETER`.
+        """The effects still to be observed, [*] as their parameters, and counters []; key `effectK.PARAMETER`.
 
         Call it between steps.
         """
         state = {"optimizer_steps": torch.tensor(self.optimizer_steps), "rejected": torch.tensor(self.rejected)}
-        for k, branch in enumerate(self.branches):
+        for k, branch in enumerate(self.observed):
+            if branch in self._empty:
+                state[f"empty{k}"] = torch.tensor(True)
             for (name, _), effect in zip(self._named, self._effects.get(branch, [])):
                 if effect is not None:
                     state[f"effect{k}.{name}"] = effect
@@ -253,10 +264,12 @@ class MixGrad:
         """
         self.discard()
         self.optimizer_steps, self.rejected = int(state["optimizer_steps"]), int(state["rejected"])
-        slots = {f"effect{k}": branch for k, branch in enumerate(self.branches)}
+        slots = {f"effect{k}": branch for k, branch in enumerate(self.observed)}
+        empty = {f"empty{k}": branch for k, branch in enumerate(self.observed) if f"empty{k}" in state}
+        self._empty = set(empty.values())
         parameters = dict(self._named)
         found: dict[str, dict[str, Tensor]] = {}
-        for key in state.keys() - {"optimizer_steps", "rejected"}:
+        for key in state.keys() - {"optimizer_steps", "rejected", *empty}:
             slot, _, name = key.partition(".")
             if slot not in slots or name not in parameters:
                 raise CheckpointError(
@@ -265,7 +278,7 @@ class MixGrad:
             if state[key].shape != parameters[name].shape:
                 raise CheckpointError(f"meta-gradient state of {name} has shape {tuple(state[key].shape)}")
             found.setdefault(slots[slot], {})[name] = state[key]
-        for branch in self.branches:
+        for branch in self.observed:
             if branch in found:
                 self._effects[branch] = [placed_like(p, found[branch].get(name)) for name, p in self._named]
 

@@ -67,19 +67,19 @@ def token_scores(
     assert batch.ids.shape[1] > batch.completion_mask.shape[1], "every row needs a prompt token"
 
     def score(logits: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
-        logps, entropies, means = logit_scores(
-            logits, ids, temperature=temperature, entropy=entropy != "skip", mean=smoothing
+        logps, entropies, means, firsts = logit_scores(
+            logits, ids, temperature=temperature, entropy=entropy != "skip", mean=smoothing, first=accuracy
         )
         found = [logps]
         if entropies is not None:
             found.append(entropies if entropy == "graph" else entropies.detach())
         if means is not None:
             found.append(means)
-        if accuracy:
-            found.append((logits.argmax(-1) == ids).float())
+        if firsts is not None:
+            found.append(firsts)
         return tuple(found)
 
-    layout = branched(batch) if is_tree(_innermost(model)) else Padded(batch)
+    layout = branched(batch) if is_tree(innermost(model)) else Padded(batch)
     results, states = _scored(model, batch, layout, score, hidden)
     found = [layout.back(each) for each in results]
     return TokenScores(
@@ -99,7 +99,7 @@ def _scored(
     Returns:
         The scores, and the hidden states if wanted, in the layout.
     """
-    inner: Any = _innermost(model)
+    inner: Any = innermost(model)
     if is_chunked(inner):
         with without_head(inner) as passed:
             states = _logits(model, batch, layout)
@@ -114,7 +114,7 @@ def _scored(
 
 def _logits(model: nn.Module, batch: Batch, layout: Padded | Branched) -> Tensor:
     """Logits of the states that are scored, and of others where the model cannot leave them out."""
-    inner: Any = _innermost(model)
+    inner: Any = innermost(model)
     options: dict[str, Any] = {"use_cache": False, **picture_inputs(inner, batch.pixel_values, batch.ids)}
     options = without_positions(options | layout.inputs)
     parameters = inspect.signature(inner.forward).parameters
@@ -130,7 +130,7 @@ def _output_layer_inputs(model: nn.Module, wanted: bool) -> Iterator[list[Tensor
     if not wanted:
         yield found
         return
-    inner: Any = _innermost(model)
+    inner: Any = innermost(model)
     handle = inner.get_output_embeddings().register_forward_pre_hook(lambda _, given: found.append(given[0]))
     try:
         yield found
@@ -138,7 +138,7 @@ def _output_layer_inputs(model: nn.Module, wanted: bool) -> Iterator[list[Tensor
         handle.remove()
 
 
-def _innermost(model: nn.Module) -> nn.Module:
+def innermost(model: nn.Module) -> nn.Module:
     """The model whose `forward` does the work, inside the wrappers of DDP and peft."""
     inner: Any = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
     return inner.get_base_model() if hasattr(inner, "get_base_model") else inner

@@ -38,8 +38,8 @@ class Load:
     """bfloat16 arithmetic over float32 masters."""
     moments: float
     """Optimizer tensors per trained parameter."""
-    buffers: int
-    """Meta-gradient buffers per trained parameter: 0, 1, or 2 with a horizon."""
+    buffers: float
+    """Meta-gradient buffers per trained parameter: 0, or for each imitation branch 1, with a horizon 1.5 or 2."""
     sharded: bool = False
     """fsdp2."""
     shards: int = 1

@@ -43,3 +43,16 @@ def fullest(
         tokens=min(rows * (sum(longest) - 1), counted * (prompt + completion - 1)),
         scored=min(rows * longest[1], counted * completion),
     )
+
+
+def budgeted(tokens: int, share: int, prompt: float, completion: float, *, longest: tuple[int, int]) -> Packing:
+    """The fullest micro-batch under `micro_batch_tokens`; a row that is longer is one of its own.
+
+    Args:
+        tokens: the setting.
+        share: rows of a step on one device.
+        prompt, completion: mean tokens of a row.
+        longest: tokens of the longest prompt and of the longest completion.
+    """
+    most = min(max(tokens, sum(longest)), share * (prompt + completion - 1))
+    return Packing(tokens=most, scored=min(most, share * completion))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,15 @@ from ..settings.config import AMFTConfig
 from ..weighting.base import TokenInput
 from .devices import Device
 from .memory import SAMPLED_TOGETHER, Load, Memory, memory_of
-from .packing import fullest
+from .packing import budgeted, fullest
 from .seconds import Seconds, Work, seconds_of
 from .shape import Shape
 
 HEADROOM = 0.92
 """Share of a device's memory that can be planned with: allocators leave gaps."""
+
+BUDGET_STEP = 256
+"""Tokens."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Plan:
     memory: Memory
     seconds: Seconds
     fits: bool
+    micro_batch_tokens: int | None
+    """The largest setting of this name that fits with all else as it is; None: not even one row does."""
     changes: list[dict[str, Any]]
     """When it does not fit: settings to change, `peak` bytes with each one alone, and with all up to it."""
 
@@ -59,8 +64,9 @@ def plan_step(
     settings = config.model_dump(include=set(AMFTConfig.model_fields))
     memory, seconds = _measure(settings, shape, device, devices, mean)
     fits = memory.peak <= HEADROOM * device.memory
+    budget = token_budget(settings, shape, device, devices, mean)
     changes = [] if fits else list(_changes(settings, shape, device, devices, mean))
-    return Plan(shape, device, devices, memory, seconds, fits, changes)
+    return Plan(shape, device, devices, memory, seconds, fits, budget, changes)
 
 
 def _moments(settings: Mapping[str, Any], shape: Shape) -> float:
@@ -80,7 +86,7 @@ def load_of(
     half = settings["dtype"] == "bfloat16" or (settings["dtype"] == "auto" and not device.host)
     sharded = settings["parallel"] == "fsdp2"
     meta = method.requirements.meta_gradient
-    buffers = 0 if meta is None else meta.buffers
+    buffers = 0.0 if meta is None else meta.buffers * method.requirements.classes
     longest = (settings["max_prompt_length"], settings["max_completion_length"])
     sampled = -(-settings["num_prompts"] * settings["num_generations"] // devices)
     demos = -(-settings["num_demos"] // devices)
@@ -89,8 +95,13 @@ def load_of(
     # Engine `decode`, which reads no pictures, runs the prompt of a group once.
     groups = -(-together // settings["num_generations"])
     names = None if lora is None or lora["target_modules"] == "all-linear" else lora["target_modules"]
-    rows = min(settings["micro_batch_size"], share)
-    packing = fullest(rows, share, *(mean or longest), longest=longest, dealt=devices > 1)
+    tokens, means = settings["micro_batch_tokens"], mean or longest
+    if tokens is None:
+        rows = min(settings["micro_batch_size"], share)
+        packing = fullest(rows, share, *means, longest=longest, dealt=devices > 1)
+    else:
+        rows = max(1, min(share, tokens // sum(longest)))
+        packing = budgeted(tokens, share, *means, longest=longest)
     return Load(
         rows=rows,
         prompt=longest[0],
@@ -122,6 +133,26 @@ def load_of(
         pictures=sampled + demos if device.host else max(rows, together),
         trains_tower=names is None or shape.tower is None or bool({*names} & {*shape.tower.linears}),
     )
+
+
+def token_budget(
+    settings: Mapping[str, Any], shape: Shape, device: Device, devices: int, mean: tuple[float, float] | None
+) -> int | None:
+    """The largest `micro_batch_tokens` with which a step fits, in BUDGET_STEPs; None: not even one row fits."""
+    longest = settings["max_prompt_length"] + settings["max_completion_length"]
+    rows = max(settings["num_prompts"] * settings["num_generations"], settings["num_demos"])
+
+    def fits(steps: int) -> bool:
+        asked = {**settings, "micro_batch_tokens": steps * BUDGET_STEP}
+        return _measure(asked, shape, device, devices, mean)[0].peak <= HEADROOM * device.memory
+
+    low, high = -(-longest // BUDGET_STEP), -(-rows * longest // (devices * BUDGET_STEP)) + 1
+    if not fits(low):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low * BUDGET_STEP
 
 
 def _check_mean(config: AMFTConfig, shape: Shape, mean: tuple[float, float] | None) -> None:
@@ -167,7 +198,11 @@ def _changes(
     """Settings in the order of what they cost; ends with the first set that fits."""
     together = dict(settings)
     before = _measure(settings, shape, device, devices, mean)[0].peak
-    for change in _options(settings, devices):
+
+    def budget(chosen: Mapping[str, Any]) -> int | None:
+        return token_budget({**settings, **chosen}, shape, device, devices, mean)
+
+    for change in _options(settings, devices, budget):
         alone, _ = _measure({**settings, **change}, shape, device, devices, mean)
         joined, _ = _measure({**together, **change}, shape, device, devices, mean)
         if joined.peak >= before:
@@ -179,9 +214,14 @@ def _changes(
             return
 
 
-def _options(settings: Mapping[str, Any], devices: int) -> Iterator[dict[str, Any]]:
-    if settings["dtype"] == "float32":
-        yield {"dtype": "bfloat16"}
+def _options(
+    settings: Mapping[str, Any], devices: int, budget: Callable[[Mapping[str, Any]], int | None]
+) -> Iterator[dict[str, Any]]:
+    half = {"dtype": "bfloat16"} if settings["dtype"] == "float32" else {}
+    if half:
+        yield half
+    if (tokens := budget(half)) is not None:
+        yield {"micro_batch_tokens": tokens}
     if settings["micro_batch_size"] > 1:
         yield {"micro_batch_size": max(1, settings["micro_batch_size"] // 4)}
     if not settings["gradient_checkpointing"]:

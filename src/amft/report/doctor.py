@@ -10,6 +10,7 @@ from .check_data import rows_not_used
 from .checks_balance import balance, gradients, meta_signal
 from .checks_outcome import bad_steps, on_splits, unfinished, validation
 from .checks_rollout import abstentions, entropy_drift, truncation, zero_spread
+from .class_weights import classes
 from .finding import Finding, Level, Remark
 from .load import Run, load_run
 
@@ -20,6 +21,7 @@ CHECKS: Mapping[str, Callable[[Run], Remark | None]] = {
     "steps": bad_steps,
     "end of the run": unfinished,
     "balance": balance,
+    "classes of demonstrations": classes,
     "meta-gradient": meta_signal,
     "gradients": gradients,
     "groups": zero_spread,

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ..stats import Interval
+from .class_weights import class_panel
 from .load import Run
 from .outcomes import SELECTION, SplitOutcome
 from .plot_style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PURPLE, Curve, Panel, draw_figure, step_figure
@@ -34,8 +35,10 @@ def drawings(run: Run) -> list[Drawing]:
 def balance_and_success(run: Run) -> str:
     """Mu and success over the steps in one figure, flat and wide; empty when neither was measured."""
     success = [_validation(run), _curve(run, "success", "training problems", BLUE, smooth=True, dash="--")]
-    (balance,) = _mu(run)
-    panels = [replace(balance, levels={}, curves=[replace(balance.curves[0], label="μ, the weight of imitation")])]
+    (balance,) = class_panel(run) or _mu(run)
+    if len(balance.curves) == 1:
+        balance = replace(balance, levels={}, curves=[replace(balance.curves[0], label="μ, the weight of imitation")])
+    panels = [balance]
     return _over_steps(run, "Balance and success", [*panels, Panel(success, limits=(0, None))], height=2.7)
 
 
@@ -79,6 +82,10 @@ def _over_steps(run: Run, title: str, panels: Sequence[Panel], **size: float) ->
 
 def _curve(run: Run, name: str, label: str, colour: str, **look: Any) -> Curve:
     return Curve(*run.measured(name), label, colour, **look)
+
+
+def _mu_alone(run: Run) -> list[Panel]:
+    return [] if class_panel(run) else _mu(run)
 
 
 def _validation(run: Run) -> Curve:
@@ -169,7 +176,12 @@ def _spread(run: Run) -> list[Panel]:
 
 
 _FIGURES: list[tuple[str, str, Callable[[Run], list[Panel]]]] = [
-    ("The balance μ", "1 is pure imitation, 0 pure exploration. Shaded: warm-up, imitation only.", _mu),
+    ("The balance μ", "1 is pure imitation, 0 pure exploration. Shaded: warm-up, imitation only.", _mu_alone),
+    (
+        "Weights of the classes of demonstrations",
+        "Each class is what the verifier says of a demonstration, with its source where rows name one.",
+        class_panel,
+    ),
     ("Reward and success", "Rollouts on training problems, and greedy answers to validation problems.", _reward),
     ("Entropy", "How undecided the policy is about its next token, against the target H*.", _entropy),
     ("Meta-gradient", "What one step more of μ would do to the reward. Faint: measured; solid: running mean.", _meta),

@@ -11,6 +11,7 @@ from ..losses.choices import POLICY_LOSSES
 from .borrowed_names import translated
 from .groups import (
     CheckpointSettings,
+    DemonstrationSettings,
     EngineSettings,
     EvalSettings,
     ImplicitRewardSettings,
@@ -63,8 +64,17 @@ class AMFTConfig(StrictModel):
     num_prompts: int = Field(16, ge=1, le=MOST_ROWS, description="RL prompts per step")
     num_generations: int = Field(8, ge=1, le=MOST_ROWS, description="completions per prompt (the group)")
     num_demos: int = Field(64, ge=0, le=MOST_ROWS, description="demonstrations per step")
+    demonstrations: DemonstrationSettings = Field(
+        DemonstrationSettings(), description="grade, filter and weigh them, whatever the rule"
+    )
     micro_batch_size: int = Field(
         64, ge=1, le=MOST_ROWS, description="rows per forward and backward; does not change the numbers"
+    )
+    micro_batch_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_ROWS * MOST_TOKENS,
+        description="tokens per forward and backward in place of micro_batch_size rows; see `amft plan`",
     )
     prefix_tree: bool = Field(
         True, description="compute what rows begin with alike once, and no padding; false pads the rows"
@@ -246,6 +256,9 @@ class AMFTConfig(StrictModel):
             raise ValueError("implicit_reward.steps: not with parallel: fsdp2; use ddp or single")
         if self.engine_options is not None and self.engine != "vllm":
             raise ValueError(f"engine_options: only engine vllm has any, this is {self.engine}; leave them out")
+        rows = AMFTConfig.model_fields["micro_batch_size"].default
+        if self.micro_batch_tokens is not None and self.micro_batch_size != rows:
+            raise ValueError("micro_batch_size: micro_batch_tokens stands in its place; leave one out")
         if self.ahead:
             self._check_ahead()
         if self.sft_warmup_steps > self.max_steps:

@@ -52,6 +52,28 @@ class RewardSettings(StrictModel):
     )
 
 
+class DemonstrationSettings(StrictModel):
+    """Group `demonstrations`: what the verifier's opinion of them is used for, whatever the rule (docs/rules.md)."""
+
+    filter: Literal["none", "verified", "not-wrong"] = Field(
+        "none",
+        description="verified: only those graded right are imitated; not-wrong: also those that cannot be graded",
+    )
+    wrong_weight: float = Field(1.0, ge=0, le=1e6, description="of demonstrations graded wrong in the imitation loss")
+    silent_weight: float = Field(1.0, ge=0, le=1e6, description="of demonstrations that cannot be graded")
+    zero: Literal["wrong", "silent"] = Field(
+        "wrong", description="what a reward of exactly 0 says: wrong, or nothing (silent)"
+    )
+    right_above: float = Field(
+        0.5, ge=-1e6, le=1e6, description="reward above which one is right; a task says by itself what is correct"
+    )
+
+    @property
+    def grades(self) -> bool:
+        """Demonstrations must be graded for these settings."""
+        return self.filter != "none" or self.wrong_weight != 1.0 or self.silent_weight != 1.0
+
+
 class EvalSettings(StrictModel):
     """Group `eval`: validation during training, and the test before and after it."""
 

@@ -5,6 +5,7 @@ A new signal is one `Signal` in one file, anywhere: a rule that names the object
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -24,6 +25,7 @@ class Cost(Enum):
     PAST = "nothing: it is left over from earlier steps"
     ROLLOUTS = "the RL branch runs first, so its rollouts are drawn even where its weight is 0"
     DEMONSTRATIONS = "one forward pass over the demonstrations, without gradient, every `every` steps of the rule"
+    HELD_OUT = "one forward pass over held-out demonstrations, without gradient, every `every` steps of the rule"
     BEGINNING = "once, when the single stage begins: some demonstrations are graded"
 
 
@@ -64,6 +66,16 @@ class Moment(Protocol):
         ...
 
     @property
+    def paid(self) -> Mapping[str, tuple[float, float]]:
+        """Verdict on the demonstration of a rollout's prompt (or `none`) -> rollouts of this step, and those paid."""
+        ...
+
+    @property
+    def verdicts(self) -> Mapping[str, int]:
+        """Verdict -> demonstrations of the run; empty where they were not graded."""
+        ...
+
+    @property
     def demonstrations(self) -> Batch | None:
         """This step's rows of the imitation loss; [B, T]."""
         ...
@@ -74,6 +86,10 @@ class Moment(Protocol):
 
     def demo_weights(self) -> Tensor | None:
         """[B, C] or [B, 1] weights of the demonstration tokens in the imitation loss; None is 1."""
+        ...
+
+    def held_out_likelihood(self) -> float | None:
+        """Mean log-probability per token of held-out demonstrations graded right, nats; None without any."""
         ...
 
     @property
@@ -112,6 +128,8 @@ class Observation:
     """`<p.grad, -dtheta/dw>`: dU/dw when `p.grad` is the gradient of a loss that estimates -U."""
     cos: float
     """The same, divided by both norms; 0 when one of them is 0."""
+    total: float = math.nan
+    """Of the utility `gram` alone: the product of the branch's gradient with itself, its noise included."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +148,8 @@ class Signals:
     """H*, nats."""
     meta: Mapping[str, Observation] = field(default_factory=dict)
     """Imitation branch -> dU/dw of the previous step (eq 5 of arXiv 2508.06944). Absent where it was not measured: not
-    asked for, not due, stale rollouts, too early in the optimizer's life, or not finite."""
+    asked for, not due, stale rollouts, too early in the optimizer's life, or not finite. Under the utility
+    `gram` products of gradients, `rl` among them (`amft.meta.GramPair`)."""
     entropy_slopes: Mapping[str, float] = field(default_factory=dict)
     """Imitation branch -> dH/dw of the previous step, nats, through the same Jacobian."""
 

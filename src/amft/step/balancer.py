@@ -76,7 +76,7 @@ class Balancer:
     def _value(self, signal: Signal[Any], moment: Moment) -> Any:
         if signal.cost is Cost.BEGINNING:
             return self.beginning.get(signal.name)
-        if signal.cost is Cost.DEMONSTRATIONS and moment.step % self.requirements.every:
+        if signal.cost in (Cost.DEMONSTRATIONS, Cost.HELD_OUT) and moment.step % self.requirements.every:
             return None
         return signal.measure(moment)
 

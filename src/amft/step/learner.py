@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from ..balance.weights import Weights
 from ..batch import Batch, MetricSums
+from ..distributed.micro_batch_limit import Limit, RowLimit, TokenLimit
 from ..distributed.parallel import Parallel, full
 from ..distributed.rank_partition import micro_batches
 from ..meta import MixGrad
@@ -140,10 +141,15 @@ class Learner:
             with self.autocast():
                 return token_scores(model, part.to(self.parallel.device)).logps
 
-        parts = micro_batches(batch, self.config.micro_batch_size, self.parallel.ranks)
+        parts, limit = micro_batches(batch, self._limit, self.parallel.ranks), self._limit
         if parts:
             self.rows.check(model, batch, parts[0][1], logps)
-        return parts
+        return parts if self._limit == limit else micro_batches(batch, self._limit, self.parallel.ranks)
+
+    @property
+    def _limit(self) -> Limit:
+        tokens = self.config.micro_batch_tokens
+        return RowLimit(self.config.micro_batch_size) if tokens is None else TokenLimit(tokens, self.rows.wanted)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """bfloat16 arithmetic over float32 master weights, when asked for."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..balance.requirements import MetaGradient
+from ..balance.meta_gradient import MetaGradient
 from ..batch import Batch
 from ..data.rewards import NOT_COLUMNS
 from ..data.streams import derive_seed
@@ -19,6 +19,9 @@ from .balancer import Balancer
 from .learner import Learner
 from .moment import StepMoment
 from .objective import Objective
+
+LIVE = ("lookahead", "gram")
+"""Utilities that take the RL gradient of the step as it comes."""
 
 
 @dataclass
@@ -35,7 +38,7 @@ class MetaSignals:
     def before(self, stage_step: int) -> Mapping[str, Observation]:
         """dU/dw by the utility `heldout` or `likelihood`, when it is due; nothing for `lookahead`."""
         wanted = self.wanted
-        if wanted is None or wanted.utility == "lookahead" or stage_step % wanted.every:
+        if wanted is None or wanted.utility in LIVE or stage_step % wanted.every:
             return {}
         if wanted.utility == "likelihood":
             assert self.sources.meta_demonstrations is not None
@@ -53,7 +56,7 @@ class MetaSignals:
         20 to 30 times the size (docs/method.md, traps).
         """
         mix = self.learner.mix
-        is_due = self.wanted is not None and self.wanted.utility == "lookahead" and experience.fresh
+        is_due = self.wanted is not None and self.wanted.utility in LIVE and experience.fresh
         return mix.observe() if mix is not None and is_due else {}
 
     def entropy_slopes(self, experience: Experience) -> Mapping[str, float]:

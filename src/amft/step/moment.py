@@ -27,6 +27,10 @@ class StepMoment:
     """[B, C] log-probabilities under the policy at temperature 1."""
     token_weight: Weighting | None = None
     held_out_rewards: Sequence[float] = ()
+    paid: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+    likelihood: Callable[[], float | None] = lambda: None
+    """Of held-out demonstrations; see `Moment`."""
     grade: Callable[[int], list[float] | None] | None = None
 
     def demo_logps(self) -> Tensor:
@@ -46,6 +50,10 @@ class StepMoment:
         if self.token_weight is None:
             return None
         return self.token_weight(Tokens(self.demo_logps(), self.demonstrations.completion_mask))
+
+    def held_out_likelihood(self) -> float | None:
+        """See `Moment`."""
+        return self.likelihood()
 
     def graded_demonstrations(self, n: int) -> list[float] | None:
         """See `Moment`."""

@@ -54,7 +54,9 @@ class Objective:
     @property
     def weighs_tokens(self) -> bool:
         """The imitation loss is not the plain mean over tokens."""
-        return self.method.token_weight is not None or self.method.demo_mixer.imitates == "rows"
+        asked, method = self.config.demonstrations, self.method
+        weighs_rows = (asked.wrong_weight, asked.silent_weight) != (1.0, 1.0) or method.requirements.ageing is not None
+        return method.token_weight is not None or method.demo_mixer.imitates == "rows" or weighs_rows
 
     def rl_count(self, batch: Batch) -> float:
         """This batch's part of the global count of `rl`."""
@@ -208,7 +210,10 @@ class Objective:
         assert scores.correct is not None
         right = float((scores.correct * batch.completion_mask).sum())
         sums: MetricSums = {"sft/token_accuracy": (right, float(batch.completion_mask.sum()))}
-        return LossOut(out.loss, sums | ({"sft/nll": out.sums["sft/loss"]} if self.weighs_tokens else {}))
+        return LossOut(
+            out.loss,
+            sums | ({"sft/nll": out.sums["sft/loss"]} if self.weighs_tokens else {}),
+        )
 
     def likelihood(self, model: nn.Module, batch: Batch, count: float) -> LossOut:
         """Minus the mean log-likelihood of held-out demonstrations, the utility `likelihood`."""

@@ -58,7 +58,11 @@ class PolicyBackend:
     def imitation(self, rollouts: Experience | None) -> list[Branch]:
         source = self.method.demo_mixer.imitates
         if source == "stream":
-            return self._branches(self._streamed(), self.objective.sft, reads_reference=self._weighs_reference)
+            return self._branches(
+                self._streamed(self.method.requirements.ageing),
+                self.objective.sft,
+                reads_reference=self._weighs_reference,
+            )
         if source == "buffer":
             assert self.sources.prompts is not None
             rows: Batch | None = self.collector.take_buffered(self.sources.prompts, self.learner.config.num_demos)
@@ -70,9 +74,9 @@ class PolicyBackend:
     def plain_imitation(self) -> list[Branch]:
         return self._branches(self._streamed(), self.objective.plain.sft, reads_reference=False)
 
-    def _streamed(self) -> Mapping[str, Batch | None]:
+    def _streamed(self, ageing: float | None = None) -> Mapping[str, Batch | None]:
         found = self.sources.demonstrations
-        return {} if found is None else found.next(self.learner.config.num_demos)
+        return {} if found is None else found.next(self.learner.config.num_demos, *([ageing] if ageing else ()))
 
     def _branches(self, rows: Mapping[str, Batch | None], loss: Loss, *, reads_reference: bool) -> list[Branch]:
         count = sum(self.objective.token_count(batch) for batch in rows.values() if batch is not None)
@@ -112,7 +116,19 @@ class PolicyBackend:
             shown[0] if len(shown) == 1 else None,
             lambda batch: self.learner.logps(self.learner.model, batch, 1.0),
             self.method.token_weight,
+            paid={} if rollouts is None else rollouts.paid,
+            verdicts={} if self.sources.demonstrations is None else self.sources.demonstrations.verdicts,
+            likelihood=self._held_out_likelihood,
         )
+
+    def _held_out_likelihood(self) -> float | None:
+        """Nats per token, one forward pass."""
+        shown = self.sources.verified
+        if shown is None:
+            return None
+        batch = shown.of(shown.encoded.rows)
+        logps = self.learner.logps(self.learner.model, batch, 1.0)
+        return float((logps * batch.completion_mask).sum() / batch.completion_mask.sum())
 
     def probe(self, at: int) -> Mapping[str, Observation]:
         return self.meta_signals.before(at)

@@ -17,7 +17,7 @@ from ..experience.rollouts import Collector
 from ..experience.sampling_context import RolloutBackend
 from ..experience.sources import Sources
 from ..losses.choices import POLICY_LOSSES
-from ..meta import MixGrad
+from ..meta import GramPair, MixGrad
 from ..models.lora import adapter_off
 from ..runs import RunDirectory
 from ..step.balancer import Balancer
@@ -114,6 +114,8 @@ def mixed_gradients(
     wanted = method.requirements.meta_gradient
     if wanted is None:
         return None
+    if wanted.utility == "gram":
+        return GramPair(model.named_parameters(), optimizer, branch=branches[0], skip=wanted.skip)
     return MixGrad(
         model.named_parameters(),
         optimizer,
@@ -122,6 +124,7 @@ def mixed_gradients(
         skip=wanted.skip,
         horizon=wanted.horizon,
         jacobian=wanted.jacobian,
+        effect_dtype=torch.bfloat16 if wanted.effect_dtype == "bfloat16" else None,
     )
 
 

@@ -12,6 +12,9 @@ from ..step.balancer import Balancer
 from ..step.lr_schedule import LRSchedule
 from ..types import SFT
 
+MOST_CLASSES = 32
+"""Of demonstrations."""
+
 
 def check_sources(
     config: AMFTConfig, method: Method, sources: Sources, balancer: Balancer, schedule: LRSchedule, warmup_steps: int
@@ -24,7 +27,12 @@ def check_sources(
     rule, asked = config.balance.get("rule"), method.requirements
     meta, weights = asked.meta_gradient, balancer.first_weights()
     streams = method.demo_mixer.imitates == "stream" and (meta is not None or weights.imitates)
-    if sources.demonstrations is None and (streams or warmup_steps):
+    if sources.all_filtered and (warmup_steps or (streams and not weights.explores)):
+        raise ConfigError(
+            f"demonstrations.filter: {config.demonstrations.filter} keeps none, and there is nothing else to learn "
+            "from; choose another filter, or explore"
+        )
+    if sources.demonstrations is None and not sources.all_filtered and (streams or warmup_steps):
         raise ConfigError(f"demonstrations: balance rule {rule} imitates, but there are none; give some")
     if sources.scorer is None and (meta is not None or asked.reads_this_step or weights.explores):
         raise ConfigError(f"reward_funcs: balance rule {rule} explores, but there is none; give at least one")
@@ -44,6 +52,13 @@ def check_sources(
     if len(balancer.branches) > 1 and (unmeasured := asked.costs(Cost.DEMONSTRATIONS)):
         names = ", ".join(signal.name for signal in unmeasured)
         raise ConfigError(f"balance: {names} cannot be measured over {len(balancer.branches)} imitation branches")
+    if len(balancer.branches) > MOST_CLASSES:
+        raise ConfigError(
+            f"balance: {len(balancer.branches)} classes of demonstrations, at most {MOST_CLASSES}; each costs a buffer "
+            "as large as what is trained, so name fewer sources"
+        )
+    if meta is not None and meta.utility == "gram" and len(balancer.branches) > 1:
+        raise ConfigError("balance: the utility gram measures one imitation branch; leave out the split")
     if schedule.follows_metric and (sources.val is None or not config.eval.steps):
         name = config.lr_scheduler_type
         raise ConfigError(f"lr_scheduler_type: {name} follows validation; set eval.steps and give problems for it")

@@ -10,7 +10,6 @@ from pathlib import Path
 from ..disk import disk_guard
 from ..errors import ModelError
 from ..models.hub import check_hub, push_folder
-from ..report.card import write_card
 from ..runs import RunDirectory
 from ..settings.config import AMFTConfig
 
@@ -23,6 +22,8 @@ def place_final_model(run: RunDirectory, step: int) -> Path:
     Raises:
         RunError: the disk is full or refuses.
     """
+    from ..report.card import write_card  # draws a picture: matplotlib is not needed before the end of a run
+
     source, target = run.checkpoints / f"step-{step}" / "model", run.path / "model"
     aside, old = run.path / ".model.aside", run.path / ".model.old"
     for left in (aside, old):

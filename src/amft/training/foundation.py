@@ -104,8 +104,9 @@ def lay_foundation(
         reference = _prepare(loaded, config, method, parallel, base)
     stops = stop_ids(loaded, tokenizer)
     keep_stops(loaded, tokenizer, stops)
-    encoder = Encoder(tokenizer, config, stops, method, pictures)
-    sources = read_sources(encoder, data)
+    encoder = Encoder(tokenizer, config, stops, method, pictures, parallel.ranks)
+    with parallel.ranks.contact():
+        sources = read_sources(encoder, data)
     config = with_epochs(config, sources)
     sampler, evaluator = _samplers(config, loaded, parallel, tokenizer.pad_token_id, stops)
     if sources.scorer is not None:
@@ -145,7 +146,8 @@ def read_sources(encoder: Encoder, data: Task | OwnData) -> Sources:
 def notes_of(encoder: Encoder, sources: Sources) -> list[tuple[str, str]]:
     """What a reader of the run should know of its rows and texts."""
     left_out = [("held-out" if rows.expected else "data", str(rows)) for rows in sources.not_used]
-    return [*left_out, *(("text", note) for note in encoder.notes)]
+    graded = [("verdicts", str(found)) for found in encoder.verdicts]
+    return [*left_out, *graded, *(("text", note) for note in encoder.notes)]
 
 
 def _samplers(

@@ -43,10 +43,15 @@ def memory_named(config: AMFTConfig) -> Iterator[None]:
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not _is_memory(error):
             raise
         where, settings = _stage(error.__traceback__)
-        named = ", ".join(f"{name} ({_value(config, name)})" for name in settings)
+        named = ", ".join(f"{name} ({_value(config, name)})" for name in _in_use(config, settings))
         raise DeviceMemoryError(
             f"out of memory {where}: change {named}; `amft plan RECIPE` says how much each takes"
         ) from error
+
+
+def _in_use(config: AMFTConfig, settings: tuple[str, ...]) -> list[str]:
+    rows, tokens = "micro_batch_size", "micro_batch_tokens"
+    return [tokens if name == rows and config.micro_batch_tokens is not None else name for name in settings]
 
 
 def _is_memory(error: BaseException) -> bool:
