@@ -24,7 +24,7 @@ from .significance import ENOUGH_SEEDS, TARGET_WORDS, judged_words
 from .summary import summarize
 from .table import budget_words, write_table
 
-SETTINGS = [("recipe", "recipe"), ("budget", "budget"), ("settings", "settings"), ("regimes", "cases"),
+STUDY_KEYS = [("recipe", "recipe"), ("budget", "budget"), ("settings", "settings"), ("regimes", "cases"),
             ("rules", "arms"), ("tuned", "tuned")]  # fmt: skip
 """Names of a study file, and what the study calls them once it has made them whole."""
 NO_GAP = {"value": "–", "bounds": "", "words": "", "judged": "unclear"}
@@ -100,7 +100,7 @@ def _context(study: Study, summary: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "figures": [(f.anchor, f.title, f.caption, Markup(f.svg), f.data) for f in drawn],
         "anchors": {f.anchor for f in drawn},
-        "settings": [(label, _yaml(study.spec[key])) for label, key in SETTINGS if study.spec[key]],
+        "settings": [(label, _yaml(study.spec[key])) for label, key in STUDY_KEYS if study.spec[key]],
     }
 
 
