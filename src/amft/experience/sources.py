@@ -26,7 +26,7 @@ from ..guests import call_guest
 from ..models.pictures import Pictures
 from ..settings.config import AMFTConfig
 from ..signals.base import Cost
-from ..types import DEMO_RIGHT, DEMO_SILENT, DEMO_WRONG, SFT, Row
+from ..types import DEMO_RIGHT, SFT, Row
 from .sampling_context import Prompts
 from .verdicts import Graded, grade, said
 
@@ -240,9 +240,8 @@ class Encoder:
         """Rows that are imitated, each in the branch that the rule's split gives it."""
         asked, verdict_of, numbers = self.config.demonstrations, graded.verdict_of, graded.rows.numbers
         found = self._drawn(graded.rows, name, lambda row, n: self._branch(row, n, verdict_of.get(n)))
-        if verdict_of and (asked.wrong_weight, asked.silent_weight) != (1.0, 1.0):
-            weight = {DEMO_WRONG: asked.wrong_weight, DEMO_SILENT: asked.silent_weight}
-            found.weights = [weight.get(verdict_of[numbers[demo.row]], 1.0) for demo in found.encoded.rows]
+        if verdict_of and asked.weighs:
+            found.weights = [asked.weight(verdict_of[numbers[demo.row]]) for demo in found.encoded.rows]
         found.verdicts = graded.counts if verdict_of else {}
         return found
 
