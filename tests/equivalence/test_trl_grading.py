@@ -31,17 +31,24 @@ def by_answer(completions: list[Any], completion_ids: list[list[int]], **columns
 
 
 def build(
-    folder: Path, demonstrations: Any, balance: Any, grading: dict[str, Any] | None = None, **settings: Any
+    folder: Path,
+    demonstrations: Any,
+    balance: Any,
+    grading: dict[str, Any] | None = None,
+    *,
+    num_demos: int = 3,
+    double: bool = False,
+    **settings: Any,
 ) -> AMFTGRPOTrainer:
     return AMFTGRPOTrainer(
-        model=load_model("nano"),
+        model=load_model("nano").to(torch.float64 if double else torch.float32),
         args=arguments(folder, **settings),
         reward_funcs=by_answer,
         processing_class=load_tokenizer("nano"),
         train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS]),
         demonstrations=demonstrations,
         balance=balance,
-        num_demos=3,
+        num_demos=num_demos,
         demonstration_settings=grading,
     )
 
