@@ -126,6 +126,11 @@ def even(word: str) -> list[dict[str, str]]:
     return [{"prompt": word * prompt, "completion": word * (completion - 1)}] * 8
 
 
+def of_two_sources(word: str) -> list[dict[str, str]]:
+    """The same rows; a rule over classes tells the sources apart."""
+    return [{**row, "source": "ab"[i % 2]} for i, row in enumerate(even(word))]
+
+
 def drawn(word: str) -> list[dict[str, str]]:
     """Rows of 16 to 64 tokens and 2 to 60."""
     draw = random.Random(0)
@@ -153,10 +158,21 @@ def pictures() -> Scene:
     return Scene(model, processor, {"task": task})
 
 
+def two_classes(size: str, effect_dtype: str) -> Case:
+    """A micro-batch of demonstrations in each of two classes."""
+    rule = {"rule": "amft-branches", "meta_skip": 0, "effect_dtype": effect_dtype}
+    return Case(lambda: text(size, of_two_sources), {"balance": rule, "num_demos": 16})
+
+
 CASES = {
     "small": Case(lambda: text("small", even)),
     "medium": Case(lambda: text("medium", even)),
     "large": Case(lambda: text("large", even)),
+    **{
+        f"{size}, two classes, {dtype}": two_classes(size, dtype)
+        for size in ("small", "medium")
+        for dtype in ("float32", "bfloat16")
+    },
     "uneven, padded": Case(uneven, UNEVEN),
     "uneven, tree": Case(uneven, {**UNEVEN, "prefix_tree": True}),
     "pictures": Case(pictures, PICTURES),
@@ -194,6 +210,7 @@ def measure(case: Case) -> dict[str, Any]:
     seen = AMFTConfig(**{**config.model_dump(), **dict(zip(names, longest))})
     return {
         "measured": peak,
+        "branches": list(trainer.learner.mix.observed),
         "before": before,
         "planned": planned(seen, shape, None),
         "at_mean": planned(seen, shape, mean) if config.prefix_tree else None,

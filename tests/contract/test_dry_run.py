@@ -94,6 +94,33 @@ def test_recipes_with_own_rows_are_built_whole(recipe, without_weights, tmp_path
     assert {name for name in everything(tmp_path) - before if "__pycache__" not in name} == set()
 
 
+@pytest.mark.parametrize("rule", ["amft-branches", "brake", "sft"])
+def test_eight_demonstrations_are_graded_not_all(rule, without_weights, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    for name in ("train", "demos", "test"):
+        rows = [{"prompt": f"{name} {i}:", "completion": " 7", "answer": str(i % 3)} for i in range(200)]
+        Path(f"data/{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("rewards.py").write_text(
+        "def correct(completions, answer, **columns):\n"
+        "    with open('graded', 'a') as file:\n"
+        "        file.write('x' * len(completions))\n"
+        "    return [float(said == '0') for said in answer]\n"
+    )
+    changes = [f"balance={{rule: {rule}}}", "demonstrations.filter=verified"]
+    assert main(["train", "own_data", "--dry-run", "--set", "model=model", *_set(changes)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "demonstrations: 8 graded: 3 right, 5 wrong, 0 silent" in said
+    assert "unchecked the verdicts on 192 more demonstrations" in said
+    assert "demonstrations 200" in said
+    # eight for their verdicts, eight for their rewards, and for the rule that measures held-out ones up to eight more
+    assert len(Path("graded").read_text()) == (24 if rule == "brake" else 16)
+
+
+def _set(changes: list[str]) -> list[str]:
+    return [word for change in changes for word in ("--set", change)]
+
+
 @pytest.mark.parametrize("change", [[], ["lora={r: 2}"], ["balance=rl", "optim=sgd", "sgd_momentum=0.9"]])
 def test_it_says_what_the_trainer_is(change, tmp_path) -> None:
     recipe = load_recipe("general_points", [*SMALL, *change, f"output_dir={tmp_path / 'run'}"])

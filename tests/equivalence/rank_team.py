@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import time
 from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
 
 TIMEOUT = 500  # seconds; a busy machine
 ROWS = [{"prompt": f"{n} + {n * n} =", "completion": f" {n + n * n}"} for n in range(1, 31)]
@@ -31,7 +36,6 @@ def join(rank: int, size: int, out: Path, patience: float = TIMEOUT) -> None:
     """Make this process one of `size`."""
     import datetime
 
-    import torch
     import torch.distributed as dist
 
     torch.set_num_threads(1)
@@ -57,3 +61,20 @@ def start(size: int, target, *arguments) -> list[int | None]:
         process.kill()
         process.join()
     return codes
+
+
+def outcome(directory: Path) -> tuple[torch.Tensor, list[dict]]:
+    """Parameters and metrics of a run that saved its last step."""
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    state = load_file(directory / "checkpoints" / f"step-{len(rows)}" / "model" / "model.safetensors")
+    return torch.cat([state[name].flatten() for name in sorted(state)]), rows
+
+
+def same(found: tuple[torch.Tensor, list[dict]], expected: tuple[torch.Tensor, list[dict]]) -> None:
+    """Two outcomes, but for the rounding of sums in float64 that are added up in another order."""
+    (parameters, rows), (wanted, wanted_rows) = found, expected
+    assert (parameters - wanted).norm() / wanted.norm() < 1e-6
+    for row, other in zip(rows, wanted_rows, strict=True):
+        assert row.keys() == other.keys()
+        for name, value in other.items():
+            assert row[name] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-6, abs=1e-9)), name

@@ -12,6 +12,7 @@ from tiny_runs import ROWS, build, parameters, tiny_tokenizer, train
 from amft.errors import ConfigError
 
 SHORT = {"max_steps": 4, "dtype": "float64", "checkpoint": {"steps": 2}, "num_demos": 7}
+KINDS = ("right", "wrong")
 RIGHT = [row for row in ROWS if tiny_tokenizer()(row["completion"])["input_ids"][0] % 2 == 0]
 
 
@@ -99,6 +100,26 @@ def test_verdicts_are_there_after_a_resume_to_the_byte(rule, tmp_path):
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-6")
     run(tmp_path / "run", rule, resume=True, **settings)
     assert metrics(tmp_path / "run") == whole
+
+
+def test_adapters_have_effects_of_their_own_size_and_resume_to_the_byte(tmp_path):
+    settings = {"lora": {"r": 2, "target_modules": ["q_proj", "down_proj"]}, "dtype": "float32", "max_steps": 6}
+    whole = build(tmp_path / "whole", "amft-branches", **SHORT | settings)
+    before = {name: value.clone() for name, value in whole.model.state_dict().items()}
+    whole.train()
+    changed = {name for name, value in whole.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {name for name in before if "lora_" in name}
+    effects = whole.learner.mix.state_dict()
+    for branch in range(2):  # q_proj is 8 by 8, down_proj 8 by 16: r (rows + columns) of both
+        kept = [value.numel() for name, value in effects.items() if name.startswith(f"effect{branch}.")]
+        assert sum(kept) == 2 * (8 + 8) + 2 * (8 + 16)
+    weights = [[row[f"mix/weight/sft/{verdict}"] for row in rows_of(tmp_path / "whole")] for verdict in KINDS]
+    assert all(len(set(of_class)) > 1 for of_class in weights)
+    shutil.copytree(tmp_path / "whole", tmp_path / "halves")
+    for step in (4, 6):
+        shutil.rmtree(tmp_path / "halves" / "checkpoints" / f"step-{step}")
+    build(tmp_path / "halves", "amft-branches", **SHORT | settings).train(resume=True)
+    assert metrics(tmp_path / "halves") == metrics(tmp_path / "whole")
 
 
 def test_classes_with_sources_have_weights_of_their_own(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from rank_team import ROWS, join, odd, save_model, start
+from rank_team import ROWS, join, odd, outcome, same, save_model, start
 from safetensors.torch import load_file
 
 STEPS, SAVED = 5, 3
@@ -101,12 +101,6 @@ def cut(whole: Path, copy: Path) -> None:
     shutil.rmtree(copy / "checkpoints" / f"step-{STEPS}")
 
 
-def outcome(directory: Path) -> tuple[torch.Tensor, list[dict]]:
-    state = load_file(directory / "checkpoints" / f"step-{STEPS}" / "model" / "model.safetensors")
-    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    return torch.cat([state[name].flatten() for name in sorted(state)]), rows
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
     return save_model(tmp_path_factory.mktemp("base"))
@@ -125,16 +119,6 @@ def runs(base, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("ranks")
     assert start(4, rank_of_four, base, out) == [0] * 4
     return out
-
-
-def same(found, expected) -> None:
-    (parameters, rows), (wanted, wanted_rows) = found, expected
-    assert (parameters - wanted).norm() / wanted.norm() < 1e-6
-    assert len(rows) == len(wanted_rows) == STEPS
-    for row, other in zip(rows, wanted_rows):
-        assert row.keys() == other.keys()
-        for name, value in other.items():
-            assert row[name] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-6, abs=1e-9)), name
 
 
 @pytest.mark.parametrize("size", [2, 4])

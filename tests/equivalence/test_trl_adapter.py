@@ -295,45 +295,6 @@ def test_resume_gives_back_weight_buffer_and_demonstrations(tmp_path: Path) -> N
         assert torch.equal(value, second.model.state_dict()[name]), name
 
 
-def by_answer(completions: list[Any], completion_ids: list[list[int]], **columns: Any) -> list[float]:
-    """1 for answers with a multiplication sign, three of the four demonstrations; some little for others."""
-    said = zip(completions, completion_ids, strict=True)
-    return [1.0 if "*" in completion[0]["content"] else sum(ids) % 5 / 20 for completion, ids in said]
-
-
-def test_classes_of_demonstrations_are_graded_weighed_and_resumed(tmp_path: Path) -> None:
-    sourced = [{**row, "source": "ab"[i % 2]} for i, row in enumerate(DEMOS)]
-
-    def made(folder: str, **settings: Any) -> AMFTGRPOTrainer:
-        return AMFTGRPOTrainer(
-            model=load_model("nano"),
-            args=arguments(tmp_path / folder, **settings),
-            reward_funcs=by_answer,
-            processing_class=load_tokenizer("nano"),
-            train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS]),
-            demonstrations=sourced,
-            balance={"rule": "amft-branches", "meta_skip": 0},
-            num_demos=3,
-        )
-
-    whole = made("whole")
-    assert whole.verdicts == {"right": 3, "wrong": 1}
-    assert whole.imitation.branches == ("sft/right/a", "sft/right/b", "sft/wrong/b")
-    whole.train()
-    for branch in whole.imitation.branches:
-        assert None not in history(whole, f"mix/weight/{branch}")
-    assert any(value is not None for value in history(whole, "mix/meta_grad/sft/right/a"))
-    halves = {"save_strategy": "steps", "save_steps": 2}
-    first = made("halves", **halves)
-    first.args.max_steps = 2
-    first.train()
-    second = made("halves", **halves)
-    second.train(resume_from_checkpoint=True)
-    assert second.backend.balancer.state_dict() == whole.backend.balancer.state_dict()
-    for name, value in whole.model.state_dict().items():
-        assert torch.equal(value, second.model.state_dict()[name]), name
-
-
 def test_save_only_model_saves_no_buffer_and_a_resume_says_so(tmp_path: Path) -> None:
     saves = {"save_strategy": "steps", "save_steps": 1, "max_steps": 1, "save_only_model": True}
     extra = {"demonstrations": DEMOS, "balance": {"rule": "amft", "meta_skip": 0}, "num_demos": 3}

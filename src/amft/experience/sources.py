@@ -26,7 +26,7 @@ from ..guests import call_guest
 from ..models.pictures import Pictures
 from ..settings.config import AMFTConfig
 from ..signals.base import Cost
-from ..types import DEMO_RIGHT, DEMO_SILENT, DEMO_WRONG, SFT, Row
+from ..types import DEMO_RIGHT, SFT, Row
 from .sampling_context import Prompts
 from .verdicts import Graded, grade, said
 
@@ -79,7 +79,7 @@ class Demonstrations:
 
     def rewards(self, scorer: Scorer, n: int) -> list[float]:
         """What the scorer gives `n` of them, taken evenly; without those it abstains on or gives no finite number."""
-        chosen = self.encoded.rows[:: max(1, len(self.encoded.rows) // n)][:n]
+        chosen = evenly(self.encoded.rows, n)
         rows = [self.rows[d.row] for d in chosen]
         scores = scorer.score(rows, [said(row["completion"]) for row in rows], [d.completion_ids for d in chosen])
         return [reward for reward in scores.rewards if math.isfinite(reward)]
@@ -135,9 +135,12 @@ class Encoder:
         method: Method,
         pictures: Pictures | None = None,
         ranks: Ranks | None = None,
+        tried: int | None = None,
     ):
         self.tokenizer, self.config, self.stops, self.pictures = tokenizer, config, stops, pictures
         self.ranks = ranks or Ranks()
+        self.tried = tried
+        """Demonstrations of a source that are graded, for a dry run, which filters none; None: all that fit."""
         self.answers = method.demo_mixer.needs_answers
         """Look up the demonstrations of each prompt, for a demo mixer that needs them."""
         self.split = method.requirements.split
@@ -151,6 +154,8 @@ class Encoder:
         """What a reader of the run should know of its texts."""
         self.verdicts: list[Graded] = []
         """Demonstrations that were graded, as they were before any were left out."""
+        self.not_graded = 0
+        """Demonstrations that fit and should have been graded, but were not `tried`."""
 
     def ids(self, rows: RowSet) -> list[list[int]]:
         limit = self.config.max_prompt_length
@@ -212,19 +217,31 @@ class Encoder:
             return Graded(rows, {})
         if scorer is None:
             raise ConfigError("demonstrations: they shall be graded, but there is no reward function; give one")
+        if self.tried is not None:
+            return self._graded_some(rows, scorer, self.tried, columns, needed)
         found = grade(rows, self._fitting(rows).rows, SplitScorer(scorer, self.ranks), asked, columns, needed)
         self.verdicts.append(found)
         kept, left_out = found.kept(asked.filter)
         self.not_used += left_out
         return kept
 
+    def _graded_some(
+        self, rows: RowSet, scorer: Scorer, n: int, columns: Collection[str] | None, needed: Collection[str]
+    ) -> Graded:
+        """All rows, `n` of them graded and the others taken to be as most of these."""
+        fitting = self._fitting(rows).rows
+        found = grade(rows, evenly(fitting, n), scorer, self.config.demonstrations, columns, needed)
+        self.verdicts.append(found)
+        self.not_graded += len(fitting) - len(found.verdict_of)
+        usual = max(found.counts, key=found.counts.__getitem__)
+        return Graded(rows, {rows.numbers[demo.row]: usual for demo in fitting} | dict(found.verdict_of))
+
     def demonstrations(self, graded: Graded, name: str) -> Demonstrations:
         """Rows that are imitated, each in the branch that the rule's split gives it."""
         asked, verdict_of, numbers = self.config.demonstrations, graded.verdict_of, graded.rows.numbers
         found = self._drawn(graded.rows, name, lambda row, n: self._branch(row, n, verdict_of.get(n)))
-        if verdict_of and (asked.wrong_weight, asked.silent_weight) != (1.0, 1.0):
-            weight = {DEMO_WRONG: asked.wrong_weight, DEMO_SILENT: asked.silent_weight}
-            found.weights = [weight.get(verdict_of[numbers[demo.row]], 1.0) for demo in found.encoded.rows]
+        if verdict_of and asked.weighs:
+            found.weights = [asked.weight(verdict_of[numbers[demo.row]]) for demo in found.encoded.rows]
         found.verdicts = graded.counts if verdict_of else {}
         return found
 
@@ -238,8 +255,9 @@ class Encoder:
         """Held-out demonstrations that are right, where the rule measures them; the arguments are those of `graded`."""
         if not self.measures_held_out or not rows.rows or scorer is None:
             return None
-        scored = SplitScorer(scorer, self.ranks)
-        found = grade(rows, self._fitting(rows).rows, scored, self.config.demonstrations, columns, needed)
+        scored, fitting = SplitScorer(scorer, self.ranks), self._fitting(rows).rows
+        chosen = fitting if self.tried is None else evenly(fitting, self.tried)
+        found = grade(rows, chosen, scored, self.config.demonstrations, columns, needed)
         right = rows.pick(i for i, number in enumerate(rows.numbers) if found.verdict_of.get(number) == DEMO_RIGHT)
         return self.measured_demonstrations(right, "verified demonstrations") if right.rows else None
 
@@ -298,6 +316,11 @@ class Encoder:
             pictures=self.pictures,
             trusted=self.config.trust_special_tokens,
         )
+
+
+def evenly(demos: Sequence[EncodedDemo], n: int) -> Sequence[EncodedDemo]:
+    """At most `n` of them, from beginning to end, the first included."""
+    return demos[:: max(1, len(demos) // n)][:n]
 
 
 def _key(prompt: Any) -> str:

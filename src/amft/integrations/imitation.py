@@ -6,7 +6,7 @@ import contextlib
 import copy
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -79,8 +79,11 @@ class Imitation:
         self.source, self.rows, self.not_used = rows, encoded.rows, [*taken, *encoded.left_out]
         self.branch_of = [SFT] * len(self.rows)
         """Imitation branch of each row."""
+        self.weights: list[float] | None = None
+        """Of each row in the imitation loss; None is 1."""
         self.ageing: float | None = None
         """A demonstration that was shown k times before counts `1 / (1 + k / ageing)`; None: always 1."""
+        self.seed = seed
         self.stream = RowStream(len(self.rows), seed, "demonstrations")
         self.num_demos, self.micro_batch, self.pad_id = num_demos, micro_batch, tokenizer.pad_token_id
         self.rank, self.world = rank, world
@@ -90,13 +93,20 @@ class Imitation:
         """The imitation branches, in order."""
         return tuple(sorted(set(self.branch_of)))
 
+    def keep(self, numbers: Collection[int]) -> None:
+        """Draw only rows whose number in their file is among these, before the first is drawn."""
+        self.rows = [demo for demo in self.rows if self.source.numbers[demo.row] in numbers]
+        self.branch_of = [SFT] * len(self.rows)
+        self.stream = RowStream(len(self.rows), self.seed, "demonstrations")
+
     def next(self) -> tuple[dict[str, list[Batch]], float]:
         """This rank's micro-batches of the next step by branch, and the completion tokens of all ranks and branches."""
         visits, fading = self.stream.visits(self.num_demos), self.ageing
         ages = [1.0 if fading is None else 1.0 / (1.0 + k / fading) for k in visits]
         chosen: dict[str, list[tuple[EncodedDemo, float]]] = {}
         for i, age in zip(self.stream.take(self.num_demos), ages, strict=True):
-            chosen.setdefault(self.branch_of[i], []).append((self.rows[i], age))
+            weight = age if self.weights is None else age * self.weights[i]
+            chosen.setdefault(self.branch_of[i], []).append((self.rows[i], weight))
         tokens = sum(len(demo.completion_ids) for demos in chosen.values() for demo, _ in demos)
         return {branch: self._of_this_rank(demos) for branch, demos in chosen.items()}, float(tokens)
 
@@ -110,9 +120,9 @@ class Imitation:
         return batches + [silent] * (len(starts) - len(batches))
 
     def _padded(self, demos: Sequence[tuple[EncodedDemo, float]]) -> Batch:
-        rows, ages = [demo for demo, _ in demos], [age for _, age in demos]
+        rows, weights = [demo for demo, _ in demos], [weight for _, weight in demos]
         batch = pad_batch([row.prompt_ids for row in rows], [row.completion_ids for row in rows], self.pad_id)
-        return batch if set(ages) == {1.0} else replace(batch, weights=torch.tensor(ages))
+        return batch if set(weights) == {1.0} else replace(batch, weights=torch.tensor(weights))
 
     def backward(
         self,

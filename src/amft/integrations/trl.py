@@ -30,7 +30,7 @@ from ..step.balancer import Balancer
 from ..step.gradients_apart import gradients_apart
 from .imitation import Imitation, with_template
 from .trl_backend import TRLBackend, Window
-from .trl_classes import sort_into_classes
+from .trl_classes import read_settings, sort_into_classes
 from .trl_contract import check_attributes, check_methods, check_version
 from .trl_rows import TreeRows
 
@@ -62,6 +62,8 @@ class AMFTGRPOTrainer(GRPOTrainer):
         entropy_target: H* in nats; default: the mean entropy of the first step's completions.
         trust_special_tokens: strings of special tokens in prompts and demonstrations are those tokens, as in TRL; by
             default they are text. Prompts with pictures are TRL's own in any case.
+        demonstration_settings: the settings `demonstrations.*` of a recipe, `{"filter": "verified"}` say: what the
+            reward functions' opinion of demonstrations is used for.
         prefix_tree: compute what rows begin with alike once, and no padding; False leaves the passes to TRL.
 
     Raises:
@@ -77,6 +79,7 @@ class AMFTGRPOTrainer(GRPOTrainer):
         num_demos: int | None = None,
         entropy_target: float | None = None,
         trust_special_tokens: bool = False,
+        demonstration_settings: Mapping[str, Any] | None = None,
         prefix_tree: bool = True,
         **kwargs: Any,
     ):
@@ -84,13 +87,13 @@ class AMFTGRPOTrainer(GRPOTrainer):
         check_methods(GRPOTrainer)
         method = build_method({"rule": balance} if isinstance(balance, str) else balance)
         _check_method(method)
-        self.balance = method.rule
+        self.balance, settings = method.rule, read_settings(demonstration_settings or {})
         super().__init__(*args, **kwargs)
         check_attributes(self)
         _check_engine(self)
         self.entropy_target, self.trust_special_tokens = entropy_target, trust_special_tokens
         self.imitation = self._imitation(demonstrations, num_demos)
-        self.verdicts = sort_into_classes(self, self.imitation, self.balance.requirements)
+        self.verdicts = sort_into_classes(self, self.imitation, self.balance.requirements, settings)
         for count in self.imitation.not_used:
             self.accelerator.print(f"amft: {count}")
         self.tree_rows = TreeRows(self, prefix_tree, self.accelerator.print)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from ..balance.requirements import Requirements
@@ -17,31 +18,63 @@ from ..types import SFT, Row
 from .imitation import Imitation
 
 
-def sort_into_classes(trainer: Any, imitation: Imitation, asked: Requirements) -> dict[str, int]:
-    """Give every demonstration its branch and, where the rule asks for it, its verdict first.
+def read_settings(given: Mapping[str, Any]) -> DemonstrationSettings:
+    """The settings of the group `demonstrations`.
+
+    Raises:
+        ConfigError: a name or a value is not among them.
+    """
+    try:
+        return DemonstrationSettings(**given)
+    except ConfigError as error:
+        raise ConfigError(f"demonstration_settings.{error}") from None
+
+
+def sort_into_classes(
+    trainer: Any, imitation: Imitation, asked: Requirements, settings: DemonstrationSettings
+) -> dict[str, int]:
+    """Give every demonstration its branch, and its verdict first where the rule or the settings ask for it.
 
     Args:
         trainer: a built `GRPOTrainer`, whose reward functions grade.
         imitation: of this process; the same rows on all.
         asked: what the rule requires.
+        settings: what verdicts are used for, whatever the rule.
 
     Returns:
         Verdict -> demonstrations; empty where they are not graded.
 
     Raises:
-        ConfigError: a reward is a model, so it cannot grade; or a class is no word.
+        ConfigError: a reward is a model, so it cannot grade; or a class is no word; or the filter keeps
+            none.
     """
-    graded = _graded(trainer, imitation) if asked.graded else Graded(imitation.source, {})
+    graded = Graded(imitation.source, {})
+    if asked.graded or settings.grades:
+        graded = _filtered(imitation, _graded(trainer, imitation, settings), settings)
     imitation.ageing = asked.ageing
+    numbers, rows = imitation.source.numbers, imitation.source.rows
+    if settings.weighs:
+        imitation.weights = [settings.weight(graded.verdict_of[numbers[demo.row]]) for demo in imitation.rows]
     if asked.split is not None:
-        numbers, rows = imitation.source.numbers, imitation.source.rows
         imitation.branch_of = [
             _branch(asked, rows[demo.row], graded.verdict_of.get(numbers[demo.row])) for demo in imitation.rows
         ]
     return dict(Counter(graded.verdict_of.values()))
 
 
-def _graded(trainer: Any, imitation: Imitation) -> Graded:
+def _filtered(imitation: Imitation, graded: Graded, settings: DemonstrationSettings) -> Graded:
+    kept, left_out = graded.kept(settings.filter)
+    if not kept.verdict_of:
+        raise ConfigError(
+            f"demonstration_settings.filter: {settings.filter} keeps none; choose another filter, or use TRL's "
+            "GRPOTrainer for RL alone"
+        )
+    imitation.keep(kept.verdict_of.keys())
+    imitation.not_used += left_out
+    return kept
+
+
+def _graded(trainer: Any, imitation: Imitation, settings: DemonstrationSettings) -> Graded:
     functions = list(trainer.reward_funcs)
     for function in functions:
         require_function(function)
@@ -49,7 +82,7 @@ def _graded(trainer: Any, imitation: Imitation) -> Graded:
     mine = imitation.rows[imitation.rank :: imitation.world]
     columns = None if trainer.train_dataset is None else set(trainer.train_dataset.column_names)
     needed = required_columns(functions)
-    found = grade(imitation.source, mine, scorer, DemonstrationSettings(), columns, needed)
+    found = grade(imitation.source, mine, scorer, settings, columns, needed)
     if imitation.world > 1:
         from accelerate.utils import gather_object
 

@@ -40,7 +40,7 @@ from ..training.processing_class import load_processing_class
 from .shape import KNOWN
 
 TRIED_DEMOS = 8
-"""Demonstrations that the rewards are tried on."""
+"""Demonstrations that the rewards are tried on, and that are graded where a run would grade all."""
 
 
 @dataclass
@@ -168,7 +168,7 @@ def _read(
     tokenizer, pictures = load_processing_class(directory, None)
     set_template(tokenizer, pictures, config)
     stops = stop_ids(model, tokenizer)
-    encoder = Encoder(tokenizer, config, stops, method, pictures)
+    encoder = Encoder(tokenizer, config, stops, method, pictures, tried=TRIED_DEMOS)
     sources = read_sources(encoder, _data_of(recipe))
     config = with_epochs(config, sources)
     warmup = config.sft_warmup_steps if method.requirements.warmup else 0
@@ -179,6 +179,11 @@ def _read(
     found.tokenizer, found.ends = len(tokenizer), tokenizer.convert_ids_to_tokens(stops)
     found.notes = [note for _, note in notes_of(encoder, sources)]
     found.rows = _counts(sources)
+    if encoder.not_graded:
+        found.unchecked.append(
+            f"the verdicts on {encoder.not_graded} more demonstrations, so which classes there are and what "
+            "demonstrations.filter leaves out"
+        )
     if sources.demonstrations is not None and sources.scorer is not None:
         found.rewards = sources.demonstrations.rewards(sources.scorer, TRIED_DEMOS)
     elif sources.scorer is not None:

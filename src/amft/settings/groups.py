@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from ..types import DEMO_SILENT, DEMO_WRONG
 from .strict_model import StrictModel
 
 
@@ -71,7 +72,16 @@ class DemonstrationSettings(StrictModel):
     @property
     def grades(self) -> bool:
         """Demonstrations must be graded for these settings."""
-        return self.filter != "none" or self.wrong_weight != 1.0 or self.silent_weight != 1.0
+        return self.filter != "none" or self.weighs
+
+    @property
+    def weighs(self) -> bool:
+        """Some verdicts have a factor of their own."""
+        return self.wrong_weight != 1.0 or self.silent_weight != 1.0
+
+    def weight(self, verdict: str) -> float:
+        """The factor of a demonstration with this verdict in the imitation loss."""
+        return {DEMO_WRONG: self.wrong_weight, DEMO_SILENT: self.silent_weight}.get(verdict, 1.0)
 
 
 class EvalSettings(StrictModel):
