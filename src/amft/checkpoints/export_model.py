@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..disk import OTHER_PLACE, disk_guard
 from ..distributed.parallel import full_state
 from ..distributed.ranks import Ranks
 from ..models.lora import has_adapter, save_adapter
@@ -38,3 +39,25 @@ def export_model(model: PreTrainedModel, processing_class: Any, weights: dict[st
     else:
         model.save_pretrained(directory, state_dict=weights)
     (processing_class.save if isinstance(processing_class, Pictures) else processing_class.save_pretrained)(directory)
+
+
+def save_policy(model: PreTrainedModel, processing_class: Any, ranks: Ranks, target: Path) -> None:
+    """Write the policy as it is into a directory, which is made; all ranks take part.
+
+    Args:
+        model: the policy.
+        processing_class: as `export_model` has it.
+        ranks: rank 0 writes.
+        target: a directory, or where one is to be.
+
+    Raises:
+        RunError: the disk is full or refuses.
+    """
+    weights = policy_weights(model, ranks)
+
+    def write() -> None:
+        with disk_guard(target, cure=OTHER_PLACE):
+            target.mkdir(parents=True, exist_ok=True)
+            export_model(model, processing_class, weights, target)
+
+    ranks.from_main(write)

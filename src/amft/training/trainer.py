@@ -10,8 +10,7 @@ from transformers import PreTrainedModel
 
 from ..balance.base import Balance
 from ..balance.method import Method
-from ..checkpoints.export_model import export_model, policy_weights
-from ..disk import OTHER_PLACE, disk_guard
+from ..checkpoints.export_model import save_policy
 from ..errors import ConfigError
 from ..experience.data_sources import OwnData
 from ..models.hub import push_folder
@@ -119,14 +118,7 @@ class AMFTTrainer(TrainingRun):
             RunError: the disk is full or refuses.
         """
         target = Path(output_dir)
-        weights = policy_weights(self.model, self.ranks)
-
-        def write() -> None:
-            with disk_guard(target, cure=OTHER_PLACE):
-                target.mkdir(parents=True, exist_ok=True)
-                export_model(self.model, self.foundation.processing_class, weights, target)
-
-        self.ranks.from_main(write)
+        save_policy(self.model, self.foundation.processing_class, self.ranks, target)
         return target
 
     @property
