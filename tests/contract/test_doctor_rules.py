@@ -137,6 +137,16 @@ def test_a_run_at_its_lower_bound(name: str, runs: dict[str, Path], tmp_path: Pa
 def test_every_check_of_the_registry_speaks_on_some_run(runs: dict[str, Path], tmp_path: Path) -> None:
     run = rewritten(runs["amft"], tmp_path / "run", lambda row, key, value: WORST.get(key, value))
     RunDirectory(run).append("events", {"step": 0, "kind": "data", "message": "30 of 80 rows are not used"})
-    spoken = {finding.topic for finding in diagnose(run)}
+    started = iter(range(100))
+
+    def leave_out(row: dict, key: str, value: object) -> object:
+        return 0.7 if next(started) < 3 else 0.02
+
+    kinds = rewritten(
+        runs["amft-branches"],
+        tmp_path / "classes",
+        lambda row, key, value: leave_out(row, key, value) if key.startswith("mix/weight/sft/") else value,
+    )
+    spoken = {finding.topic for each in (run, kinds) for finding in diagnose(each)}
     silent = {*CHECKS} - spoken
     assert silent <= {"steps", "end of the run", "meta-gradient", "validation success"}

@@ -14,7 +14,7 @@ from tiny_runs import build, zero
 
 from amft import progress_bar
 from amft.balance.describe import describe
-from amft.cli import main
+from amft.cli import main, status
 from amft.cli.units import in_bytes, in_parameters, in_seconds
 
 TRAIN = ["train", "general_points", "--set", "max_steps=1", "--set", "sft_warmup_steps=0", "--set", "lr_warmup_steps=0",
@@ -148,3 +148,25 @@ def test_the_doctor_fits_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixtur
 )
 def test_units_suit_the_size(said: str, call: Any) -> None:
     assert call() == said
+
+
+def test_an_evaluation_and_answers_say_at_once_what_they_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(status, "PATIENCE", 0.0)
+    small = ["--problems", "1", "--max-tokens", "4"]
+    assert main(["eval", "nano", "--task", "general_points-v1", "--split", "id", *small]) == 0
+    assert capsys.readouterr().err.startswith("amft: loading nano, then answering ...\n")
+    assert main(["sample", "nano", "--prompt", "How many are left? " * 9, "--max-tokens", "4"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err.startswith("amft: loading nano, then answering ...\n")
+    assert max(map(len, shown.out.splitlines())) <= 80
+
+
+def test_a_long_list_of_choices_is_cut_and_a_last_part_is_enough(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["settings", "clip_max"]) == 2
+    assert "did you mean 'importance_sampling.clip_max'?" in capsys.readouterr().err
+    assert main(["settings", "zzzz"]) == 2
+    told = capsys.readouterr().err
+    assert re.search(r" and \d+ more$", told.strip())
+    assert told.count(",") < 45

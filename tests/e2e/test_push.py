@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_hub import FakeHub, fake_hub
 
 from amft.cli import main
+from amft.models.load import NANO
 
 RECIPE = """
 model: {model}
@@ -34,7 +36,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_directory: P
     return tmp_path
 
 
-def amft(hub: FakeHub, *words: str, token: str = "hf_test") -> tuple[int, str, str]:
+def amft(hub: FakeHub | SimpleNamespace, *words: str, token: str = "hf_test") -> tuple[int, str, str]:
     """Exit code, stdout and the error lines of ours; the address of a hub is read when its library is imported."""
     environment = os.environ | {"HF_ENDPOINT": hub.address, "HF_TOKEN": token, "HF_HUB_OFFLINE": "0"}
     program = [sys.executable, "-m", "amft", *words]
@@ -82,6 +84,15 @@ def test_the_hub_gets_the_model_and_its_card() -> None:
     assert code == 2
     assert error.startswith("amft: error: me/model: cannot be pushed to the hub")
     assert "hf auth login" in error
+
+
+@pytest.mark.usefixtures("workplace")
+def test_without_a_network_it_is_one_line() -> None:
+    away = SimpleNamespace(address="http://127.0.0.1:9")  # where nobody listens
+    code, out, error = amft(away, "push", str(NANO), "me/model")
+    assert (code, out) == (2, "")
+    assert error.startswith("amft: error: me/model: cannot be pushed to the hub (")
+    assert error.endswith("check the name and the network")
 
 
 @pytest.mark.usefixtures("workplace")

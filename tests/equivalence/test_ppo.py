@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from amft.balance.describe import describe
 from amft.balance.meta_gradient import MetaGradient
 from amft.balance.methods import RULES
 from amft.balance.requirements import Requirements
@@ -168,7 +169,9 @@ def test_a_gradient_of_the_head_that_is_not_finite_refuses_the_step(tiny_base, t
 
 @pytest.mark.parametrize("rule", RULES)
 def test_under_every_balance_rule(rule, tiny_base, tmp_path):
-    early = {"meta_every": 1, "meta_skip": 0} if rule.startswith("amft") else {}
+    settings = {"meta_every": 1, "meta_skip": 0}
+    known = next(entry["settings"] for entry in describe() if entry["rule"] == rule)
+    early = {name: value for name, value in settings.items() if name in known}
     built = trainer(tiny_base, tmp_path, balance={"rule": rule, **early}, max_steps=2, dtype="float32")
     if built.foundation.method.demo_mixer.pool != "all":
         # Its advantage is defined by a comparison of rows, which a value per token has no place in.

@@ -290,6 +290,10 @@ def test_the_number_of_validation_problems_is_told_from_their_scores(tmp_path):
         for row in sparse
     ]
     only(tmp_path / "b", "warn", "past its peak", metrics=many)
+    one = [row | {"eval/val/success": float(row["step"] < 150)} if "eval/val/success" in row else row for row in sparse]
+    assert "Validation success is past its peak" not in titles(tmp_path / "c", metrics=one), (
+        "one problem, right or wrong"
+    )
 
 
 def test_past_the_peak(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from study_dirs import study_file, write_one
 
+from amft import progress_bar
 from amft.cli import main
 from amft.errors import RunError
 from amft.study import drive
@@ -203,8 +205,11 @@ def test_the_command_reports_failures_with_exit_code_1_and_retries_on_demand(tmp
     assert "2 runs: 2 missing; 2 to make" in printed.err
     assert not (tmp_path / "runs").exists()
     script(f"if place.name == 'seed-1': sys.exit('out of luck')\n{WRITE}")
+    monkeypatch.setattr(progress_bar, "SILENCE", 0.02)
     assert main(["compare", "s.yaml", "--jobs", "2"]) == 1
     printed = capsys.readouterr()
+    assert printed.err.startswith("2 runs: 2 missing; 2 to make, 2 at a time\n")
+    assert re.search(r"^amft: [01] of 2 runs finished, [0-2] under way$", printed.err, re.M)
     assert "amft: failed: all/sft seed 1: out of luck" in printed.err
     assert "unfinished, not in the table: 1: all/sft seed 1" in printed.out
     script(WRITE)

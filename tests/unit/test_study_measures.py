@@ -86,7 +86,7 @@ def test_regret_by_a_second_outcome_by_hand(tmp_path):
     page = write_study_report(folder).read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>")
     assert "<h3>Regret by probability</h3>" in page
-    assert "\N{MINUS SIGN}30.0<span" in page
+    assert "\N{MINUS SIGN}30.0 <span" in page
     assert "mean regret by probability" in page
 
 

@@ -106,7 +106,38 @@ def test_without_constants_it_opens_with_success(tmp_path):
 
 def test_with_few_seeds_it_says_that_the_order_may_be_chance(tmp_path):
     told = write_study_report(write_all(tmp_path / "s", seeds=[0, 1])).read_text(encoding="utf-8")
-    assert "2 seeds cannot tell which of this is chance; 5 are the least." in plain(told)
+    assert "2 seeds cannot tell what of this is chance: it takes at least 5" in plain(told)
+
+
+def test_it_never_asks_for_fewer_seeds_than_a_verdict_takes(tmp_path):
+    told = write_study_report(write_all(tmp_path / "s", seeds=[0, 1])).read_text(encoding="utf-8")
+    rows = re.findall(r'data-label="\+[\d.]+">(over \d+|\d+)<', told)
+    assert rows
+    assert all(row.startswith("over") or int(row) >= 5 for row in rows)
+
+
+def test_a_tie_has_no_winner(tmp_path):
+    levels = dict.fromkeys(LEVELS, 1.0)
+    folder = write_all(tmp_path / "s", levels, seeds=[0], rules={"amft": "amft", "sft": "sft"}, grid=[], tuned={})
+    told = plain(write_study_report(folder).read_text(encoding="utf-8"))
+    assert "Nobody wins: amft and sft have the same success on id, on average over 2 regimes." in told
+    assert "highest" not in told
+
+
+def test_every_table_stacks_on_a_narrow_page_with_its_headings_and_the_settings_speak_as_the_study_file(page):
+    assert page.count("<table") == page.count('<table class="stacks"')
+    assert not re.search(r"<td(?![^>]*data-label)", page)
+    settings = page[page.index("<h2>Settings") :]
+    assert "<dt>rules</dt><dd>amft:\n  balance:" in settings
+    assert "<dt>arms" not in settings
+
+
+def test_the_text_tables_fit_a_terminal_and_are_sorted(folder, page):
+    text = (folder / "table.txt").read_text(encoding="utf-8")
+    assert max(map(len, text.splitlines())) <= 80
+    many = re.findall(r"^many +\S+ +(\S+) +\[", text.split("\n\n")[0], re.M)
+    assert len(many) == len(LEVELS) / 2 + 1
+    assert list(map(float, many)) == sorted(map(float, many), reverse=True)
 
 
 def test_tables_are_sorted(page):
@@ -206,7 +237,7 @@ def test_with_four_seeds_the_page_does_not_say_better(tmp_path, page):
     for word in ("better", "worse", "ahead by 0", "▲", "holds<"):
         assert word not in text.split("Intervals are 95 %")[0]
     assert "better" not in text
-    assert "4 seeds: fewer than 5" in text
+    assert "4 seeds cannot tell what of this is chance" in text
     assert "undecided" in text
     assert "better" in re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.S)
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..progress_bar import heartbeat
+
 if TYPE_CHECKING:
     from ..study.plan import PlannedRun
 
@@ -44,7 +46,8 @@ def compare(
         _foresee([*start, *runs], [*start, *due], jobs, spec.threads)
         return
     write_study(spec, folder)
-    with sole_driver(folder):
+    _announce([*([first] if first else []), *runs], [*start, *due], jobs, spec.threads)
+    with sole_driver(folder), heartbeat(lambda: _how_far([*start, *due])):
         driver = Driver(slots(jobs, spec.threads), lambda line: typer.echo(line, err=True), spec.checkpoints)
         for run in (run for run, state in states.items() if state == "finished"):
             driver.tidy(run)
@@ -75,10 +78,21 @@ def _left(folder: Path, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
 
 
 def _foresee(runs: Sequence[PlannedRun], due: Sequence[PlannedRun], jobs: int | None, threads: int) -> None:
-    from ..study.drive import command, slots
+    from ..study.drive import command
 
     for run in due:
         typer.echo(shlex.join(command(run, resume=run.state != "missing")))
+    _announce(runs, due, jobs, threads)
+
+
+def _how_far(due: Sequence[PlannedRun]) -> str:
+    counts = Counter(run.state for run in due)
+    return f"{counts['finished']} of {len(due)} runs finished, {counts['started']} under way"
+
+
+def _announce(runs: Sequence[PlannedRun], due: Sequence[PlannedRun], jobs: int | None, threads: int) -> None:
+    from ..study.drive import slots
+
     counts = Counter(run.state for run in runs)
     states = ", ".join(
         f"{counts[state]} {state}" for state in ("finished", "failed", "started", "missing") if counts[state]

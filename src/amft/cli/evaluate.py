@@ -24,6 +24,7 @@ from .asking import (
     TemperatureOption,
 )
 from .bars import hide_loading_bars
+from .status import doing
 
 
 def evaluate(
@@ -50,33 +51,40 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure a model's success, with 95 % intervals: a run's on its own task or data, as it was trained."""
-    from ..assembly.evaluation import Asked, build_evaluation
-    from ..disk import replace_text
     from ..errors import RunError
+
+    if output is not None and output.exists():
+        raise RunError(f"--output: {output} exists already; choose another file")
+    with doing(f"loading {model}, then answering"):
+        summary, rows = _answered(
+            model,
+            settings or [],
+            task=task,
+            splits=splits or (),
+            data=data,
+            rewards=rewards or (),
+            problems=problems,
+            samples=samples,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            engine=engine,
+            dtype=dtype,
+            batch=batch,
+            seed=seed,
+        )
+    if output is not None:
+        from ..disk import replace_text
+
+        replace_text(output, "".join(json.dumps(row) + "\n" for row in rows), cure="choose another --output")
+    typer.echo(json.dumps(summary, indent=2) if as_json else _table(summary))
+
+
+def _answered(model: str, options: list[str], **asked: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    from ..assembly.evaluation import Asked, build_evaluation
     from ..settings.recipe_file import settings as given
 
     hide_loading_bars()
-    if output is not None and output.exists():
-        raise RunError(f"--output: {output} exists already; choose another file")
-    asked = Asked(
-        task=task,
-        splits=splits or (),
-        options=given(settings or []),
-        data=data,
-        rewards=rewards or (),
-        problems=problems,
-        samples=samples,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        engine=engine,
-        dtype=dtype,
-        batch=batch,
-        seed=seed,
-    )
-    summary, rows = build_evaluation(model, asked)
-    if output is not None:
-        replace_text(output, "".join(json.dumps(row) + "\n" for row in rows), cure="choose another --output")
-    typer.echo(json.dumps(summary, indent=2) if as_json else _table(summary))
+    return build_evaluation(model, Asked(options=given(options), **asked))
 
 
 def _table(summary: Sequence[Mapping[str, Any]]) -> str:

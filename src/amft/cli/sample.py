@@ -24,7 +24,8 @@ from .asking import (
     TemperatureOption,
 )
 from .bars import hide_loading_bars
-from .columns import side_by_side
+from .columns import side_by_side, wrapped
+from .status import doing
 
 
 def sample(
@@ -51,27 +52,25 @@ def sample(
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON per answer.")] = False,
 ) -> None:
     """Answer prompts with one model or several and print the answers side by side."""
-    from ..assembly.evaluation import Asked
-    from ..assembly.sampling import sample_models
-    from ..settings.recipe_file import settings as given
-
-    hide_loading_bars()
     texts = _typed() if prompts == ["-"] else prompts or []
-    asked = Asked(
-        task=task,
-        splits=splits or (),
-        options=given(settings or []),
-        data=data,
-        rewards=rewards or (),
-        problems=problems,
-        samples=samples,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        engine=engine,
-        dtype=dtype,
-        seed=seed,
-    )
-    found = sample_models(models, asked, texts, plain=plain)
+    with doing(f"loading {', '.join(models)}, then answering"):
+        found = _answered(
+            models,
+            texts,
+            plain,
+            settings or [],
+            task=task,
+            splits=splits or (),
+            data=data,
+            rewards=rewards or (),
+            problems=problems,
+            samples=samples,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            engine=engine,
+            dtype=dtype,
+            seed=seed,
+        )
     if as_json:
         for name, rows in zip(models, found):
             for row in rows:
@@ -81,15 +80,24 @@ def sample(
         typer.echo(_shown(models, answers) + "\n")
 
 
+def _answered(
+    models: list[str], texts: list[str], plain: bool, options: list[str], **asked: Any
+) -> list[list[dict[str, Any]]]:
+    from ..assembly.evaluation import Asked
+    from ..assembly.sampling import sample_models
+    from ..settings.recipe_file import settings as given
+
+    hide_loading_bars()
+    return sample_models(models, Asked(options=given(options), **asked), texts, plain=plain)
+
+
 def _typed() -> list[str]:
     return [line.strip() for line in sys.stdin if line.strip()]
 
 
 def _shown(models: Sequence[str], answers: Sequence[Mapping[str, Any]]) -> str:
-    from ..report.text import visible
-
     titles = [f"{Path(name)}{_mark(row)}" for name, row in zip(models, answers)]
-    return f"{visible(str(answers[0]['prompt']))}\n{side_by_side(titles, [str(row['answer']) for row in answers])}"
+    return f"{wrapped(str(answers[0]['prompt']))}\n{side_by_side(titles, [str(row['answer']) for row in answers])}"
 
 
 def _mark(row: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from .rank_output import is_main
 
-PATIENCE = 1.0
+PATIENCE = 0.5
 """Seconds: what is over before that, a mistake in the input say, is told alone."""
 
 

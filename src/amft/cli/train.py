@@ -14,7 +14,7 @@ from ..errors import ConfigError, CutShortError, DeviceMemoryError
 from ..guests import HOST
 from .advice import planned_advice
 from .bars import hide_loading_bars
-from .columns import side_by_side
+from .columns import side_by_side, wrapped
 from .freed_memory import keep_freed_memory
 from .rank_output import is_main
 from .status import doing
@@ -161,14 +161,14 @@ def _code(recipe: Recipe) -> str:
 def _answers(run: Path) -> str:
     from ..report.answers import answer_pairs
     from ..report.load import load_run
-    from ..report.text import shorten, visible
+    from ..report.text import shorten
 
     marks = {"good": "right", "poor": "wrong", "none": "not scored"}
     blocks = []
     for pair in answer_pairs(load_run(run), SHOWN_PAIRS):
         titles = [f"before, {marks[pair.before_tone]}", f"after, {marks[pair.after_tone]}"]
         texts = [shorten(text, SHOWN_CHARACTERS) for text in (pair.before, pair.after)]
-        blocks.append(f"{visible(shorten(pair.prompt, SHOWN_CHARACTERS))}\n{side_by_side(titles, texts)}\n")
+        blocks.append(f"{wrapped(shorten(pair.prompt, SHOWN_CHARACTERS))}\n{side_by_side(titles, texts)}\n")
     return "\n".join(blocks)
 
 

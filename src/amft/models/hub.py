@@ -47,7 +47,7 @@ def push_folder(folder: Path, target: str, private: bool | None = None) -> str:
     found = _room_for(target, private)
     try:
         HfApi().upload_folder(repo_id=found[0], folder_path=folder, commit_message="Model trained with amft")
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:
         raise ModelError(_refusal(target, error)) from None
     return found[1]
 
@@ -63,11 +63,12 @@ def _room_for(target: str, private: bool | None) -> tuple[str, str]:
 
     try:
         made = HfApi().create_repo(target, private=private, exist_ok=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # its HTTP client has errors of its own kind where no network is
         raise ModelError(_refusal(target, error)) from None
     return made.repo_id, made.url
 
 
 def _refusal(target: str, error: Exception) -> str:
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return f"{target}: cannot be pushed to the hub ({reason}); log in with `hf auth login`, or check the name"
+    cure = "log in with `hf auth login`, or check the name and the network"
+    return f"{target}: cannot be pushed to the hub ({reason}); {cure}"

@@ -17,7 +17,7 @@ from .load import Run
 ORDER: tuple[Level, ...] = ("bad", "warn", "note", "ok")
 
 OF_ROLLOUTS = frozenset({"num_prompts", "num_generations", "temperature", "entropy_coef", "beta"})
-"""Settings that only a run that explores reads."""
+"""Settings that only a run with a policy loss reads as an explorer's."""
 
 
 def findings(run: Run, remarks: Mapping[str, Remark]) -> list[Finding]:
@@ -60,7 +60,7 @@ def _place(run: Run, setting: str) -> tuple[Mapping[str, Any], str]:
 
 def _read(run: Run, name: str) -> bool:
     if name in OF_ROLLOUTS:
-        return bool(run.measured("tokens/rollout", mixing=True)[1].any())
+        return bool(run.measured("policy_loss", mixing=True)[1].size)
     if name == "num_demos":
         return _imitates(run) in ("stream", "buffer") and bool(run.measured("tokens/demo", mixing=True)[1].any())
     return name != "sft_warmup_steps" or _warms_up(run)

@@ -11,6 +11,8 @@ from .verdict import change, change_bounds, headline_split, level
 SOLVED = 0.95
 RESOLUTION = 0.1
 """A test whose interval is wider than this to either side is too small to show what a run usually changes."""
+FEW_PROBLEMS = 5
+"""Of fewer validation problems all can be right once, and all wrong another time, by chance."""
 NON_FINITE = ("nonfinite", "non_finite", "non-finite", "skipped")
 OFTEN = 0.05
 
@@ -59,7 +61,9 @@ def validation(run: Run) -> Remark | None:
     if len(success) < 3:
         return None
     best, last = float(success.max()), float(success[-1])
-    if best - last > PEAK * noise(best, problems(success, run)) and not run.setting("checkpoint.keep_best"):
+    held = problems(success, run)
+    fell = held >= FEW_PROBLEMS and best - last > PEAK * noise(best, held)
+    if fell and not run.setting("checkpoint.keep_best"):
         evidence = f"Best {level(best)} at step {steps[success.argmax()]}, last {level(last)}."
         hint = "Or stop earlier."
         return Remark("warn", "Validation success is past its peak", evidence, switch_on("checkpoint.keep_best"), hint)

@@ -51,10 +51,17 @@ def shown(value: Any) -> str:
     return reprlib.repr(value)
 
 
+FEW = 40
+"""Choices that a message names."""
+
+
 def nearest(name: str, names: Sequence[str]) -> str:
-    """`did you mean 'x'?`, or the choices when nothing is near."""
-    match = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"did you mean {match[0]!r}?" if match else f"choose from {', '.join(names)}"
+    """`did you mean 'x'?`, the last part alone where only that is near; or the choices, the first `FEW` of them."""
+    match = difflib.get_close_matches(name, names, n=1, cutoff=0.6) or [
+        each for each in names if each.rpartition(".")[2] == name
+    ]
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return f"did you mean {match[0]!r}?" if match else f"choose from {', '.join(names[:FEW])}{more}"
 
 
 def _suggest(location: tuple[int | str, ...], model: type[BaseModel]) -> str:

@@ -36,11 +36,13 @@ def claims(study: Study) -> list[dict[str, Any]]:
     if ood in study.splits:
         measure = f"success on {ood}, mean over regimes: {subject} minus rival"
         found.append(("out of distribution", measure, _success(study, ood, rivals, subject)))
+    ideal = "the best constant weight" if study.grid else study.spec["baseline"]
     measure = (
-        "tokens to the level of the best fixed μ (never: the regime's longest run): rival minus subject, in thousands"
+        f"thousands of tokens until validation success is where that of {ideal} ends: rival minus {subject}; a run "
+        "that never gets there counts as the longest of its regime"
     )
     found.append(("sample efficiency", measure, _by_seed(study, rivals, subject, _thousands_of_tokens)))
-    measure = "largest fall of validation success below its best so far: rival minus subject"
+    measure = f"largest fall of validation success below its best so far: rival minus {subject}"
     found.append(("stability", measure, _by_seed(study, rivals, subject, _fall)))
     return [_row(name, measure, pairs) for name, measure, pairs in found]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from ...stats import performance_profile
 from ..plot_style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PURPLE, draw_figure
@@ -141,7 +142,7 @@ def _learning(study: Study, summary: Mapping[str, Any], regime: str) -> Iterator
     def paint(axes: Sequence[Axes]) -> None:
         for rule in sorted(shown, key=lambda rule: rule in _marked(study, best)):
             axes[0].plot(shown[rule][0], 100 * shown[rule][1], **_look(study, rule, best))
-        axes[0].set_xlabel("step")
+        _steps(axes[0])
         axes[0].set_ylim(0, None)
         _legend(axes[0])
 
@@ -174,14 +175,18 @@ def _paths(study: Study, summary: Mapping[str, Any], regime: str) -> Iterator[St
         for i, run in enumerate(runs):
             label = f"{study.spec['subject']}, each seed" if i == 0 else None
             axes[0].plot(run.mu_steps, run.mu, color=BLUE, lw=1.1, label=label)
-        axes[0].set(xlabel="step", ylim=(-0.04, 1.04))
+        _steps(axes[0])
+        axes[0].set_ylim(-0.04, 1.04)
         axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
     data = [[run.seed, step, mu] for run in runs for step, mu in zip(run.mu_steps, run.mu, strict=True)]
     data += [[f"fixed score {mu:g}", "", score] for mu, score in grid.items()]
-    caption = f"Green: each fixed μ, as thick as its success on {split} is high. Blue: the learned path, warm-up first."
+    caption = "Blue: μ, the weight of imitation, over the steps of each seed, warm-up first."
+    if grid:
+        caption += f" Green: each constant weight, drawn the thicker the higher its success on {split}."
+    title = f"{regime}: path of μ{' over the grid' if grid else ''}"
     yield StudyFigure(
-        f"mu-{regime}", f"{regime}: path of μ over the grid", caption, draw_figure(f"Path of mu, {regime}", 1, paint),
+        f"mu-{regime}", title, caption, draw_figure(f"Path of mu, {regime}", 1, paint),
         _csv(["seed", "step", "mu"], data),
     )  # fmt: skip
 
@@ -214,6 +219,11 @@ def _bar(ax: Axes, y: float, found: Mapping[str, Any], colour: str, label: str |
     if found["low"] is not None:
         ax.plot([100 * found["low"], 100 * found["high"]], [y, y], color=colour, lw=2, solid_capstyle="butt")
     ax.plot([100 * found["value"]], [y], "o", color=colour, ms=5, label=label)
+
+
+def _steps(ax: Axes) -> None:
+    ax.set_xlabel("step")
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))
 
 
 def _legend(ax: Axes) -> None:

@@ -64,10 +64,13 @@ def _by_success(study: Study, summary: Mapping[str, Any]) -> Headline | None:
     if len(ranked) < 2:
         return None
     values = [0.0 if rule == baseline else gaps[rule]["value"] for rule in ranked]
-    found = (
-        f"{ranked[0]} has the highest success on {split}, {ranked[-1]} the lowest: "
-        f"{100 * (values[0] - values[-1]):.1f} points apart, on average over {_many(study.regimes, 'regime')}."
-    )
+    spread, over = 100 * (values[0] - values[-1]), f"on average over {_many(study.regimes, 'regime')}"
+    if spread < 0.05:
+        tied = " and ".join(ranked) if len(ranked) == 2 else "all rules"
+        found = f"Nobody wins: {tied} have the same success on {split}, {over}."
+    else:
+        first = f"{ranked[0]} has the highest success on {split}"
+        found = f"{first}, {ranked[-1]} the lowest: {spread:.1f} points apart, {over}."
     clear = any(gaps[rule]["judged"] in ("up", "down") for rule in (ranked[0], ranked[-1]) if rule in gaps)
     seeds = len(study.spec["seeds"])
     if seeds < ENOUGH_SEEDS:
@@ -93,7 +96,10 @@ def _trust(study: Study, own: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _too_few(seeds: int) -> str:
-    return f"{_many(range(seeds), 'seed')} cannot tell which of this is chance; {ENOUGH_SEEDS} are the least."
+    return (
+        f"{_many(range(seeds), 'seed')} cannot tell what of this is chance: it takes at least {ENOUGH_SEEDS}, so every "
+        "claim below is undecided."
+    )
 
 
 def _many(things: Sequence[Any], name: str) -> str:

@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
@@ -23,6 +24,9 @@ from .significance import ENOUGH_SEEDS, TARGET_WORDS, judged_words
 from .summary import summarize
 from .table import budget_words, write_table
 
+STUDY_KEYS = [("recipe", "recipe"), ("budget", "budget"), ("settings", "settings"), ("regimes", "cases"),
+            ("rules", "arms"), ("tuned", "tuned")]  # fmt: skip
+"""Names of a study file, and what the study calls them once it has made them whole."""
 NO_GAP = {"value": "–", "bounds": "", "words": "", "judged": "unclear"}
 
 
@@ -96,9 +100,7 @@ def _context(study: Study, summary: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "figures": [(f.anchor, f.title, f.caption, Markup(f.svg), f.data) for f in drawn],
         "anchors": {f.anchor for f in drawn},
-        "settings": [
-            (name, str(study.spec[name])) for name in ("recipe", "budget", "settings", "cases", "arms", "tuned")
-        ],
+        "settings": [(label, _yaml(study.spec[key])) for label, key in STUDY_KEYS if study.spec[key]],
     }
 
 
@@ -195,7 +197,7 @@ def _target(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _seeds(count: int | None) -> str:
-    return f"over {MOST_SEEDS}" if count is None else str(count)
+    return f"over {MOST_SEEDS}" if count is None else str(max(count, ENOUGH_SEEDS))
 
 
 def _near(study: Study, summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -244,7 +246,11 @@ def _reached(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _plain(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:+.1f} k".replace("-", "\N{MINUS SIGN}")
+
+
+def _yaml(value: Any) -> str:
+    return value if isinstance(value, str) else yaml.safe_dump(value, sort_keys=False).rstrip()
 
 
 def _bounds(row: Mapping[str, Any], show: Any) -> str:

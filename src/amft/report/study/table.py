@@ -22,33 +22,23 @@ def write_table(study: Study, summary: Mapping[str, Any]) -> str:
 
 
 def lines(study: Study, summary: Mapping[str, Any]) -> Iterator[str]:
-    """The text table: a row per regime, rule and split; then regret, other measures, what is missing."""
-    spent = {(row["regime"], row["rule"]): row for row in summary["costs"]}
-    gaps = {(row["split"], row["regime"], row["rule"]): row for row in summary["against"]}
-    regret = {(row["regime"], row["rule"]): row for row in summary["regret"].get("by_regime", ())}
-    head = ["regime", "rule", "split", "success", "95 %", "seeds", f"vs {study.spec['baseline']}", "95 %", "Holm p", "",
-            "crossed regret", "generated", "trained", "FLOPs", "seconds", "budget"]  # fmt: skip
-    rows = []
-    for row in summary["scores"]:
-        where = row["regime"], row["rule"]
-        gap, cost = gaps.get((row["split"], *where)), spent[where]
-        first = row["split"] == study.splits[0]
-        rows.append(
-            [
-                *where, row["split"], _number(row["value"]), _bounds(row), str(row["seeds"]),
-                *(["", "", "", ""] if gap is None else [_signed(gap["value"]), _bounds(gap, _signed),
-                  _number(gap["holm_p"]), WORDS[gap["judged"]]]),
-                _signed(regret[where]["value"]) if first and where in regret else "",
-                *(f"{cost[name]:,.0f}" for name in ("generated", "trained")),
-                "-" if cost["flops"] is None else f"{cost['flops']:.2e}", f"{cost['seconds']:,.0f}", budget_words(cost),
-            ]
-        )  # fmt: skip
-    yield from _aligned([head, *rows])
+    """The text tables: of each split success and differences; then cost, regret, other measures, what is missing."""
+    for split in study.splits:
+        yield f"success on {split}"
+        yield from _aligned([*_scores(study, summary, split)])
+        yield ""
+        yield from _differences(study, summary, split)
+    yield "cost, mean of the seeds"
+    yield from _aligned([["regime", "rule", "generated", "trained", "FLOPs", "seconds", "budget"], *(
+        [row["regime"], row["rule"], *(f"{row[name]:,.0f}" for name in ("generated", "trained")),
+         "-" if row["flops"] is None else f"{row['flops']:.2e}", f"{row['seconds']:,.0f}",
+         "UNEQUAL" if row["unequal"] else "equal"] for row in summary["costs"])])  # fmt: skip
     if summary["regret"]:
         yield ""
-        yield from _aligned([["rule", "mean regret", "95 %", "worst regret", "95 %", "in", "seeds"], *(
+        yield "crossed regret"
+        yield from _aligned([["rule", "mean", "95 %", "worst", "95 %", "in"], *(
             [row["rule"], _signed(row["mean"]["value"]), _bounds(row["mean"], _signed), _signed(row["worst"]["value"]),
-             _bounds(row["worst"], _signed), row["worst_regime"], str(row["seeds"])]
+             _bounds(row["worst"], _signed), row["worst_regime"]]
             for row in summary["regret"]["rules"])])  # fmt: skip
     for row in summary["target"]:
         yield f"target: {row['kind']} regret at most {_signed(row['target'])}: {TARGET_WORDS[row['judged']]}"
@@ -65,6 +55,35 @@ def lines(study: Study, summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"unfinished, not in the table: {len(summary['unfinished'])}: {', '.join(summary['unfinished'][:6])}" + (
             ", ..." if len(summary["unfinished"]) > 6 else ""
         )
+
+
+def _scores(study: Study, summary: Mapping[str, Any], split: str) -> Iterator[list[str]]:
+    """A header and a row per regime and rule; with the crossed regret on the first split, where there is one."""
+    regret = {(row["regime"], row["rule"]): row for row in summary["regret"].get("by_regime", ())}
+    shown = bool(regret) and split == study.splits[0]
+    yield ["regime", "rule", "success", "95 %", "seeds", *(["crossed regret"] if shown else [])]
+    for row in _sorted(study, summary["scores"], split):
+        found = regret.get((row["regime"], row["rule"]))
+        yield [row["regime"], row["rule"], _number(row["value"]), _bounds(row), str(row["seeds"]),
+               *(["" if found is None else _signed(found["value"])] if shown else [])]  # fmt: skip
+
+
+def _differences(study: Study, summary: Mapping[str, Any], split: str) -> Iterator[str]:
+    rows = [
+        [row["regime"], row["rule"], _signed(row["value"]), _bounds(row, _signed), _number(row["holm_p"]),
+         WORDS[row["judged"]]]
+        for row in _sorted(study, summary["against"], split)
+    ]  # fmt: skip
+    if rows:
+        yield from _aligned([["regime", "rule", f"vs {study.spec['baseline']}", "95 %", "Holm p", ""], *rows])
+        yield ""
+
+
+def _sorted(study: Study, rows: Sequence[Mapping[str, Any]], split: str) -> list[Mapping[str, Any]]:
+    """The rows of a split, regime by regime, the highest value first."""
+    places = list(study.regimes)
+    own = [row for row in rows if row["split"] == split and row["regime"] in places]
+    return sorted(own, key=lambda row: (places.index(row["regime"]), -(row["value"] or 0)))
 
 
 def budget_words(cost: Mapping[str, Any]) -> str:
