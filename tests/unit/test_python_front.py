@@ -107,7 +107,7 @@ def test_a_trainer_shows_what_it_trains(done: tuple[AMFTTrainer, TrainResult]) -
     assert re.fullmatch(
         r"AMFTTrainer\(model your own, prompts 33, demonstrations 33, rule fixed, run .*, step 4 of 4\)", repr(made)
     )
-    assert "<th>demonstrations</th>" in made._repr_html_()
+    assert "<td>demonstrations</td>" in made._repr_html_()
 
 
 def test_a_page_of_a_run_escapes_what_it_shows(tmp_path: Path) -> None:

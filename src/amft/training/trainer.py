@@ -132,7 +132,7 @@ class AMFTTrainer(TrainingRun):
     def _repr_html_(self) -> str:
         """For notebooks."""
         facts = self._facts()
-        return html_table(list(facts), [list(facts.values())])
+        return html_table(["AMFTTrainer", ""], list(facts.items()))
 
     def _facts(self) -> dict[str, Any]:
         return facts_of(self.config, self.model, self.sources) | {"step": f"{self.step} of {self.config.max_steps}"}
