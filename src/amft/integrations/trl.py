@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 
@@ -28,6 +27,7 @@ from ..signals.reward import REWARD
 from ..signals.verdicts import VERDICTS
 from ..step.balancer import Balancer
 from ..step.gradients_apart import gradients_apart
+from ..step.mixed_gradients import mixed_gradients
 from .imitation import Imitation, with_template
 from .trl_backend import TRLBackend, Window
 from .trl_classes import read_settings, sort_into_classes
@@ -179,21 +179,10 @@ class AMFTGRPOTrainer(GRPOTrainer):
     def _build_backend(self) -> TRLBackend:
         optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)
         model = self._unwrapped
-        wanted = self.balance.requirements.meta_gradient
         branches = self.imitation.branches
-        if wanted is None:  # any optimizer will do: what the weight did to the step is never asked
+        mix = mixed_gradients(model, optimizer, self.balance.requirements.meta_gradient, branches)
+        if mix is None:  # any optimizer will do: what the weight did to the step is never asked
             mix = MixGrad(model.named_parameters(), optimizer, branches=branches, skip=sys.maxsize, jacobian="identity")
-        else:
-            mix = MixGrad(
-                model.named_parameters(),
-                optimizer,
-                branches=branches,
-                direction=wanted.direction,
-                skip=wanted.skip,
-                horizon=wanted.horizon,
-                jacobian=wanted.jacobian,
-                effect_dtype=torch.bfloat16 if wanted.effect_dtype == "bfloat16" else None,
-            )
         balancer = Balancer(self.balance, self.state.max_steps, branches, self.entropy_target)
         arithmetic = self.compute_loss_context_manager
         return TRLBackend(self.accelerator, arithmetic, self.imitation, mix, balancer, verdicts=self.verdicts)

@@ -31,9 +31,10 @@ from ..settings.precision import settled_dtype
 from ..settings.recipe import Recipe
 from ..step.balancer import Balancer
 from ..step.lr_schedule import LRSchedule
+from ..step.mixed_gradients import mixed_gradients
 from ..step.optimizers import SharedOptimizer, build_optimizer
 from ..tasks.base import Task
-from ..training.assemble import branches_of, mixed_gradients
+from ..training.assemble import branches_of
 from ..training.check_sources import check_sources
 from ..training.foundation import adapt, notes_of, read_sources, set_template, weights_dtype, with_epochs
 from ..training.processing_class import load_processing_class
@@ -247,7 +248,7 @@ def _step(found: DryRun, model: PreTrainedModel, config: AMFTConfig, method: Met
                 model, batch.to("meta"), temperature=config.temperature, entropy="graph"
             ).logps.sum().backward()
     optimizer = build_optimizer(model, config)
-    mix = mixed_gradients(model, optimizer, method, ("sft",))
+    mix = mixed_gradients(model, optimizer, method.requirements.meta_gradient, ("sft",))
     if mix is not None and method.requirements.meta_gradient is not None:
         found.buffer_bytes = method.requirements.meta_gradient.buffers * sum(
             p.nbytes for p in model.parameters() if p.requires_grad

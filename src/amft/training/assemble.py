@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..balance.method import Method
 from ..batch import Batch
 from ..data.streams import derive_seed
 from ..distributed.served_sampler import ServedSampler
@@ -17,7 +16,6 @@ from ..experience.rollouts import Collector
 from ..experience.sampling_context import RolloutBackend
 from ..experience.sources import Sources
 from ..losses.choices import POLICY_LOSSES
-from ..meta import GramPair, MixGrad
 from ..models.lora import adapter_off
 from ..runs import RunDirectory
 from ..step.balancer import Balancer
@@ -27,6 +25,7 @@ from ..step.frozen_entries import FrozenEntries
 from ..step.implicit_reward import ImplicitReward
 from ..step.learner import Learner
 from ..step.meta_signals import MetaSignals
+from ..step.mixed_gradients import mixed_gradients
 from ..step.objective import Objective
 from ..step.optimizers import PolicyOptimizer, SeparateImitation, SharedOptimizer, build_optimizer
 from ..step.policy_backend import PolicyBackend
@@ -103,36 +102,11 @@ def branches_of(sources: Sources) -> tuple[str, ...]:
     return (SFT,) if sources.demonstrations is None else sources.demonstrations.branches
 
 
-def mixed_gradients(
-    model: nn.Module, optimizer: torch.optim.Optimizer, method: Method, branches: Sequence[str]
-) -> MixGrad | None:
-    """What keeps the gradients of the branches apart; None where the method needs no meta-gradient.
-
-    Raises:
-        OptimizerError: the optimizer's Jacobian is not known.
-    """
-    wanted = method.requirements.meta_gradient
-    if wanted is None:
-        return None
-    if wanted.utility == "gram":
-        return GramPair(model.named_parameters(), optimizer, branch=branches[0], skip=wanted.skip)
-    return MixGrad(
-        model.named_parameters(),
-        optimizer,
-        branches=branches,
-        direction=wanted.direction,
-        skip=wanted.skip,
-        horizon=wanted.horizon,
-        jacobian=wanted.jacobian,
-        effect_dtype=torch.bfloat16 if wanted.effect_dtype == "bfloat16" else None,
-    )
-
-
 def _learner(on: Foundation, critic: Critic | None, rows: RowLayout) -> Learner:
     config, asked = on.config, on.method.requirements
     inner = build_optimizer(on.model, config)
     optimizer: PolicyOptimizer = SharedOptimizer(on.model, inner)
-    mix = mixed_gradients(on.model, inner, on.method, branches_of(on.sources))
+    mix = mixed_gradients(on.model, inner, on.method.requirements.meta_gradient, branches_of(on.sources))
     if asked.sft_optimizer == "own":
         imitator = SharedOptimizer(on.model, build_optimizer(on.model, config), "imitator")
         optimizer = SeparateImitation(optimizer, imitator)
