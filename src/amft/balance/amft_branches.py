@@ -10,7 +10,7 @@ from .amft_steps import STEPS, finite, moments, moments_start, noise_ratio
 from .base import State, Update
 from .checks import require_number
 from .meta_gradient import EffectType, JacobianKind, MetaGradient
-from .requirements import Requirements
+from .requirements import Draw, Requirements
 from .verdict_classes import by_verdict_and_source, verdict_of_branch
 from .weights import Weights
 
@@ -61,6 +61,7 @@ class AMFTBranches:
     ageing: float = 10.0
     jacobian: JacobianKind = "exact"
     effect_dtype: EffectType = "float32"
+    draw: Draw = "weight"
     meta_skip: int = 5
     beta1: float = 0.9
     beta2: float = 0.99
@@ -90,7 +91,12 @@ class AMFTBranches:
             effect_dtype=self.effect_dtype,
         )
         return Requirements(
-            meta_gradient=meta, split=by_verdict_and_source, graded=True, classes=self.classes, ageing=self.ageing
+            meta_gradient=meta,
+            split=by_verdict_and_source,
+            graded=True,
+            classes=self.classes,
+            ageing=self.ageing,
+            draw=self.draw,
         )
 
     def init(self) -> State:
