@@ -35,6 +35,7 @@ class AMFTBranches:
         horizon: decay in [0, 1) of the traces; 0 looks one step ahead and saves a buffer per class.
         ageing: a demonstration that was shown k times before counts `1 / (1 + k / ageing)`.
         jacobian: of the optimizer, "exact" or the paper's "identity".
+        draw: "weight" shows a class in proportion to its rows and its weight, "share" to its rows alone.
         effect_dtype: in which traces are kept, "float32" or "bfloat16" (half the memory).
         meta_skip: first optimizer steps whose effect is not observed: Adam's are ill-conditioned.
         beta1, beta2: decays of Adam's two moments.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from ..balance.requirements import Requirements
 from ..data.streams import RowStream, derive_seed
@@ -18,6 +18,18 @@ class Shown(NamedTuple):
     """Its place among the encoded rows."""
     visits: int
     """How often it was shown before."""
+
+
+def counted(row: int, visits: int, ageing: float | None, weights: Sequence[float] | None) -> float:
+    """What one demonstration counts in the imitation loss.
+
+    Args:
+        row, visits: see `Shown`.
+        ageing: a demonstration that was shown k times before counts `1 / (1 + k / ageing)`; None: always 1.
+        weights: of each row; None: always 1.
+    """
+    age = 1.0 if ageing is None else 1.0 / (1.0 + visits / ageing)
+    return age if weights is None else age * weights[row]
 
 
 class DemoOrder(Protocol):
@@ -103,6 +115,9 @@ class OrderByWeight:
         return {branch: ends[i + 1] - ends[i] for i, branch in enumerate(shares)}
 
 
-def order_of(asked: Requirements) -> type[OneOrder] | type[OrderByWeight]:
+Order: TypeAlias = type[OneOrder] | type[OrderByWeight]
+
+
+def order_of(asked: Requirements) -> Order:
     """The order that a rule wants its demonstrations in."""
     return OrderByWeight if asked.draw == "weight" else OneOrder

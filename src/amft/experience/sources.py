@@ -27,7 +27,7 @@ from ..models.pictures import Pictures
 from ..settings.config import AMFTConfig
 from ..signals.base import Cost
 from ..types import DEMO_RIGHT, SFT, Row
-from .demo_order import DemoOrder, order_of
+from .demo_order import DemoOrder, counted, order_of
 from .sampling_context import Prompts
 from .verdicts import Graded, grade, said
 
@@ -59,15 +59,10 @@ class Demonstrations:
             ageing: a demonstration that was shown k times before counts `1 / (1 + k / ageing)`; None: always 1.
             weights: branch -> what it counts now, for an order that goes by it.
         """
-        taken = self.order.take(n, weights or {})
         return {
-            branch: self._weighed([(i, self._counts(i, k, ageing)) for i, k in demos])
-            for branch, demos in taken.items()
+            branch: self._weighed([(i, counted(i, visits, ageing, self.weights)) for i, visits in shown])
+            for branch, shown in self.order.take(n, weights or {}).items()
         }
-
-    def _counts(self, row: int, visits: int, ageing: float | None) -> float:
-        age = 1.0 if ageing is None else 1.0 / (1.0 + visits / ageing)
-        return age if self.weights is None else age * self.weights[row]
 
     def _weighed(self, demos: Sequence[tuple[int, float]]) -> Batch:
         batch, weights = self.of([self.encoded.rows[i] for i, _ in demos]), [weight for _, weight in demos]
