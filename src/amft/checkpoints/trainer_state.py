@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 
 from ..data.streams import RowStream
 from ..disk import disk_guard
-from ..distributed.parallel import load_full_state
 from ..distributed.ranks import Ranks
+from ..distributed.whole_state import load_full_state
 from ..errors import AMFTError, CheckpointError
 from ..models.load import load_model
 from ..models.lora import adapter_state, has_adapter
@@ -172,13 +172,18 @@ class TrainerState:
 
     def _load_weights(self, checkpoint: Path) -> None:
         model = self.model
-        if has_adapter(model):
-            saved = adapter_state(checkpoint / "model")
-            if saved.keys() != adapter_names(model):
-                raise CheckpointError(f"{checkpoint}: its adapter has other modules than this run's")
-        else:
-            saved = load_model(str(checkpoint / "model"), next(model.parameters()).dtype).state_dict()
-        load_full_state(model, saved)
+        saved: dict[str, Tensor] = {}
+
+        def read() -> None:
+            if has_adapter(model):
+                saved.update(adapter_state(checkpoint / "model"))
+                if saved.keys() != adapter_names(model):
+                    raise CheckpointError(f"{checkpoint}: its adapter has other modules than this run's")
+            else:
+                saved.update(load_model(str(checkpoint / "model"), next(model.parameters()).dtype).state_dict())
+
+        self.ranks.from_main(read)
+        load_full_state(model, saved, self.ranks)
 
     def _find(self) -> tuple[int | None, list[str]]:
         """Step of the newest sound checkpoint, and why newer ones are not; the streams are cut back to it."""
