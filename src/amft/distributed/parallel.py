@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from transformers import PreTrainedModel
 
@@ -117,13 +117,19 @@ class Sharded(Single):
     Each micro-batch's gradient is scattered at once: accumulating it whole would need the memory that sharding saves.
 
     Args:
+        shards: neighbouring ranks that share one copy of the model; with fewer than all of them it is HSDP.
         half: run layers in bfloat16 over float32 shards; gradients are summed in float32.
         offload: keep shards and optimizer state in the host's memory.
     """
 
-    def __init__(self, ranks: Ranks, device: torch.device, *, half: bool, offload: bool):
+    def __init__(self, ranks: Ranks, device: torch.device, *, shards: int, half: bool, offload: bool):
         super().__init__(ranks, device)
         self.half, self.offload = half, offload
+        if shards == ranks.size:
+            self.mesh = DeviceMesh.from_group(cast("dist.ProcessGroup", ranks.group), device.type)
+        else:
+            shape = (ranks.size // shards, shards)
+            self.mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard"))
 
     def load(self, load: Callable[[], PreTrainedModel], outline: Callable[[], PreTrainedModel]) -> PreTrainedModel:
         return load_on_main(self.ranks, load, outline)
@@ -139,7 +145,7 @@ class Sharded(Single):
     def _cut(self, model: nn.Module) -> None:
         half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         options: dict[str, Any] = {
-            "mesh": DeviceMesh.from_group(cast("dist.ProcessGroup", self.ranks.group), self.device.type),
+            "mesh": self.mesh,
             "mp_policy": half if self.half else MixedPrecisionPolicy(),
             "offload_policy": CPUOffloadPolicy(pin_memory=self.device.type == "cuda")
             if self.offload
@@ -191,8 +197,9 @@ def build_parallel(config: AMFTConfig) -> Parallel:
         raise ConfigError(f"parallel: single, but {ranks.size} processes were started; use auto, ddp or fsdp2")
     device = local_device()
     if config.parallel == "fsdp2":
+        shards, half = config.shards(ranks.size), config.dtype == "bfloat16"
         ranks = alone(config.rank_timeout) if ranks.group is None else ranks
-        return Sharded(ranks, device, half=config.dtype == "bfloat16", offload=config.cpu_offload)
+        return Sharded(ranks, device, shards=shards, half=half, offload=config.cpu_offload)
     return (Single if ranks.size == 1 else Replicated)(ranks, device)
 
 
