@@ -132,6 +132,7 @@ def test_settings_reach_the_load() -> None:
     assert load(balance={"rule": "amft", "horizon": 0.5}).buffers == 2
     assert (load().sampled, load(num_prompts=3, num_generations=3).sampled) == (64, 5)
     assert load(parallel="fsdp2").shards == 2
+    assert load(parallel="fsdp2", replicate=2).shards == 1
     assert load(optim="sgd").moments == 0
     assert [load(optim=name).moments for name in ("adafactor", "lion", "adamw_8bit", "paged_adamw")] == [0, 1, 0.5, 2]
     # One on the matrices between, two on what is AdamW's: the embedding, which the output layer shares or not.
@@ -158,11 +159,25 @@ def test_advice_lowers_the_peak_until_it_fits() -> None:
     assert again.memory.peak == peaks[-1] <= HEADROOM * device.memory
 
 
+def test_copies_of_shards_take_more_memory_and_say_so() -> None:
+    shape, device = read_shape("Qwen/Qwen2.5-Math-7B"), find_device("h100")
+    config = AMFTConfig(parallel="fsdp2", dtype="bfloat16", gradient_checkpointing=True)
+    one, two = (plan_step(config.model_copy(update={"replicate": n}), shape, device, 8) for n in (1, 2))
+    assert two.memory.optimizer == 2 * one.memory.optimizer
+    assert two.memory.gathered == one.memory.gathered
+    assert two.seconds.exchange > one.seconds.exchange
+    four = plan_step(config.model_copy(update={"replicate": 4}), shape, device, 8)
+    assert not four.fits
+    assert {"replicate": 1} in [change["set"] for change in four.changes]
+
+
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError, match="--gpu h900: not known; choose from h200"):
         find_device("h900")
     with pytest.raises(ConfigError, match="parallel: single, but --gpus 2"):
         plan_step(AMFTConfig(parallel="single"), SMALL, DEVICES["h100"], 2)
+    with pytest.raises(ConfigError, match="replicate: 3 copies cannot be laid evenly on 8 ranks"):
+        plan_step(AMFTConfig(parallel="fsdp2", replicate=3), SMALL, DEVICES["h100"], 8)
     with pytest.raises(ModelError, match="--model-config"):
         read_shape("no/such-model")
     with pytest.raises(ModelError, match="'gpt2' is not one a plan knows"):

@@ -115,5 +115,11 @@ def test_a_layout_that_does_not_fit_is_refused(monkeypatch):
     monkeypatch.setattr("amft.distributed.parallel.join_ranks", lambda timeout: Placed(0, 4))
     with pytest.raises(ConfigError, match="parallel: single, but 4 processes"):
         build_parallel(AMFTConfig(parallel="single"))
+    with pytest.raises(
+        ConfigError, match="replicate: 3 copies cannot be laid evenly on 4 ranks; start a multiple of 3"
+    ):
+        build_parallel(AMFTConfig(parallel="fsdp2", replicate=3))
+    with pytest.raises(ConfigError, match="replicate needs parallel: fsdp2"):
+        AMFTConfig(replicate=2)
     with pytest.raises(ConfigError, match="cpu_offload needs parallel: fsdp2"):
         AMFTConfig(cpu_offload=True)

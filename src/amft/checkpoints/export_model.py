@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..disk import OTHER_PLACE, disk_guard
-from ..distributed.parallel import full_state
 from ..distributed.ranks import Ranks
+from ..distributed.whole_state import full_state
 from ..models.lora import has_adapter, save_adapter
 from ..models.pictures import Pictures
 

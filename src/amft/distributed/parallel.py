@@ -6,21 +6,21 @@ divided by one global count, so summing the gradients over ranks gives the gradi
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
-from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
 
 from ..errors import ConfigError
-from ..meta.inplace import placed_like
 from ..settings.config import AMFTConfig
 from .ranks import Ranks, alone, join_ranks, local_device
+from .whole_state import load_full_state, load_on_main, send_from_main
 
 BUCKET = 2**24
 """Elements of gradient summed over ranks in one message."""
@@ -32,6 +32,10 @@ class Parallel(Protocol):
     ranks: Ranks
     device: torch.device
     """Where micro-batches go."""
+
+    def load(self, load: Callable[[], PreTrainedModel], outline: Callable[[], PreTrainedModel]) -> PreTrainedModel:
+        """A model for `wrap`, by `load` or, where the weights need not be read, by `outline`; see `load_on_main`."""
+        ...
 
     def wrap(self, model: nn.Module) -> None:
         """Place the model, in place; before the optimizer is made. Rank 0's weights go to every rank."""
@@ -52,6 +56,9 @@ class Single:
     def __init__(self, ranks: Ranks, device: torch.device):
         self.ranks, self.device = ranks, device
 
+    def load(self, load: Callable[[], PreTrainedModel], outline: Callable[[], PreTrainedModel]) -> PreTrainedModel:  # noqa: ARG002
+        return load()
+
     def wrap(self, model: nn.Module) -> None:
         model.to(self.device)
 
@@ -71,7 +78,8 @@ class Replicated(Single):
 
     def wrap(self, model: nn.Module) -> None:
         super().wrap(model)
-        _same_weights(model, self.ranks)
+        for tensor in [*model.parameters(), *model.buffers()]:
+            send_from_main(tensor, self.ranks)
 
     @contextmanager
     def _reducing(self, model: nn.Module) -> Iterator[None]:
@@ -109,20 +117,35 @@ class Sharded(Single):
     Each micro-batch's gradient is scattered at once: accumulating it whole would need the memory that sharding saves.
 
     Args:
+        shards: neighbouring ranks that share one copy of the model; with fewer than all of them it is HSDP.
         half: run layers in bfloat16 over float32 shards; gradients are summed in float32.
         offload: keep shards and optimizer state in the host's memory.
     """
 
-    def __init__(self, ranks: Ranks, device: torch.device, *, half: bool, offload: bool):
+    def __init__(self, ranks: Ranks, device: torch.device, *, shards: int, half: bool, offload: bool):
         super().__init__(ranks, device)
         self.half, self.offload = half, offload
+        if shards == ranks.size:
+            self.mesh = DeviceMesh.from_group(cast("dist.ProcessGroup", ranks.group), device.type)
+        else:
+            shape = (ranks.size // shards, shards)
+            self.mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard"))
+
+    def load(self, load: Callable[[], PreTrainedModel], outline: Callable[[], PreTrainedModel]) -> PreTrainedModel:
+        return load_on_main(self.ranks, load, outline)
 
     def wrap(self, model: nn.Module) -> None:
-        super().wrap(model)
-        _same_weights(model, self.ranks)
+        state = model.state_dict() if self.ranks.is_main else {}
+        _without_values(model, torch.device("meta"))
+        self._cut(model)
+        _without_values(model, torch.device("cpu") if self.offload else self.device)
+        self._fill_tables(model)
+        load_full_state(model, state, self.ranks)
+
+    def _cut(self, model: nn.Module) -> None:
         half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         options: dict[str, Any] = {
-            "mesh": DeviceMesh.from_group(cast("dist.ProcessGroup", self.ranks.group), self.device.type),
+            "mesh": self.mesh,
             "mp_policy": half if self.half else MixedPrecisionPolicy(),
             "offload_policy": CPUOffloadPolicy(pin_memory=self.device.type == "cuda")
             if self.offload
@@ -134,6 +157,15 @@ class Sharded(Single):
         for part in _parts(model):
             part.set_gradient_divide_factor(1.0)  # a sum over ranks, not a mean
             part.set_force_sum_reduction_for_comms(True)
+
+    def _fill_tables(self, model: nn.Module) -> None:
+        """Buffers are whole on every rank, those that are computed and in no file among them."""
+        for module in model.modules():
+            for name, table in module.named_buffers(recurse=False):
+                here = torch.empty_like(table, device=self.device) if table.is_meta else table.to(self.device)
+                setattr(module, name, here)
+        for table in model.buffers():
+            send_from_main(table, self.ranks)
 
     @contextmanager
     def _whole(self, model: nn.Module) -> Iterator[None]:
@@ -165,49 +197,21 @@ def build_parallel(config: AMFTConfig) -> Parallel:
         raise ConfigError(f"parallel: single, but {ranks.size} processes were started; use auto, ddp or fsdp2")
     device = local_device()
     if config.parallel == "fsdp2":
+        shards, half = config.shards(ranks.size), config.dtype == "bfloat16"
         ranks = alone(config.rank_timeout) if ranks.group is None else ranks
-        return Sharded(ranks, device, half=config.dtype == "bfloat16", offload=config.cpu_offload)
+        return Sharded(ranks, device, shards=shards, half=half, offload=config.cpu_offload)
     return (Single if ranks.size == 1 else Replicated)(ranks, device)
 
 
-def full(tensor: Tensor) -> Tensor:
-    """The whole tensor on every rank; a plain one is its own whole. A collective when sharded."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def full_state(model: nn.Module, ranks: Ranks, names: Container[str] | None = None) -> dict[str, Tensor]:
-    """Whole parameters and buffers by name on the CPU of rank 0, one at a time; nothing on the others.
-
-    Args:
-        model: however it is laid out.
-        ranks: all take part.
-        names: only these; None is all.
-    """
-    wholes: dict[Tensor, Tensor] = {}
-    state: dict[str, Tensor] = {}
-    for name, value in model.state_dict(keep_vars=True).items():
-        if names is not None and name not in names:
-            continue
-        if value not in wholes:  # tied weights stay one tensor
-            whole = full(value.detach())
-            wholes[value] = whole.cpu() if ranks.is_main else whole.new_empty(0)
-        state[name] = wholes[value]
-    return state if ranks.is_main else {}
-
-
-@torch.no_grad()
-def load_full_state(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Copy whole tensors into a model, however it is laid out; every rank gives the same ones."""
-    own = model.state_dict(keep_vars=True)
-    for name, value in state.items():
-        own[name].copy_(cast(Tensor, placed_like(own[name], value)))
-
-
-def _same_weights(model: nn.Module, ranks: Ranks) -> None:
-    if ranks.size > 1:
-        main = dist.get_global_rank(cast("dist.ProcessGroup", ranks.group), 0)
-        for tensor in [*model.parameters(), *model.buffers()]:
-            dist.broadcast(tensor.detach(), src=main, group=ranks.group)
+def _without_values(model: nn.Module, device: torch.device) -> None:
+    """Put every parameter on a device without its values; those that are tied stay so."""
+    made: dict[Tensor, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            if parameter not in made:
+                empty = torch.empty_like(parameter, device=device)
+                made[parameter] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
+            setattr(module, name, made[parameter])
 
 
 def _buckets(grads: list[Tensor]) -> Iterator[list[Tensor]]:

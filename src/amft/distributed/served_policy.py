@@ -14,8 +14,8 @@ from ..disk import OTHER_PLACE, disk_guard
 from ..models.lora import has_adapter, save_adapter
 from ..rollout.vllm_client import VllmClient
 from ..rollout.weight_push import FilePush, TensorMeta, WeightPush, vllm_push
-from .parallel import full, full_state
 from .ranks import Ranks
+from .whole_state import full, full_state
 
 
 class PolicySource:

@@ -132,10 +132,10 @@ def _load(
     return loaded
 
 
-def _skeleton(kind: Any, config: Any) -> PreTrainedModel:
+def _skeleton(kind: Any, config: Any, dtype: torch.dtype | None = None) -> PreTrainedModel:
     """The model that a config describes, without memory."""
     with torch.device("meta"):
-        model: PreTrainedModel = kind.from_config(config, trust_remote_code=False)
+        model: PreTrainedModel = kind.from_config(config, dtype=dtype or config.dtype, trust_remote_code=False)
     return model
 
 
@@ -148,8 +148,7 @@ def load_skeleton(name: str) -> PreTrainedModel:
         ModelError: the directory cannot be read, or its parts contradict each other.
     """
     directory = _directory(name)
-    if is_adapter(Path(directory)):
-        raise ModelError(f"{name}: it is an adapter on a base; make one model of the two with `amft merge`")
+    _refuse_adapter(name, directory)
     with reading(name, "model"):
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
         check_files(name, directory, config, lambda: skeleton_of(config))
@@ -160,9 +159,30 @@ def load_skeleton(name: str) -> PreTrainedModel:
     return model
 
 
-def skeleton_of(config: Any) -> PreTrainedModel:
+def load_outline(name: str, dtype: torch.dtype) -> PreTrainedModel:
+    """What `load_model` gives, on torch's `meta` device: no file of weights is opened.
+
+    Args:
+        name: a model directory (or hub name).
+        dtype: of the weights that it stands for.
+
+    Raises:
+        ModelError: its config cannot be read, or it is an adapter.
+    """
+    directory = _directory(name)
+    _refuse_adapter(name, directory)
+    with reading(name, "model"):
+        return skeleton_of(AutoConfig.from_pretrained(directory, trust_remote_code=False), dtype).eval()
+
+
+def _refuse_adapter(name: str, directory: str) -> None:
+    if is_adapter(Path(directory)):
+        raise ModelError(f"{name}: it is an adapter on a base; make one model of the two with `amft merge`")
+
+
+def skeleton_of(config: Any, dtype: torch.dtype | None = None) -> PreTrainedModel:
     """The model that a config describes, without memory, in the class that `load_model` would choose."""
-    model = _skeleton(AutoModelForImageTextToText if sees(config) else AutoModelForCausalLM, config)
+    model = _skeleton(AutoModelForImageTextToText if sees(config) else AutoModelForCausalLM, config, dtype)
     turn_dropout_off(model)
     return model
 

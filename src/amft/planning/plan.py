@@ -59,6 +59,8 @@ def plan_step(
         raise ConfigError("dtype: float64 is for tests; a plan knows float32 and bfloat16")
     if config.parallel == "single" and devices > 1:
         raise ConfigError(f"parallel: single, but --gpus {devices}; use auto, ddp or fsdp2")
+    if config.parallel == "fsdp2":
+        config.shards(devices)
     _check_mean(config, shape, mean)
     _check_pictures(config, shape)
     settings = config.model_dump(include=set(AMFTConfig.model_fields))
@@ -113,7 +115,7 @@ def load_of(
         moments=moments,
         buffers=buffers,
         sharded=sharded,
-        shards=devices if sharded else 1,
+        shards=devices // settings["replicate"] if sharded else 1,
         offload=settings["cpu_offload"],
         recompute=settings["gradient_checkpointing"],
         # The implicit reward keeps trained weights only, so an adapter's are next to nothing.
@@ -230,6 +232,8 @@ def _options(
         yield {"micro_batch_size": 1}
     if devices > 1 and settings["parallel"] != "fsdp2":
         yield {"parallel": "fsdp2"}
+    if settings["replicate"] > 1:
+        yield {"replicate": 1}
     if settings["num_prompts"] > 4:
         yield {"num_prompts": settings["num_prompts"] // 4}
     if settings["lora"] is None:
@@ -239,6 +243,7 @@ def _options(
             "lora": {"r": 16, "alpha": 32.0, "target_modules": "all-linear", "load_in_4bit": False},
             "parallel": "auto",
             "cpu_offload": False,
+            **({"replicate": 1} if settings["replicate"] > 1 else {}),
         }
     if settings["max_completion_length"] > 1024:
         yield {"max_completion_length": settings["max_completion_length"] // 2}

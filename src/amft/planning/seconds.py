@@ -80,4 +80,6 @@ def _exchange(shape: Shape, load: Load, device: Device, devices: int, work: Work
     if not load.sharded:
         return 2 * 2 * 4.0 * load.trained / device.link  # both gradients, sent and received
     rounds = (work.sampled * work.passes + work.demos) / devices / load.rows
-    return rounds * (2 * (2.0 if load.half else 4.0) + 4.0) * shape.parameters / device.link
+    # Layers are gathered twice and their gradients scattered; copies add up the gradients of their shards.
+    among_copies = 0.0 if devices == load.shards else 2 * 4.0 / load.shards
+    return rounds * (2 * (2.0 if load.half else 4.0) + 4.0 + among_copies) * shape.parameters / device.link

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from ..errors import ConfigError
 from ..losses.choices import POLICY_LOSSES
 from .borrowed_names import translated
 from .groups import (
@@ -219,6 +220,9 @@ class AMFTConfig(StrictModel):
     parallel: Literal["auto", "single", "ddp", "fsdp2"] = Field(
         "auto", description="ddp: the model whole on each rank; fsdp2: in shards; auto: single or ddp"
     )
+    replicate: int = Field(
+        1, ge=1, le=65536, description="fsdp2: copies of the model; each lies in shards on ranks / replicate of them"
+    )
     cpu_offload: bool = Field(False, description="fsdp2: parameters and optimizer state in the host's memory")
     gradient_checkpointing: bool = Field(False, description="compute activations twice, keep them once")
     rank_timeout: float = Field(600.0, gt=0, le=1e6, description="seconds a rank waits for another before it stops")
@@ -243,17 +247,14 @@ class AMFTConfig(StrictModel):
             raise ValueError(f"dynamic_sampling_rounds: {self.loss_type} learns from equal rewards too; leave it at 0")
         if self.soft_punish_cache > self.max_completion_length:
             raise ValueError("soft_punish_cache must not exceed max_completion_length")
-        if self.lora is not None and self.lora.load_in_4bit and self.parallel == "fsdp2":
-            raise ValueError("lora.load_in_4bit: weights in 4 bits cannot be sharded by fsdp2; use parallel: ddp")
-        if self.parallel == "fsdp2" and self.optim not in ELEMENTWISE:
-            names = ", ".join(ELEMENTWISE)
-            raise ValueError(f"optim: {self.optim} reads more than a shard of a matrix; with fsdp2 use one of {names}")
+        if self.parallel == "fsdp2":
+            self._check_shards()
+        elif self.cpu_offload:
+            raise ValueError("cpu_offload needs parallel: fsdp2")
+        elif self.replicate > 1:
+            raise ValueError("replicate needs parallel: fsdp2; ddp has a copy on every rank already")
         if self.dtype == "float64" and self.optim not in (*ELEMENTWISE, "muon", "adafactor"):
             raise ValueError(f"optim: {self.optim} computes in float32; use dtype float32 or bfloat16")
-        if self.cpu_offload and self.parallel != "fsdp2":
-            raise ValueError("cpu_offload needs parallel: fsdp2")
-        if self.implicit_reward.steps and self.parallel == "fsdp2":
-            raise ValueError("implicit_reward.steps: not with parallel: fsdp2; use ddp or single")
         if self.engine_options is not None and self.engine != "vllm":
             raise ValueError(f"engine_options: only engine vllm has any, this is {self.engine}; leave them out")
         rows = AMFTConfig.model_fields["micro_batch_size"].default
@@ -264,6 +265,31 @@ class AMFTConfig(StrictModel):
         if self.sft_warmup_steps > self.max_steps:
             raise ValueError("sft_warmup_steps must not exceed max_steps")
         return self
+
+    def shards(self, ranks: int) -> int:
+        """Ranks that one copy of the model is cut over under fsdp2.
+
+        Args:
+            ranks: all there are.
+
+        Raises:
+            ConfigError: `replicate` does not divide them.
+        """
+        if ranks % self.replicate:
+            raise ConfigError(
+                f"replicate: {self.replicate} copies cannot be laid evenly on {ranks} ranks; start a multiple of "
+                f"{self.replicate}, or set it to a divisor of {ranks}"
+            )
+        return ranks // self.replicate
+
+    def _check_shards(self) -> None:
+        if self.lora is not None and self.lora.load_in_4bit:
+            raise ValueError("lora.load_in_4bit: weights in 4 bits cannot be sharded by fsdp2; use parallel: ddp")
+        if self.optim not in ELEMENTWISE:
+            names = ", ".join(ELEMENTWISE)
+            raise ValueError(f"optim: {self.optim} reads more than a shard of a matrix; with fsdp2 use one of {names}")
+        if self.implicit_reward.steps:
+            raise ValueError("implicit_reward.steps: not with parallel: fsdp2; use ddp or single")
 
     def _check_ahead(self) -> None:
         if self.engine != "vllm":

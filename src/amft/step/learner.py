@@ -14,8 +14,9 @@ from transformers import PreTrainedModel
 from ..balance.weights import Weights
 from ..batch import Batch, MetricSums
 from ..distributed.micro_batch_limit import Limit, RowLimit, TokenLimit
-from ..distributed.parallel import Parallel, full
+from ..distributed.parallel import Parallel
 from ..distributed.rank_partition import micro_batches
+from ..distributed.whole_state import full
 from ..meta import MixGrad
 from ..models.forward import Entropy, TokenScores, token_scores
 from ..settings.config import AMFTConfig

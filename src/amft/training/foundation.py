@@ -27,7 +27,7 @@ from ..experience.sources import Encoder, Sources
 from ..experience.task_sources import from_task
 from ..models.chat_template import choose_template
 from ..models.half_copy import HalfCopy
-from ..models.load import keep_stops, load_model, stop_ids, turn_dropout_off
+from ..models.load import keep_stops, load_model, load_outline, stop_ids, turn_dropout_off
 from ..models.lora import add_lora, has_adapter
 from ..models.pictures import Pictures
 from ..models.whole import check_sound, check_tokenizer
@@ -97,12 +97,13 @@ def lay_foundation(
     if config.allow_missing and not isinstance(model, str):
         raise ConfigError("allow_missing: the model is loaded already; give its directory, or leave this out")
     set_template(tokenizer, pictures, config)
-    loaded = _load(model, config) if isinstance(model, str) else _given(model)
+    with parallel.ranks.contact():
+        loaded = _load(model, config, parallel) if isinstance(model, str) else _given(model)
     check_tokenizer(base or _name(loaded), tokenizer, loaded)
     weights = weights_digest(loaded) if parallel.ranks.is_main else ""
     with parallel.ranks.contact():
         reference = _prepare(loaded, config, method, parallel, base)
-    stops = stop_ids(loaded, tokenizer)
+        stops = parallel.ranks.from_main(lambda: stop_ids(loaded, tokenizer))
     keep_stops(loaded, tokenizer, stops)
     encoder = Encoder(tokenizer, config, stops, method, pictures, parallel.ranks)
     with parallel.ranks.contact():
@@ -210,9 +211,12 @@ def set_template(tokenizer: Any, pictures: Pictures | None, config: AMFTConfig) 
         pictures.processor.chat_template = tokenizer.chat_template
 
 
-def _load(name: str, config: AMFTConfig) -> PreTrainedModel:
-    four_bits = config.lora is not None and config.lora.load_in_4bit
-    return load_model(name, weights_dtype(config), four_bits=four_bits, allow_missing=config.allow_missing)
+def _load(name: str, config: AMFTConfig, parallel: Parallel) -> PreTrainedModel:
+    four_bits, dtype = config.lora is not None and config.lora.load_in_4bit, weights_dtype(config)
+    return parallel.load(
+        lambda: load_model(name, dtype, four_bits=four_bits, allow_missing=config.allow_missing),
+        lambda: load_outline(name, dtype),
+    )
 
 
 def weights_dtype(config: AMFTConfig) -> torch.dtype:
