@@ -20,7 +20,7 @@ class Shown(NamedTuple):
     """How often it was shown before."""
 
 
-def counted(row: int, visits: int, ageing: float | None, weights: Sequence[float] | None) -> float:
+def factor_of(row: int, visits: int, ageing: float | None, weights: Sequence[float] | None) -> float:
     """What one demonstration counts in the imitation loss.
 
     Args:

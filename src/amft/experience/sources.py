@@ -27,7 +27,7 @@ from ..models.pictures import Pictures
 from ..settings.config import AMFTConfig
 from ..signals.base import Cost
 from ..types import DEMO_RIGHT, SFT, Row
-from .demo_order import DemoOrder, counted, order_of
+from .demo_order import DemoOrder, factor_of, order_of
 from .sampling_context import Prompts
 from .verdicts import Graded, grade, said
 
@@ -60,7 +60,7 @@ class Demonstrations:
             weights: branch -> what it counts now, for an order that goes by it.
         """
         return {
-            branch: self._weighed([(i, counted(i, visits, ageing, self.weights)) for i, visits in shown])
+            branch: self._weighed([(i, factor_of(i, visits, ageing, self.weights)) for i, visits in shown])
             for branch, shown in self.order.take(n, weights or {}).items()
         }
 

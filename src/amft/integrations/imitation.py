@@ -19,7 +19,7 @@ from ..data.encoding import EncodedDemo, encode_demonstrations
 from ..data.held_out_split import without_prompts_of
 from ..data.row_set import RowSet
 from ..errors import ConfigError
-from ..experience.demo_order import DemoOrder, OneOrder, Order, counted
+from ..experience.demo_order import DemoOrder, OneOrder, Order, factor_of
 from ..losses.sft import sft_loss
 from ..models.forward import token_scores
 from ..types import SFT
@@ -103,7 +103,7 @@ class Imitation:
         `weights`: branch -> what it counts now, for an order that goes by it.
         """
         chosen = {
-            branch: [(self.rows[i], counted(i, visits, self.ageing, self.weights)) for i, visits in shown]
+            branch: [(self.rows[i], factor_of(i, visits, self.ageing, self.weights)) for i, visits in shown]
             for branch, shown in self.order.take(self.num_demos, weights).items()
         }
         tokens = sum(len(demo.completion_ids) for demos in chosen.values() for demo, _ in demos)
