@@ -18,7 +18,7 @@ from safetensors import safe_open
 from tiny_runs import build, one, train
 from transformers import TrainerCallback
 
-from amft.checkpoints import checkpoint
+from amft.checkpoints import checkpoint, shards
 from amft.checkpoints.checkpoint_retention import list_checkpoints, newest_checkpoint
 from amft.checkpoints.trainer_state import TrainerState
 from amft.errors import CheckpointError, RankError
@@ -48,8 +48,9 @@ def produced(directory, steps=range(2, STEPS + 1, 2)):
             del found[name]["state.json"]
         elif path.parent.name == "shards":  # their order within a file is drawn by Python's hashes
             with safe_open(path, "pt") as file:
-                header = {key: json.loads(text) for key, text in file.metadata().items() if text[0] == "{"}
-                found[name] = header, {key: file.get_tensor(key).numpy().tobytes() for key in file.keys()}  # noqa: SIM118
+                found[name] = {key: file.get_tensor(key).numpy().tobytes() for key in file.keys()}  # noqa: SIM118
+                for key, places in json.loads(file.metadata()["DCP_SHARDING_INFO"]).items():
+                    found[name][f"{key} lies at"] = places
     return found
 
 
@@ -261,6 +262,15 @@ def two_ranks(rank, base, out):
             of_ranks(base, out / f"{parallel}-{behind}", parallel, behind)
     of_ranks(base, out / "half-False", "fsdp2", False, dtype="bfloat16")
     of_ranks(base, out / "half-True", "fsdp2", True, dtype="bfloat16")
+    shards.FILE_BYTES = 2000  # several files a rank
+    of_ranks(base, out / "pieces", "fsdp2", True)
+    dist.barrier()
+    if rank == 0:
+        for step in (3, 4):
+            shutil.rmtree(out / "pieces" / "checkpoints" / f"step-{step}")
+    dist.barrier()
+    of_ranks(base, out / "pieces", "fsdp2", True, resume=True)
+    shards.FILE_BYTES = 2**28
     dist.barrier()
     if rank == 0:
         shutil.copytree(out / "fsdp2-True", out / "resumed")
@@ -297,6 +307,22 @@ def teams(tmp_path_factory):
 def test_two_ranks_write_behind_what_they_would_write_at_once(layout, teams):
     _, out = teams
     assert produced(out / f"{layout}-True", range(1, 5)) == produced(out / f"{layout}-False", range(1, 5))
+
+
+def test_a_rank_writes_several_files_when_it_has_much(teams):
+    _, out = teams
+    whole, pieces = (produced(out / name, range(1, 5)) for name in ("fsdp2-False", "pieces"))
+    for step in range(1, 5):
+        for rank in ("shard-00001", "shard-00002"):
+            start = f"checkpoints/step-{step}/shards/{rank}"
+            parts = [part for name, part in pieces.items() if name.startswith(start)]
+            assert len(parts) > 3
+            sizes = [[len(value) for value in part.values() if isinstance(value, bytes)] for part in parts]
+            assert all(len(size) == 1 or sum(size) <= 2000 for size in sizes)
+            (one,) = (part for name, part in whole.items() if name.startswith(start))
+            assert {key: value for part in parts for key, value in part.items()} == one
+    weights = [name for name in whole if name.endswith("step-4/model/model.safetensors")]
+    assert [pieces[name] for name in weights] == [whole[name] for name in weights] != []
 
 
 def test_two_ranks_resume_from_what_their_threads_wrote(teams):
