@@ -96,6 +96,8 @@ def lay_foundation(
     tokenizer, pictures = load_processing_class(model, processing_class)
     if config.allow_missing and not isinstance(model, str):
         raise ConfigError("allow_missing: the model is loaded already; give its directory, or leave this out")
+    if pictures is not None and config.rollout_gather == "layer":
+        raise ConfigError("rollout_gather: layer is not for models that read pictures; choose model")
     set_template(tokenizer, pictures, config)
     with parallel.ranks.contact():
         loaded = _load(model, config, parallel) if isinstance(model, str) else _given(model)
@@ -162,7 +164,7 @@ def _samplers(
     engine = partial(build_sampler, config.engine, model, pad_id=pad_id, eos_ids=stops)
 
     def split(sampler: Sampler) -> SplitSampler:
-        return SplitSampler(sampler, parallel.ranks, lambda: parallel.whole(model))
+        return SplitSampler(sampler, parallel.ranks, lambda: parallel.sampling(model))
 
     plain = engine()
     return split(engine(half=HalfCopy(model)) if samples_from_a_copy(config) else plain), split(plain)
