@@ -187,11 +187,23 @@ def test_half_precision_rounds_and_does_no_more(is_fused, monkeypatch):
         assert 0 < (one - other).norm() / other.norm() < 0.02  # eps of bfloat16 is 0.0078
 
 
-def test_long_blocks_in_half_precision_are_fused_backward():
-    short, long = (torch.zeros(1, 1, n, 1, dtype=torch.bfloat16) for n in (512, 513))
-    assert [tree_attention.is_fused(short, backward=way) for way in (False, True)] == [True, False]
-    assert [tree_attention.is_fused(long, backward=way) for way in (False, True)] == [True, True]
-    assert tree_attention.is_fused(short.float(), backward=True)
+def test_which_blocks_are_fused():
+    def ways(queries, keys, dtype=torch.bfloat16):
+        block = [torch.zeros(1, 1, n, 1, dtype=dtype) for n in (queries, keys)]
+        return [tree_attention.is_fused(*block, backward=backward) for backward in (False, True)]
+
+    assert ways(60, 60) == [True, False]
+    assert ways(100, 100) == ways(4000, 100) == [False, False]
+    assert ways(1024, 1024) == ways(100, 100, torch.float32) == ways(100, 100, torch.float64) == [True, True]
+
+
+def test_sums_of_large_and_of_tiny_scores(monkeypatch):
+    """Neither an overflow nor a sum of nothing, whatever stands above the diagonal."""
+    monkeypatch.setattr(tree_attention, "is_fused", lambda *_, **__: False)
+    query, key = torch.tensor([[[-40.0]], [[40.0]], [[900.0]]]), torch.tensor([[[20.0]], [[-20.0]], [[21.0]]])
+    value, tree = torch.tensor([[[1.0]], [[2.0]], [[3.0]]]), prefix_tree.prefix_tree([[1, 2, 3]])
+    out = tree_blocks(*(states.transpose(0, 1)[None] for states in (query, key, value)), tree, 1.0)
+    assert out.flatten().tolist() == [1.0, 1.0, 3.0]
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")

@@ -116,7 +116,7 @@ def lay_foundation(
         sources.scorer = SplitScorer(sources.scorer, parallel.ranks)
     content = {
         "data": sources.digests,
-        "rewards": sources_of([data] if isinstance(data, Task) else data.functions),
+        "rewards": sources_of(data.functions if isinstance(data, OwnData) else [data]),
         "rule": sources_of(method_parts(method)),
         "model": {"weights": weights},
         "tokenizer": tokenizer_digests(tokenizer),

@@ -20,6 +20,7 @@ FREE_TO_CHANGE = LAYOUT | {
     "report_to",
     "checkpoint.total_limit",
     "checkpoint.only_model",
+    "checkpoint.async_save",
     "checkpoint.steps",
     "sample_steps",
     "push_to_hub",
