@@ -225,6 +225,9 @@ class AMFTConfig(StrictModel):
     )
     cpu_offload: bool = Field(False, description="fsdp2: parameters and optimizer state in the host's memory")
     gradient_checkpointing: bool = Field(False, description="compute activations twice, keep them once")
+    use_liger_kernel: bool = Field(
+        False, description="Liger's norms, rotary embedding and gated layers; a GPU and the extra amft[liger]"
+    )
     rank_timeout: float = Field(600.0, gt=0, le=1e6, description="seconds a rank waits for another before it stops")
 
     @model_validator(mode="before")
@@ -253,6 +256,8 @@ class AMFTConfig(StrictModel):
             raise ValueError("cpu_offload needs parallel: fsdp2")
         elif self.replicate > 1:
             raise ValueError("replicate needs parallel: fsdp2; ddp has a copy on every rank already")
+        if self.dtype == "float64" and self.use_liger_kernel:
+            raise ValueError("use_liger_kernel: its kernels compute in float32; use dtype float32 or bfloat16")
         if self.dtype == "float64" and self.optim not in (*ELEMENTWISE, "muon", "adafactor"):
             raise ValueError(f"optim: {self.optim} computes in float32; use dtype float32 or bfloat16")
         if self.engine_options is not None and self.engine != "vllm":

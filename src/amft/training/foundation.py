@@ -27,6 +27,7 @@ from ..experience.sources import Encoder, Sources
 from ..experience.task_sources import from_task
 from ..models.chat_template import choose_template
 from ..models.half_copy import HalfCopy
+from ..models.liger import check_liger, put_liger
 from ..models.load import keep_stops, load_model, load_outline, stop_ids, turn_dropout_off
 from ..models.lora import add_lora, has_adapter
 from ..models.pictures import Pictures
@@ -88,6 +89,8 @@ def lay_foundation(
     Raises:
         ConfigError, DataError, ModelError, TaskError: one line that names the field and the fix.
     """
+    if config.use_liger_kernel:
+        check_liger()
     config = settled_dtype(config, local_device())
     method = build_method(dict(config.balance) if balance is None else balance)
     if config.threads:
@@ -243,6 +246,8 @@ def _prepare(
     if parallel.device.type == "cpu" and config.dtype != "float64":
         # The fused kernel's backward is slow on a CPU. In float64 the eager one turns left padding into NaN.
         model.set_attn_implementation("eager")
+    if config.use_liger_kernel:
+        put_liger(model)
     adapt(model, config, base)
     wanted = (config.beta or weighs_reference(method)) and config.lora is None
     reference = copy.deepcopy(model).requires_grad_(False) if wanted else None
