@@ -165,7 +165,7 @@ def _samplers(
     engine = partial(build_sampler, config.engine, model, pad_id=pad_id, eos_ids=stops)
 
     def split(sampler: Sampler) -> SplitSampler:
-        return SplitSampler(sampler, parallel.ranks, lambda: parallel.whole(model))
+        return SplitSampler(sampler, parallel.ranks, lambda: parallel.sampling(model))
 
     plain = engine()
     return split(engine(half=HalfCopy(model)) if samples_from_a_copy(config) else plain), split(plain)
@@ -205,13 +205,20 @@ def set_template(tokenizer: Any, pictures: Pictures | None, config: AMFTConfig) 
     """Give tokenizer and processor the chat template of the run, in place.
 
     Raises:
-        ConfigError: it is no template, or a system prompt is not for this model.
+        ConfigError: it is no template, or a setting is not for models that read pictures.
     """
-    if pictures is not None and config.system_prompt is not None:
-        raise ConfigError("system_prompt: not for models that read pictures; put a system message into the prompts")
+    if pictures is not None:
+        _check_pictures(config)
     choose_template(tokenizer, config.chat_template, config.chat_template_kwargs, config.system_prompt)
     if pictures is not None:
         pictures.processor.chat_template = tokenizer.chat_template
+
+
+def _check_pictures(config: AMFTConfig) -> None:
+    if config.system_prompt is not None:
+        raise ConfigError("system_prompt: not for models that read pictures; put a system message into the prompts")
+    if config.rollout_gather == "layer":
+        raise ConfigError("rollout_gather: layer is not for models that read pictures; choose model")
 
 
 def _load(name: str, config: AMFTConfig, parallel: Parallel) -> PreTrainedModel:
