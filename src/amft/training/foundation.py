@@ -89,12 +89,8 @@ def lay_foundation(
     Raises:
         ConfigError, DataError, ModelError, TaskError: one line that names the field and the fix.
     """
-    if config.use_liger_kernel:
-        check_liger()
-    config = settled_dtype(config, local_device())
+    config = _settled(config)
     method = build_method(dict(config.balance) if balance is None else balance)
-    if config.threads:
-        torch.set_num_threads(config.threads)
     parallel = build_parallel(config)
     tokenizer, pictures = load_processing_class(model, processing_class)
     if config.allow_missing and not isinstance(model, str):
@@ -136,6 +132,15 @@ def lay_foundation(
         content=content,
         notes=notes_of(encoder, sources),
     )
+
+
+def _settled(config: AMFTConfig) -> AMFTConfig:
+    """The config with what depends on this machine, which is set up."""
+    if config.use_liger_kernel:
+        check_liger()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    return settled_dtype(config, local_device())
 
 
 def read_sources(encoder: Encoder, data: Task | OwnData) -> Sources:
