@@ -228,6 +228,9 @@ class AMFTConfig(StrictModel):
     )
     cpu_offload: bool = Field(False, description="fsdp2: parameters and optimizer state in the host's memory")
     gradient_checkpointing: bool = Field(False, description="compute activations twice, keep them once")
+    use_liger_kernel: bool = Field(
+        False, description="Liger's norms, rotary embedding and gated layers; a GPU and the extra amft[liger]"
+    )
     rank_timeout: float = Field(600.0, gt=0, le=1e6, description="seconds a rank waits for another before it stops")
 
     @model_validator(mode="before")
@@ -258,8 +261,8 @@ class AMFTConfig(StrictModel):
             raise ValueError("replicate needs parallel: fsdp2; ddp has a copy on every rank already")
         elif self.rollout_gather == "layer":
             raise ValueError("rollout_gather: layer needs parallel: fsdp2, where there is something to gather")
-        if self.dtype == "float64" and self.optim not in (*ELEMENTWISE, "muon", "adafactor"):
-            raise ValueError(f"optim: {self.optim} computes in float32; use dtype float32 or bfloat16")
+        if self.dtype == "float64":
+            self._check_float64()
         if self.engine_options is not None and self.engine != "vllm":
             raise ValueError(f"engine_options: only engine vllm has any, this is {self.engine}; leave them out")
         rows = AMFTConfig.model_fields["micro_batch_size"].default
@@ -297,6 +300,12 @@ class AMFTConfig(StrictModel):
             raise ValueError(f"optim: {self.optim} reads more than a shard of a matrix; with fsdp2 use one of {names}")
         if self.implicit_reward.steps:
             raise ValueError("implicit_reward.steps: not with parallel: fsdp2; use ddp or single")
+
+    def _check_float64(self) -> None:
+        if self.use_liger_kernel:
+            raise ValueError("use_liger_kernel: its kernels compute in float32; use dtype float32 or bfloat16")
+        if self.optim not in (*ELEMENTWISE, "muon", "adafactor"):
+            raise ValueError(f"optim: {self.optim} computes in float32; use dtype float32 or bfloat16")
 
     def _check_ahead(self) -> None:
         if self.engine != "vllm":

@@ -27,6 +27,7 @@ from ..experience.sources import Encoder, Sources
 from ..experience.task_sources import from_task
 from ..models.chat_template import choose_template
 from ..models.half_copy import HalfCopy
+from ..models.liger import check_liger, put_liger
 from ..models.load import keep_stops, load_model, load_outline, stop_ids, turn_dropout_off
 from ..models.lora import add_lora, has_adapter
 from ..models.pictures import Pictures
@@ -88,10 +89,8 @@ def lay_foundation(
     Raises:
         ConfigError, DataError, ModelError, TaskError: one line that names the field and the fix.
     """
-    config = settled_dtype(config, local_device())
+    config = _settled(config)
     method = build_method(dict(config.balance) if balance is None else balance)
-    if config.threads:
-        torch.set_num_threads(config.threads)
     parallel = build_parallel(config)
     tokenizer, pictures = load_processing_class(model, processing_class)
     if config.allow_missing and not isinstance(model, str):
@@ -133,6 +132,15 @@ def lay_foundation(
         content=content,
         notes=notes_of(encoder, sources),
     )
+
+
+def _settled(config: AMFTConfig) -> AMFTConfig:
+    """The config with what depends on this machine, which is set up."""
+    if config.use_liger_kernel:
+        check_liger()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    return settled_dtype(config, local_device())
 
 
 def read_sources(encoder: Encoder, data: Task | OwnData) -> Sources:
@@ -250,6 +258,8 @@ def _prepare(
     if parallel.device.type == "cpu" and config.dtype != "float64":
         # The fused kernel's backward is slow on a CPU. In float64 the eager one turns left padding into NaN.
         model.set_attn_implementation("eager")
+    if config.use_liger_kernel:
+        put_liger(model)
     adapt(model, config, base)
     wanted = (config.beta or weighs_reference(method)) and config.lora is None
     reference = copy.deepcopy(model).requires_grad_(False) if wanted else None
