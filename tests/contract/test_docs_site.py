@@ -99,6 +99,7 @@ def test_settings_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> No
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
     assert main(["settings", "checkpoint"]) == 0
     out = capsys.readouterr().out
-    assert re.findall(r"^checkpoint\.(\w+)$", out, re.MULTILINE) == ["steps", "total_limit", "only_model", "keep_best"]
+    found = re.findall(r"^checkpoint\.(\w+)$", out, re.MULTILINE)
+    assert found == ["steps", "total_limit", "only_model", "keep_best", "async_save"]
     assert main(["settings", "max_step"]) == 2
     assert "did you mean 'max_steps'?" in capsys.readouterr().err

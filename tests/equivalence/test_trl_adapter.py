@@ -134,8 +134,8 @@ def core(model: PreTrainedModel, trainer: Recording, optim: str, accumulate: int
     objective, rule = Objective(config, method), method.rule
     state, found = rule.init(), []
     demos = copy.copy(trainer.imitation)
-    demos.stream = copy.deepcopy(demos.stream)
-    demos.stream._start(0, 0)
+    demos.order = copy.deepcopy(demos.order)
+    demos.order.stream.begin_epoch(0)
     demos.micro_batch = demos.num_demos
     for step in range(STEPS):
         batch = as_batch(trainer.seen[step * accumulate : (step + 1) * accumulate])
@@ -144,7 +144,7 @@ def core(model: PreTrainedModel, trainer: Recording, optim: str, accumulate: int
         dot, cos = (None, None) if observed is None else (observed.dot, observed.cos)
         weights, state, _ = rule.update(state, given_signals(step, STEPS, meta_grad=dot, meta_cos=cos))
         mix.stash("rl")
-        by_branch, count = demos.next()
+        by_branch, count = demos.next({})
         ((demonstrations,),) = by_branch.values()
         learner.gradient(objective.sft, demonstrations, count)
         mix.stash("sft")

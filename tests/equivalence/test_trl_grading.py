@@ -92,7 +92,7 @@ def test_weights_of_verdicts_are_factors_of_the_rows(tmp_path: Path) -> None:
     trainer = build(tmp_path, DEMOS, "fixed", {"wrong_weight": 0.25, "silent_weight": 0.5})
     assert trainer.imitation.weights == [1.0, 1.0, 1.0, 0.25]
     assert trainer.verdicts == {"right": 3, "wrong": 1}
-    drawn = [part for _ in range(4) for parts in trainer.imitation.next()[0].values() for part in parts]
+    drawn = [part for _ in range(4) for parts in trainer.imitation.next({})[0].values() for part in parts]
     factors = [1.0 if part.weights is None else float(part.weights[i]) for part in drawn for i in range(len(part))]
     assert sorted(factors) == [0.25] * 3 + [1.0] * 9  # three times all four
     lengths = [int(row.sum()) for part in drawn for row in part.completion_mask]

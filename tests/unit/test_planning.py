@@ -95,6 +95,9 @@ def test_layouts_by_hand() -> None:
     for part in ("weights", "gradients", "optimizer", "meta"):
         assert getattr(sharded, part) == getattr(whole, part) / 4
     assert sharded.gathered == 2 * n  # bfloat16
+    layered = memory_of(SMALL, replace(LOAD, sharded=True, shards=4, layered=True), 0.0)
+    assert layered.gathered == 4 * (80 + 8 + 2 * 592)  # embedding, last norm, a layer and the next
+    assert layered.training == memory_of(SMALL, replace(LOAD, sharded=True, shards=4), 0.0).training
     offloaded = memory_of(SMALL, replace(LOAD, sharded=True, offload=True), 0.0)
     assert offloaded.weights == offloaded.gradients == offloaded.optimizer == offloaded.meta == 0
     assert memory_of(SMALL, replace(LOAD, half=True), 0.0).casts == 2 * n
@@ -169,6 +172,23 @@ def test_copies_of_shards_take_more_memory_and_say_so() -> None:
     four = plan_step(config.model_copy(update={"replicate": 4}), shape, device, 8)
     assert not four.fits
     assert {"replicate": 1} in [change["set"] for change in four.changes]
+
+
+def test_a_model_too_large_to_gather_is_sampled_from_layer_by_layer() -> None:
+    shape, device = read_shape("Qwen/Qwen2.5-Math-7B"), find_device("rtx4090")
+    found = plan_step(AMFTConfig(), shape, device, 8)
+    changes = [change["set"] for change in found.changes]
+    assert {"parallel": "fsdp2", "rollout_gather": "layer"} in changes
+    assert plan_step(
+        AMFTConfig(**{key: value for each in changes for key, value in each.items()}), shape, device, 8
+    ).fits
+    served = plan_step(AMFTConfig(engine="vllm"), shape, device, 8)
+    assert not any("rollout_gather" in change["set"] for change in served.changes)
+    whole, layered = (
+        plan_step(AMFTConfig(parallel="fsdp2", rollout_gather=each), shape, device, 8) for each in ("model", "layer")
+    )
+    sent = AMFTConfig().max_completion_length * 4 * shape.layers * shape.layer / device.link
+    assert layered.seconds.generate - whole.seconds.generate == pytest.approx(sent)
 
 
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

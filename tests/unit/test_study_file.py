@@ -33,7 +33,7 @@ def test_a_group_in_a_study_adds_to_what_the_recipe_and_the_metrics_say(tmp_path
         "steps": 3, "problems": 60, "test_splits": ["id"], "test_problems": 6, "test_samples": 1,
         "answer_probability": False,
     }  # fmt: skip
-    kept = {"steps": 2, "only_model": False, "keep_best": True}
+    kept = {"steps": 2, "only_model": False, "keep_best": True, "async_save": False}
     assert by_rule["amft"].checkpoint.model_dump() == kept | {"total_limit": 9}
     assert by_rule["sft"].checkpoint.model_dump() == kept | {"total_limit": 3}
 

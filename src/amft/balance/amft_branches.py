@@ -10,7 +10,7 @@ from .amft_steps import STEPS, finite, moments, moments_start, noise_ratio
 from .base import State, Update
 from .checks import require_number
 from .meta_gradient import EffectType, JacobianKind, MetaGradient
-from .requirements import Requirements
+from .requirements import Draw, Requirements
 from .verdict_classes import by_verdict_and_source, verdict_of_branch
 from .weights import Weights
 
@@ -35,6 +35,7 @@ class AMFTBranches:
         horizon: decay in [0, 1) of the traces; 0 looks one step ahead and saves a buffer per class.
         ageing: a demonstration that was shown k times before counts `1 / (1 + k / ageing)`.
         jacobian: of the optimizer, "exact" or the paper's "identity".
+        draw: "weight" shows a class in proportion to its rows and its weight, "share" to its rows alone.
         effect_dtype: in which traces are kept, "float32" or "bfloat16" (half the memory).
         meta_skip: first optimizer steps whose effect is not observed: Adam's are ill-conditioned.
         beta1, beta2: decays of Adam's two moments.
@@ -61,6 +62,7 @@ class AMFTBranches:
     ageing: float = 10.0
     jacobian: JacobianKind = "exact"
     effect_dtype: EffectType = "float32"
+    draw: Draw = "weight"
     meta_skip: int = 5
     beta1: float = 0.9
     beta2: float = 0.99
@@ -90,7 +92,12 @@ class AMFTBranches:
             effect_dtype=self.effect_dtype,
         )
         return Requirements(
-            meta_gradient=meta, split=by_verdict_and_source, graded=True, classes=self.classes, ageing=self.ageing
+            meta_gradient=meta,
+            split=by_verdict_and_source,
+            graded=True,
+            classes=self.classes,
+            ageing=self.ageing,
+            draw=self.draw,
         )
 
     def init(self) -> State:

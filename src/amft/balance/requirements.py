@@ -16,6 +16,9 @@ from .meta_gradient import MetaGradient
 
 SftOptimizer = Literal["shared", "own"]
 
+Draw = Literal["share", "weight"]
+"""Demonstrations come as often as there are rows of their class, or also in proportion to its weight."""
+
 
 @dataclass(frozen=True)
 class Freeze:
@@ -46,6 +49,8 @@ class Requirements:
         classes: how many classes `amft plan` reckons with, before there is data to split.
         graded: demonstrations are graded, each once; `split` finds `right`, `wrong` or `silent` in the row's `verdict`.
         ageing: a demonstration that was shown k times before counts `1 / (1 + k / ageing)`; None: always 1.
+        draw: "weight" shows demonstrations of a class in proportion to what the rule would give it now; "share" only by
+            how many there are.
 
     Raises:
         ConfigError: a field holds something else; names it and what is allowed.
@@ -61,6 +66,7 @@ class Requirements:
     classes: int = 1
     graded: bool = False
     ageing: float | None = None
+    draw: Draw = "share"
 
     def __post_init__(self) -> None:
         if not isinstance(self.signals, tuple):
@@ -74,6 +80,7 @@ class Requirements:
                 raise ConfigError(f"requirements.{name} must be a {kind.__name__} or None, got {value!r}")
         require_number("every", self.every, 1, 1e9)
         require_choice("sft_optimizer", self.sft_optimizer, get_args(SftOptimizer))
+        require_choice("draw", self.draw, get_args(Draw))
         require_choice("warmup", self.warmup, (True, False))
         require_number("classes", self.classes, 1, 1e3)
         require_choice("graded", self.graded, (True, False))
@@ -103,5 +110,5 @@ class Requirements:
             words += ["meta-gradient", *(["entropy gradient"] if self.meta_gradient.entropy else [])]
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         others = {"sft_optimizer": "own SFT optimizer", "freeze": "frozen entries", "split": "branches by class"}
-        others |= {"graded": "graded demonstrations", "ageing": "ageing demonstrations"}
+        others |= {"graded": "graded demonstrations", "ageing": "ageing demonstrations", "draw": "draws by weight"}
         return words + [text for name, text in others.items() if getattr(self, name) != defaults[name]]

@@ -23,7 +23,11 @@ from torch.distributed.tensor import DTensor
 from ..disk import reason
 from ..distributed.ranks import Ranks
 from ..errors import CheckpointError
+from ..meta.inner import local
 from ..tensors import TensorGroups
+
+FILE_BYTES = 2**28
+"""Of one rank's tensors in a file: torch makes it twice in memory before it writes, and no other thread runs then."""
 
 
 def apart(tensors: Mapping[str, Mapping[str, Tensor]]) -> tuple[TensorGroups, TensorGroups]:
@@ -45,7 +49,7 @@ def save_shards(directory: Path, shards: TensorGroups, ranks: Ranks) -> None:
         CheckpointError: the disk is full or refuses.
     """
     flat = {f"{group}/{name}": value for group, named in shards.items() for name, value in named.items()}
-    writer = HuggingFaceStorageWriter(str(directory), save_distributed=True)
+    writer = HuggingFaceStorageWriter(str(directory), _files(flat), save_distributed=True)
     try:
         save(flat, storage_writer=writer, process_group=ranks.group, no_dist=ranks.group is None)
     except CheckpointException as error:  # every rank gets it, whichever could not write
@@ -78,3 +82,15 @@ def load_shards(directory: Path, like: Mapping[str, Tensor], ranks: Ranks) -> Te
         group, _, name = key.partition("/")
         groups.setdefault(group, {})[name] = value
     return groups
+
+
+def _files(flat: Mapping[str, Tensor]) -> dict[str, int]:
+    """Name of a tensor -> number of its file, as rank 0 says for all."""
+    numbers: dict[str, int] = {}
+    number, filled = 1, 0
+    for name, value in flat.items():
+        filled += local(value).nbytes
+        if filled > FILE_BYTES and filled > local(value).nbytes:
+            number, filled = number + 1, local(value).nbytes
+        numbers[name] = number
+    return numbers

@@ -22,6 +22,7 @@ from ..models.lora import adapter_state, has_adapter
 from ..runs import RunDirectory
 from ..settings.config import AMFTConfig
 from ..tensors import TensorGroups
+from .background import Contents, writer_for
 from .checkpoint import load_checkpoint, save_checkpoint
 from .checkpoint_retention import check_whole, clean_leftovers, is_resumable, newest_checkpoint, prune
 from .export_model import adapter_names, export_model, policy_weights
@@ -87,8 +88,17 @@ class TrainerState:
     last: int | None = None
     """Step of the last checkpoint written or read."""
 
+    def __post_init__(self) -> None:
+        self.writer = writer_for(self.config, self.ranks)
+        self.frozen = self.writer.frozen(self.model, self.processing_class)
+
     def save(self) -> None:
-        """Write `checkpoints/step-N` and drop the oldest ones beyond the limit; the best one stays."""
+        """Write `checkpoints/step-N` and drop the oldest ones beyond the limit; the best one stays.
+
+        Raises:
+            CheckpointError: this one cannot be written, or with `checkpoint.async_save` the one before.
+        """
+        self.finish()
         step, best = self.progress.step, self.progress.best
         rollouts, window = self.collector.state_dict()
         state = {
@@ -99,6 +109,7 @@ class TrainerState:
             "lr_schedule": self.lr_schedule.state_dict(),
             "streams": {name: stream.state_dict() for name, stream in self.streams.items()},
             **window,
+            "written": self.ranks.from_main(self.run.settle),  # on the disk before the checkpoint is
         }
         groups = (
             {}
@@ -109,21 +120,22 @@ class TrainerState:
                 "rollouts": rollouts,
             }
         )
-        tensors, shards = apart(groups)
-        folders = self._write_shards(shards) if shards else {}
+        protect = [self._path(int(best["step"]))] if best and self.config.checkpoint.keep_best else []
         weights = policy_weights(self.model, self.ranks)
-
-        def export(directory: Path) -> None:
-            export_model(self.model, self.processing_class, weights, directory)
-
-        def write() -> None:
-            written = {"written": self.run.settle()}  # what the run wrote is on the disk before its checkpoint is
-            save_checkpoint(self._path(step), tensors, state | written, export, folders)
-            protect = [self._path(int(best["step"]))] if best and self.config.checkpoint.keep_best else []
-            prune(self.run.checkpoints, self.config.checkpoint.total_limit, protect)
-
-        self.ranks.from_main(write)
+        self.writer.begin(self._write, Contents(self._path(step), groups, weights, state, protect))
         self.last = step
+
+    def finish(self) -> None:
+        """Every checkpoint that was begun is on the disk.
+
+        Raises:
+            CheckpointError: one cannot be written.
+        """
+        self.writer.finish()
+
+    def close(self) -> None:
+        """Nothing of this rank writes any more."""
+        self.writer.close()
 
     def restore(self) -> None:
         """Continue from the newest sound checkpoint; without one, start over from step 0.
@@ -209,7 +221,21 @@ class TrainerState:
         if missing is not None:
             raise CheckpointError(f"{checkpoint}: {missing}; use an older checkpoint")
 
-    def _write_shards(self, shards: TensorGroups) -> dict[str, Path]:
+    def _write(self, contents: Contents, ranks: Ranks) -> None:
+        """Reads nothing that training changes; all ranks take part."""
+        tensors, shards = apart(contents.groups)
+        folders = self._write_shards(shards, ranks) if shards else {}
+
+        def write() -> None:
+            save_checkpoint(contents.directory, tensors, contents.state, export, folders)
+            prune(self.run.checkpoints, self.config.checkpoint.total_limit, contents.protect)
+
+        def export(directory: Path) -> None:
+            export_model(*self.frozen, contents.weights, directory)
+
+        ranks.from_main(write)
+
+    def _write_shards(self, shards: TensorGroups, ranks: Ranks) -> dict[str, Path]:
         """Every rank writes its part beside the checkpoint to be; a folder left by a killed save is taken away."""
         folder = self.run.checkpoints / f".{SHARDS}"
 
@@ -217,8 +243,8 @@ class TrainerState:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
 
-        self.ranks.from_main(make_room)
-        save_shards(folder, shards, self.ranks)
+        ranks.from_main(make_room)
+        save_shards(folder, shards, ranks)
         return {SHARDS: folder}
 
     def _path(self, step: int) -> Path:

@@ -57,8 +57,12 @@ class RowStream:
 
     def visits(self, k: int) -> list[int]:
         """How often each of the next `k` rows was taken before."""
-        first = self.epoch * self.n_rows + self.cursor
-        return [(first + i) // self.n_rows for i in range(k)]
+        return [(self.taken + i) // self.n_rows for i in range(k)]
+
+    @property
+    def taken(self) -> int:
+        """Rows taken so far, over all epochs."""
+        return self.epoch * self.n_rows + self.cursor
 
     def state_dict(self) -> dict[str, Any]:
         """JSON values that `load_state_dict` continues from."""

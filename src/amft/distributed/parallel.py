@@ -45,7 +45,7 @@ class Parallel(Protocol):
         """Backward passes inside add the gradient summed over all ranks to `p.grad`."""
         ...
 
-    def whole(self, model: nn.Module) -> AbstractContextManager[None]:
+    def sampling(self, model: nn.Module) -> AbstractContextManager[None]:
         """Inside, ranks may run forward passes of their own, as many as each likes; no gradients."""
         ...
 
@@ -65,7 +65,7 @@ class Single:
     def reducing(self, model: nn.Module) -> AbstractContextManager[None]:  # noqa: ARG002
         return nullcontext()
 
-    def whole(self, model: nn.Module) -> AbstractContextManager[None]:  # noqa: ARG002
+    def sampling(self, model: nn.Module) -> AbstractContextManager[None]:  # noqa: ARG002
         return nullcontext()
 
 
@@ -168,7 +168,7 @@ class Sharded(Single):
             send_from_main(table, self.ranks)
 
     @contextmanager
-    def _whole(self, model: nn.Module) -> Iterator[None]:
+    def _sampling(self, model: nn.Module) -> Iterator[None]:
         parts = _parts(model)
         for part in parts:
             part.set_reshard_after_forward(False, recurse=False)
@@ -181,8 +181,32 @@ class Sharded(Single):
                 part.reshard()
                 part.set_reshard_after_forward(part is not parts[0], recurse=False)  # as fully_shard sets the root
 
-    def whole(self, model: nn.Module) -> AbstractContextManager[None]:
-        return self._whole(model)
+    def sampling(self, model: nn.Module) -> AbstractContextManager[None]:
+        return self._sampling(model)
+
+
+class ShardedSampling(Sharded):
+    """Shards of which also rollouts gather one layer at a time: the ranks make their forward passes together.
+
+    A rank announces every forward pass of its own; one that has none left joins those of the others with one token.
+    The embedding and the output layer stay gathered between passes.
+    """
+
+    @contextmanager
+    def _sampling(self, model: nn.Module) -> Iterator[None]:
+        def announce(*_: Any) -> None:
+            self.ranks.all_sum([1.0])
+
+        announcing = model.register_forward_pre_hook(announce, prepend=True)  # before anything is gathered
+        with torch.no_grad():
+            try:
+                yield
+            finally:
+                announcing.remove()
+            token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+            while self.ranks.all_sum([0.0])[0]:
+                model(input_ids=token, use_cache=False)
+        _parts(model)[0].reshard()
 
 
 def build_parallel(config: AMFTConfig) -> Parallel:
@@ -199,7 +223,8 @@ def build_parallel(config: AMFTConfig) -> Parallel:
     if config.parallel == "fsdp2":
         shards, half = config.shards(ranks.size), config.dtype == "bfloat16"
         ranks = alone(config.rank_timeout) if ranks.group is None else ranks
-        return Sharded(ranks, device, shards=shards, half=half, offload=config.cpu_offload)
+        kind = ShardedSampling if config.rollout_gather == "layer" else Sharded
+        return kind(ranks, device, shards=shards, half=half, offload=config.cpu_offload)
     return (Single if ranks.size == 1 else Replicated)(ranks, device)
 
 

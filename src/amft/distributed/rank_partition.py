@@ -36,11 +36,11 @@ class SplitSampler:
 
     Args:
         sampler: of this rank.
-        whole: opens the model's parameters for forward passes that the ranks do not make in step.
+        sampling: opens the model for forward passes, as many as each rank likes.
     """
 
-    def __init__(self, sampler: Sampler, ranks: Ranks, whole: Callable[[], AbstractContextManager[None]]):
-        self.sampler, self.ranks, self.whole = sampler, ranks, whole
+    def __init__(self, sampler: Sampler, ranks: Ranks, sampling: Callable[[], AbstractContextManager[None]]):
+        self.sampler, self.ranks, self.sampling = sampler, ranks, sampling
 
     def figures(self) -> dict[str, float]:
         """For the metrics of a step: nothing."""
@@ -58,7 +58,7 @@ class SplitSampler:
         own = prompts[mine.start : mine.stop]
         seen = () if pixels is None else (pixels[mine.start : mine.stop],)
         skip = getattr(self.sampler, "skip", None)
-        with self.whole():
+        with self.sampling():
             if skip is None:
                 found = self.sampler.generate(own, sampling, self._of_this_rank(generator), *seen)
             else:

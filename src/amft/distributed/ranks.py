@@ -102,6 +102,17 @@ class Ranks:
             raise RankError(f"rank 0 stopped: {answer['error']}", told=True)
         return answer["value"]
 
+    def twin(self, timeout: float) -> Ranks:
+        """The same processes in a group of their own, for a thread: its messages do not mix with those of others.
+
+        Args:
+            timeout: seconds after which a rank that waits for another gives up.
+        """
+        if self.group is None:
+            return self
+        members, patience = dist.get_process_group_ranks(self.group), timedelta(seconds=timeout)
+        return Ranks(dist.new_group(members, patience, "gloo", use_local_synchronization=True))
+
     @contextmanager
     def contact(self) -> Iterator[None]:
         """While open, losing another rank is one clear error instead of torch's.

@@ -29,6 +29,7 @@ def full_state(model: nn.Module, ranks: Ranks, names: Container[str] | None = No
         ranks: all take part.
         names: only these; None is all.
     """
+    # Not torch's `get_model_state_dict`: it makes two tensors of tied ones, and gathers on the first process of all.
     wholes: dict[Tensor, Tensor] = {}
     state: dict[str, Tensor] = {}
     for name, value in model.state_dict(keep_vars=True).items():

@@ -27,6 +27,7 @@ from ..models.pictures import Pictures
 from ..settings.config import AMFTConfig
 from ..signals.base import Cost
 from ..types import DEMO_RIGHT, SFT, Row
+from .demo_order import DemoOrder, factor_of, order_of
 from .sampling_context import Prompts
 from .verdicts import Graded, grade, said
 
@@ -40,34 +41,28 @@ class Demonstrations:
 
     encoded: EncodedDemos
     rows: Sequence[Row]
-    stream: RowStream
+    order: DemoOrder
     pad_id: int
-    branch_of: Sequence[str]
-    """Imitation branch of each encoded row."""
+    branches: tuple[str, ...]
+    """The imitation branches, in order."""
     pictures: Pictures | None = None
     verdicts: Mapping[str, int] = field(default_factory=dict)
     """Verdict -> demonstrations; empty where nobody asked for verdicts."""
     weights: Sequence[float] | None = None
     """Of each encoded row in the imitation loss; None is 1."""
 
-    @property
-    def branches(self) -> tuple[str, ...]:
-        """The imitation branches, in order."""
-        return tuple(sorted(set(self.branch_of)))
-
-    def next(self, n: int, ageing: float | None = None) -> dict[str, Batch]:
+    def next(self, n: int, ageing: float | None = None, weights: Mapping[str, float] | None = None) -> dict[str, Batch]:
         """The next `n` demonstrations as a batch per branch; a branch without any is absent.
 
         Args:
             n: how many.
             ageing: a demonstration that was shown k times before counts `1 / (1 + k / ageing)`; None: always 1.
+            weights: branch -> what it counts now, for an order that goes by it.
         """
-        ages = [1.0 if ageing is None else 1.0 / (1.0 + k / ageing) for k in self.stream.visits(n)]
-        chosen: dict[str, list[tuple[int, float]]] = {}
-        for i, age in zip(self.stream.take(n), ages, strict=True):
-            weight = age if self.weights is None else age * self.weights[i]
-            chosen.setdefault(self.branch_of[i], []).append((i, weight))
-        return {branch: self._weighed(demos) for branch, demos in chosen.items()}
+        return {
+            branch: self._weighed([(i, factor_of(i, visits, ageing, self.weights)) for i, visits in shown])
+            for branch, shown in self.order.take(n, weights or {}).items()
+        }
 
     def _weighed(self, demos: Sequence[tuple[int, float]]) -> Batch:
         batch, weights = self.of([self.encoded.rows[i] for i, _ in demos]), [weight for _, weight in demos]
@@ -120,8 +115,9 @@ class Sources:
     @property
     def streams(self) -> dict[str, RowStream]:
         """By name: the orders in which rows are drawn."""
-        found = [self.prompts, self.demonstrations, self.meta, self.meta_demonstrations]
-        return {source.stream.name: source.stream for source in found if source is not None}
+        asked = [source.stream for source in (self.prompts, self.meta) if source is not None]
+        shown = [source.order for source in (self.demonstrations, self.meta_demonstrations) if source is not None]
+        return {stream.name: stream for stream in (*asked, *(one for order in shown for one in order.streams))}
 
 
 class Encoder:
@@ -144,6 +140,7 @@ class Encoder:
         self.answers = method.demo_mixer.needs_answers
         """Look up the demonstrations of each prompt, for a demo mixer that needs them."""
         self.split = method.requirements.split
+        self.order = order_of(method.requirements)
         self.grades = method.requirements.graded or config.demonstrations.grades
         """Demonstrations are graded, each once."""
         self.measures_held_out = bool(method.requirements.costs(Cost.HELD_OUT))
@@ -274,9 +271,10 @@ class Encoder:
     def _drawn(self, rows: RowSet, name: str, branch: Callable[[Row, int], str]) -> Demonstrations:
         encoded = self._encoded(rows)
         encoded.require_half(rows)
-        stream = RowStream(len(encoded.rows), self.config.seed, name)
         branch_of = [branch(rows.rows[demo.row], rows.numbers[demo.row]) for demo in encoded.rows]
-        return Demonstrations(encoded, rows.rows, stream, self.tokenizer.pad_token_id, branch_of, self.pictures)
+        order = self.order(branch_of, self.config.seed, name)
+        pad_id, branches = self.tokenizer.pad_token_id, tuple(sorted(set(branch_of)))
+        return Demonstrations(encoded, rows.rows, order, pad_id, branches, self.pictures)
 
     def _branch(self, row: Row, number: int, verdict: str | None) -> str:
         split = self.split

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import functools
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +18,8 @@ from ..data.check_rows import check_demonstrations
 from ..data.encoding import EncodedDemo, encode_demonstrations
 from ..data.held_out_split import without_prompts_of
 from ..data.row_set import RowSet
-from ..data.streams import RowStream
 from ..errors import ConfigError
+from ..experience.demo_order import DemoOrder, OneOrder, Order, factor_of
 from ..losses.sft import sft_loss
 from ..models.forward import token_scores
 from ..types import SFT
@@ -77,36 +77,35 @@ class Imitation:
         )
         encoded.require_half(rows)
         self.source, self.rows, self.not_used = rows, encoded.rows, [*taken, *encoded.left_out]
-        self.branch_of = [SFT] * len(self.rows)
-        """Imitation branch of each row."""
         self.weights: list[float] | None = None
         """Of each row in the imitation loss; None is 1."""
         self.ageing: float | None = None
         """A demonstration that was shown k times before counts `1 / (1 + k / ageing)`; None: always 1."""
         self.seed = seed
-        self.stream = RowStream(len(self.rows), seed, "demonstrations")
+        self.order: DemoOrder
+        self.sort([SFT] * len(self.rows))
         self.num_demos, self.micro_batch, self.pad_id = num_demos, micro_batch, tokenizer.pad_token_id
         self.rank, self.world = rank, world
 
-    @property
-    def branches(self) -> tuple[str, ...]:
-        """The imitation branches, in order."""
-        return tuple(sorted(set(self.branch_of)))
+    def sort(self, branch_of: Sequence[str], order: Order = OneOrder) -> None:
+        """Give each row its imitation branch, before the first is drawn."""
+        self.branches = tuple(sorted(set(branch_of)))
+        self.order = order(branch_of, self.seed, "demonstrations")
 
     def keep(self, numbers: Collection[int]) -> None:
         """Draw only rows whose number in their file is among these, before the first is drawn."""
         self.rows = [demo for demo in self.rows if self.source.numbers[demo.row] in numbers]
-        self.branch_of = [SFT] * len(self.rows)
-        self.stream = RowStream(len(self.rows), self.seed, "demonstrations")
+        self.sort([SFT] * len(self.rows))
 
-    def next(self) -> tuple[dict[str, list[Batch]], float]:
-        """This rank's micro-batches of the next step by branch, and the completion tokens of all ranks and branches."""
-        visits, fading = self.stream.visits(self.num_demos), self.ageing
-        ages = [1.0 if fading is None else 1.0 / (1.0 + k / fading) for k in visits]
-        chosen: dict[str, list[tuple[EncodedDemo, float]]] = {}
-        for i, age in zip(self.stream.take(self.num_demos), ages, strict=True):
-            weight = age if self.weights is None else age * self.weights[i]
-            chosen.setdefault(self.branch_of[i], []).append((self.rows[i], weight))
+    def next(self, weights: Mapping[str, float]) -> tuple[dict[str, list[Batch]], float]:
+        """This rank's micro-batches of the next step by branch, and the completion tokens of all ranks and branches.
+
+        `weights`: branch -> what it counts now, for an order that goes by it.
+        """
+        chosen = {
+            branch: [(self.rows[i], factor_of(i, visits, self.ageing, self.weights)) for i, visits in shown]
+            for branch, shown in self.order.take(self.num_demos, weights).items()
+        }
         tokens = sum(len(demo.completion_ids) for demos in chosen.values() for demo, _ in demos)
         return {branch: self._of_this_rank(demos) for branch, demos in chosen.items()}, float(tokens)
 

@@ -245,7 +245,8 @@ class _Steps(TrainerCallback):
                 )
             tensors, saved = load_checkpoint(trainer._resumed_from)
             backend.mix.load_state_dict(tensors["meta"])
-            trainer.imitation.stream.load_state_dict(saved["demonstrations"])
+            for stream in trainer.imitation.order.streams:
+                stream.load_state_dict(saved["demonstrations"][stream.name])
             backend.balancer.load_state_dict(saved)
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
@@ -264,7 +265,7 @@ class _Steps(TrainerCallback):
         if state.is_world_process_zero:
             saved = {
                 **backend.balancer.state_dict(),
-                "demonstrations": trainer.imitation.stream.state_dict(),
+                "demonstrations": {one.name: one.state_dict() for one in trainer.imitation.order.streams},
             }
             folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}" / "amft"
             save_checkpoint(folder, {"meta": whole}, saved)

@@ -61,7 +61,9 @@ class TRLBackend:
         return Branch(RL, None, _done_by_trl, 0.0)
 
     def imitation(self, rollouts: Window | None) -> list[Branch]:  # noqa: ARG002
-        self.drawn, count = self.imitation_source.next()
+        asked = self.balancer.requirements
+        weights = self.balancer.blind_weights() if asked.draw == "weight" else {}
+        self.drawn, count = self.imitation_source.next(weights)
         return [Branch(name, None, _done_by_trl, count) for name in self.imitation_source.branches]
 
     def plain_imitation(self) -> list[Branch]:

@@ -10,6 +10,7 @@ from ..balance.requirements import Requirements
 from ..data.reward_columns import require_function, required_columns
 from ..data.rewards import FunctionReward
 from ..errors import ConfigError
+from ..experience.demo_order import order_of
 from ..experience.sources import VERDICT
 from ..experience.verdicts import Graded, grade
 from ..guests import call_guest
@@ -56,9 +57,10 @@ def sort_into_classes(
     if settings.weighs:
         imitation.weights = [settings.weight(graded.verdict_of[numbers[demo.row]]) for demo in imitation.rows]
     if asked.split is not None:
-        imitation.branch_of = [
+        branch_of = [
             _branch(asked, rows[demo.row], graded.verdict_of.get(numbers[demo.row])) for demo in imitation.rows
         ]
+        imitation.sort(branch_of, order_of(asked))
     return dict(Counter(graded.verdict_of.values()))
 
 

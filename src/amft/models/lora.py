@@ -58,7 +58,7 @@ def add_lora(
     with torch.random.fork_rng():  # peft draws from the global generator
         torch.manual_seed(seed)
         try:
-            model.add_adapter(settings)
+            _inject(model, settings)
         except ValueError as error:
             raise ModelError(f"lora.target_modules: {str(error).splitlines()[0]}") from None
     settings.base_model_name_or_path = base
@@ -123,11 +123,14 @@ def save_adapter(model: PreTrainedModel, directory: Path, state: Mapping[str, Te
 @contextlib.contextmanager
 def adapter_off(model: PreTrainedModel) -> Iterator[None]:
     """Inside, the model is the one under the adapter."""
-    model.disable_adapters()
+    layers = _adapted(model)
+    for layer in layers:
+        layer.enable_adapters(enabled=False)
     try:
         yield
     finally:
-        model.enable_adapters()
+        for layer in layers:
+            layer.enable_adapters(enabled=True)
 
 
 def attach(model: PreTrainedModel, directory: Path) -> None:
@@ -136,12 +139,14 @@ def attach(model: PreTrainedModel, directory: Path) -> None:
     Raises:
         ModelError: peft is missing, or the adapter is no safetensors file, or not whole.
     """
-    _peft()
+    peft = _peft()
     if not (directory / ADAPTER).is_file():  # peft would read a pickle in its place
         raise ModelError(f"{directory}: no {ADAPTER} in it; adapters are read from safetensors only")
-    model.load_adapter(str(directory), is_trainable=False)
-    wanted = {name for name, _ in model.named_parameters() if ".lora_A." in name or ".lora_B." in name}
-    if missing := sorted(wanted - adapter_state(directory).keys()):
+    _inject(model, peft.LoraConfig.from_pretrained(str(directory)))
+    saved = adapter_state(directory)
+    model.load_state_dict(saved, strict=False)
+    adapter = {name: p.requires_grad_(False) for name, p in model.named_parameters() if "lora_" in name}
+    if missing := sorted(adapter.keys() - saved.keys()):
         more = f" and {len(missing) - 1} more" if missing[1:] else ""
         raise ModelError(f"{directory / ADAPTER}: no {missing[0]}{more} in it, which adapter_config.json asks for")
 
@@ -150,9 +155,8 @@ def merge_into_base(model: PreTrainedModel, directory: Path) -> PreTrainedModel:
     """The model with a saved adapter added to its weights, in place: an ordinary model still."""
     adapted = copy.deepcopy(model)
     attach(adapted, directory)
-    for module in adapted.modules():
-        if isinstance(module, _peft().tuners.tuners_utils.BaseTunerLayer):
-            module.merge()
+    for layer in _adapted(adapted):
+        layer.merge()
     state = adapted.state_dict()
     model.load_state_dict({name.replace(".base_layer.", "."): v for name, v in state.items() if "lora_" not in name})
     return model
@@ -177,6 +181,18 @@ def in_four_bits() -> Any:
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
     return {"quantization_config": quantization}
+
+
+def _inject(model: PreTrainedModel, settings: Any) -> None:
+    """Put the adapter's modules in, by peft alone: releases of transformers ask for a peft that is not out yet."""
+    _peft().inject_adapter_in_model(settings, model)
+    cast(Any, model)._hf_peft_config_loaded = True  # so transformers' save_pretrained writes the adapter alone
+
+
+def _adapted(model: PreTrainedModel) -> list[Any]:
+    """The modules that hold a part of the adapter."""
+    kind = _peft().tuners.tuners_utils.BaseTunerLayer
+    return [module for module in model.modules() if isinstance(module, kind)]
 
 
 def _name(key: str) -> str:

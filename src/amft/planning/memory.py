@@ -44,6 +44,8 @@ class Load:
     """fsdp2."""
     shards: int = 1
     """Devices that share one copy of the parameters."""
+    layered: bool = False
+    """Rollouts gather one layer at a time too."""
     offload: bool = False
     """Parameters, gradients and optimizer state in the host's memory."""
     recompute: bool = False
@@ -92,7 +94,7 @@ class Memory:
     activations: float
     logits: float
     gathered: float
-    """The whole model on each device while sampling (fsdp2)."""
+    """Of the model on each device while sampling (fsdp2): all of it, or its ends and two layers."""
     kv_cache: float
     choices: float
     """[rows x vocabulary] tensors of one drawn token."""
@@ -140,6 +142,7 @@ def memory_of(shape: Shape, load: Load, runtime: float) -> Memory:
     else:
         casts = 2.0 * shape.parameters if load.half and load.width == 4 else 0.0
     sampling = 0.0 if load.served else 1.0
+    open_at_once = shape.ends + 2 * shape.layer if load.layered else shape.parameters
     return Memory(
         weights=masters * here,
         casts=casts,
@@ -150,7 +153,7 @@ def memory_of(shape: Shape, load: Load, runtime: float) -> Memory:
         meta=own * load.buffers * here,
         activations=activations(shape, load),
         logits=logits(shape, load),
-        gathered=sampling * shape.parameters * _sampled_width(load) if load.sharded else 0.0,
+        gathered=sampling * open_at_once * _sampled_width(load) if load.sharded else 0.0,
         kv_cache=sampling * kv_cache(shape, load),
         choices=sampling * 3 * 4.0 * min(load.sampled, SAMPLED_TOGETHER) * shape.vocab,
         prefill=sampling * prefill(shape, load),

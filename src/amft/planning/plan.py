@@ -116,6 +116,7 @@ def load_of(
         buffers=buffers,
         sharded=sharded,
         shards=devices // settings["replicate"] if sharded else 1,
+        layered=settings["rollout_gather"] == "layer",
         offload=settings["cpu_offload"],
         recompute=settings["gradient_checkpointing"],
         # The implicit reward keeps trained weights only, so an adapter's are next to nothing.
@@ -204,11 +205,12 @@ def _changes(
     def budget(chosen: Mapping[str, Any]) -> int | None:
         return token_budget({**settings, **chosen}, shape, device, devices, mean)
 
-    for change in _options(settings, devices, budget):
+    for change in _options(settings, devices, shape.tower is None, budget):
         alone, _ = _measure({**settings, **change}, shape, device, devices, mean)
         joined, _ = _measure({**together, **change}, shape, device, devices, mean)
         if joined.peak >= before:
             continue
+        change = {key: value for key, value in change.items() if not value == settings[key] == together[key]}
         together, before = {**together, **change}, joined.peak
         fits = joined.peak <= HEADROOM * device.memory
         yield {"set": change, "peak_alone": alone.peak, "peak_together": joined.peak, "fits": fits}
@@ -217,7 +219,7 @@ def _changes(
 
 
 def _options(
-    settings: Mapping[str, Any], devices: int, budget: Callable[[Mapping[str, Any]], int | None]
+    settings: Mapping[str, Any], devices: int, reads_text: bool, budget: Callable[[Mapping[str, Any]], int | None]
 ) -> Iterator[dict[str, Any]]:
     half = {"dtype": "bfloat16"} if settings["dtype"] == "float32" else {}
     if half:
@@ -234,6 +236,8 @@ def _options(
         yield {"parallel": "fsdp2"}
     if settings["replicate"] > 1:
         yield {"replicate": 1}
+    if devices > 1 and settings["engine"] != "vllm" and reads_text:
+        yield {"parallel": "fsdp2", "rollout_gather": "layer"}
     if settings["num_prompts"] > 4:
         yield {"num_prompts": settings["num_prompts"] // 4}
     if settings["lora"] is None:
@@ -242,8 +246,9 @@ def _options(
         yield {
             "lora": {"r": 16, "alpha": 32.0, "target_modules": "all-linear", "load_in_4bit": False},
             "parallel": "auto",
+            "replicate": 1,
+            "rollout_gather": "model",
             "cpu_offload": False,
-            **({"replicate": 1} if settings["replicate"] > 1 else {}),
         }
     if settings["max_completion_length"] > 1024:
         yield {"max_completion_length": settings["max_completion_length"] // 2}

@@ -61,6 +61,8 @@ def seconds_of(shape: Shape, load: Load, work: Work, device: Device, devices: in
     rows = min(per_device, SAMPLED_TOGETHER)
     cache = 2.0 * shape.layers * shape.kv * load.width * (load.prompt + load.completion / 2) * rows
     token = max((load.width * matrices + cache) / bandwidth, 2.0 * matrices * rows / flops)
+    if load.layered and load.shards > 1:
+        token += (2.0 if load.half else 4.0) * shape.layers * shape.layer / device.link
     generate = token * load.completion * max(per_device / max(rows, 1), 1) + 2.0 * picture * per_device / flops
     row = matrices * work.length + picture * (1 if load.trains_tower else 1 / 3)
     cost = (8.0 if load.recompute else 6.0) * row / flops / devices

@@ -104,9 +104,14 @@ class Shape:
         return self.vocab * self.hidden
 
     @property
+    def ends(self) -> int:
+        """Parameters before and after the layers."""
+        return self.embedding * (1 if self.tied else 2) + self.hidden
+
+    @property
     def decoder(self) -> int:
         """Parameters, tower and projector apart."""
-        return self.layers * self.layer + self.embedding * (1 if self.tied else 2) + self.hidden
+        return self.layers * self.layer + self.ends
 
     @property
     def parameters(self) -> int:

@@ -67,11 +67,11 @@ class FilePush:
 
     def send_weights(self) -> None:
         """See `WeightPush`."""
-        parts = _parts(self.source)
         if not self.is_sender:
-            for _ in parts:
+            for _ in self.source:  # gathered with the sender, one at a time, and not kept
                 pass
             return
+        parts = _parts(self.source)
         try:
             self.client.start_weight_update()
             for part in parts:

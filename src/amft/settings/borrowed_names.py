@@ -37,7 +37,6 @@ INSTEAD = {
     "run_name": "the run is named by output_dir",
     "save_strategy": "checkpoint.steps says when; leave it out",
     "use_cpu": "the device is found by itself; hide GPUs with CUDA_VISIBLE_DEVICES=",
-    "use_liger_kernel": "there is none here; leave it out",
     "use_vllm": "use engine: vllm",
     "vllm_mode": "use engine_options.where",
     "warmup_ratio": "use lr_warmup_steps",

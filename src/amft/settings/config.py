@@ -223,8 +223,14 @@ class AMFTConfig(StrictModel):
     replicate: int = Field(
         1, ge=1, le=65536, description="fsdp2: copies of the model; each lies in shards on ranks / replicate of them"
     )
+    rollout_gather: Literal["model", "layer"] = Field(
+        "model", description="fsdp2, decode and hf: gather the model whole for a generation, or a layer at a time"
+    )
     cpu_offload: bool = Field(False, description="fsdp2: parameters and optimizer state in the host's memory")
     gradient_checkpointing: bool = Field(False, description="compute activations twice, keep them once")
+    use_liger_kernel: bool = Field(
+        False, description="Liger's norms, rotary embedding and gated layers; a GPU and the extra amft[liger]"
+    )
     rank_timeout: float = Field(600.0, gt=0, le=1e6, description="seconds a rank waits for another before it stops")
 
     @model_validator(mode="before")
@@ -253,8 +259,10 @@ class AMFTConfig(StrictModel):
             raise ValueError("cpu_offload needs parallel: fsdp2")
         elif self.replicate > 1:
             raise ValueError("replicate needs parallel: fsdp2; ddp has a copy on every rank already")
-        if self.dtype == "float64" and self.optim not in (*ELEMENTWISE, "muon", "adafactor"):
-            raise ValueError(f"optim: {self.optim} computes in float32; use dtype float32 or bfloat16")
+        elif self.rollout_gather == "layer":
+            raise ValueError("rollout_gather: layer needs parallel: fsdp2, where there is something to gather")
+        if self.dtype == "float64":
+            self._check_float64()
         if self.engine_options is not None and self.engine != "vllm":
             raise ValueError(f"engine_options: only engine vllm has any, this is {self.engine}; leave them out")
         rows = AMFTConfig.model_fields["micro_batch_size"].default
@@ -285,11 +293,19 @@ class AMFTConfig(StrictModel):
     def _check_shards(self) -> None:
         if self.lora is not None and self.lora.load_in_4bit:
             raise ValueError("lora.load_in_4bit: weights in 4 bits cannot be sharded by fsdp2; use parallel: ddp")
+        if self.rollout_gather == "layer" and self.engine == "vllm":
+            raise ValueError("rollout_gather: layer is for the engines decode and hf; vllm gathers nothing to sample")
         if self.optim not in ELEMENTWISE:
             names = ", ".join(ELEMENTWISE)
             raise ValueError(f"optim: {self.optim} reads more than a shard of a matrix; with fsdp2 use one of {names}")
         if self.implicit_reward.steps:
             raise ValueError("implicit_reward.steps: not with parallel: fsdp2; use ddp or single")
+
+    def _check_float64(self) -> None:
+        if self.use_liger_kernel:
+            raise ValueError("use_liger_kernel: its kernels compute in float32; use dtype float32 or bfloat16")
+        if self.optim not in (*ELEMENTWISE, "muon", "adafactor"):
+            raise ValueError(f"optim: {self.optim} computes in float32; use dtype float32 or bfloat16")
 
     def _check_ahead(self) -> None:
         if self.engine != "vllm":

@@ -104,6 +104,9 @@ class CheckpointSettings(StrictModel):
     total_limit: int = Field(3, ge=1, description="checkpoints kept, the best one apart")
     only_model: bool = Field(False, description="leave out what only --resume needs, such as the optimizer")
     keep_best: bool = Field(False, description="end with the checkpoint that scored best on validation")
+    async_save: bool = Field(
+        False, description="a thread writes while training goes on; a copy of what it writes is in the host's memory"
+    )
 
 
 class ImplicitRewardSettings(StrictModel):

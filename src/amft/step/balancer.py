@@ -113,8 +113,8 @@ class Balancer:
                 f"({one_line(error)})"
             ) from None
 
-    def first_weights(self) -> Weights:
-        """What the rule would give if nothing were known; its memory stays."""
+    def blind_weights(self) -> Weights:
+        """What the rule would give now if it could see nothing of the step; its memory stays."""
         nothing = dict.fromkeys(self.requirements.signals)
         kept = self.state
         weights, _, _ = self._update(Signals(0, self.total_steps, nothing, self.branches))

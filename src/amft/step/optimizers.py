@@ -45,7 +45,12 @@ def restore_slot(optimizer: torch.optim.Optimizer, parameter: Tensor, slot: str,
 
 
 class SharedOptimizer:
-    """One optimizer makes all steps."""
+    """One optimizer makes all steps.
+
+    Its tensors are not read by torch's `get_optimizer_state_dict`: before the first update (a refused one too) that
+    makes a step of its own, after which bias corrections are others, and `set_optimizer_state_dict` fails where a
+    parameter had no gradient yet.
+    """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, group: str = "optimizer"):
         self.model, self.optimizer, self.group = model, optimizer, group

@@ -76,7 +76,10 @@ class PolicyBackend:
 
     def _streamed(self, ageing: float | None = None) -> Mapping[str, Batch | None]:
         found = self.sources.demonstrations
-        return {} if found is None else found.next(self.learner.config.num_demos, *([ageing] if ageing else ()))
+        if found is None:
+            return {}
+        weights = self.balancer.blind_weights() if self.method.requirements.draw == "weight" else {}
+        return found.next(self.learner.config.num_demos, ageing, weights)
 
     def _branches(self, rows: Mapping[str, Batch | None], loss: Loss, *, reads_reference: bool) -> list[Branch]:
         count = sum(self.objective.token_count(batch) for batch in rows.values() if batch is not None)

@@ -13,7 +13,17 @@ from .base import Task
 
 def hosted(task: Task) -> Task:
     """The task itself if it ships with the package, else a `GuestTask` around it."""
-    return cast(Task, GuestTask(task)) if is_guest(task) else task  # of a `GuestTask`, which is ours, too
+    if not is_guest(task):  # so is a `GuestTask`, which is ours
+        return task
+    with guest(f"task {type(task).__name__}", TaskError):
+        names = {name for name in dir(task) if not name.startswith("_")} - {"wrapped"}
+    # Since Python 3.12 `isinstance` of a protocol looks for names in the class and never asks `__getattr__`, so this
+    # proxy's class has the names that the task has.
+    return cast(Task, type(GuestTask.__name__, (GuestTask,), {name: _forwarded(name) for name in names})(task))
+
+
+def _forwarded(name: str) -> property:
+    return property(lambda task: GuestTask.__getattr__(task, name))
 
 
 class GuestTask(Hosted):

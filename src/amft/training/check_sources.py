@@ -25,7 +25,7 @@ def check_sources(
         ConfigError: names what is missing and who needs it.
     """
     rule, asked = config.balance.get("rule"), method.requirements
-    meta, weights = asked.meta_gradient, balancer.first_weights()
+    meta, weights = asked.meta_gradient, balancer.blind_weights()
     streams = method.demo_mixer.imitates == "stream" and (meta is not None or weights.imitates)
     if sources.all_filtered and (warmup_steps or (streams and not weights.explores)):
         raise ConfigError(

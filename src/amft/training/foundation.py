@@ -27,6 +27,7 @@ from ..experience.sources import Encoder, Sources
 from ..experience.task_sources import from_task
 from ..models.chat_template import choose_template
 from ..models.half_copy import HalfCopy
+from ..models.liger import check_liger, put_liger
 from ..models.load import keep_stops, load_model, load_outline, stop_ids, turn_dropout_off
 from ..models.lora import add_lora, has_adapter
 from ..models.pictures import Pictures
@@ -88,10 +89,8 @@ def lay_foundation(
     Raises:
         ConfigError, DataError, ModelError, TaskError: one line that names the field and the fix.
     """
-    config = settled_dtype(config, local_device())
+    config = _settled(config)
     method = build_method(dict(config.balance) if balance is None else balance)
-    if config.threads:
-        torch.set_num_threads(config.threads)
     parallel = build_parallel(config)
     tokenizer, pictures = load_processing_class(model, processing_class)
     if config.allow_missing and not isinstance(model, str):
@@ -114,7 +113,7 @@ def lay_foundation(
         sources.scorer = SplitScorer(sources.scorer, parallel.ranks)
     content = {
         "data": sources.digests,
-        "rewards": sources_of([data] if isinstance(data, Task) else data.functions),
+        "rewards": sources_of(data.functions if isinstance(data, OwnData) else [data]),
         "rule": sources_of(method_parts(method)),
         "model": {"weights": weights},
         "tokenizer": tokenizer_digests(tokenizer),
@@ -133,6 +132,15 @@ def lay_foundation(
         content=content,
         notes=notes_of(encoder, sources),
     )
+
+
+def _settled(config: AMFTConfig) -> AMFTConfig:
+    """The config with what depends on this machine, which is set up."""
+    if config.use_liger_kernel:
+        check_liger()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    return settled_dtype(config, local_device())
 
 
 def read_sources(encoder: Encoder, data: Task | OwnData) -> Sources:
@@ -162,7 +170,7 @@ def _samplers(
     engine = partial(build_sampler, config.engine, model, pad_id=pad_id, eos_ids=stops)
 
     def split(sampler: Sampler) -> SplitSampler:
-        return SplitSampler(sampler, parallel.ranks, lambda: parallel.whole(model))
+        return SplitSampler(sampler, parallel.ranks, lambda: parallel.sampling(model))
 
     plain = engine()
     return split(engine(half=HalfCopy(model)) if samples_from_a_copy(config) else plain), split(plain)
@@ -202,13 +210,20 @@ def set_template(tokenizer: Any, pictures: Pictures | None, config: AMFTConfig) 
     """Give tokenizer and processor the chat template of the run, in place.
 
     Raises:
-        ConfigError: it is no template, or a system prompt is not for this model.
+        ConfigError: it is no template, or a setting is not for models that read pictures.
     """
-    if pictures is not None and config.system_prompt is not None:
-        raise ConfigError("system_prompt: not for models that read pictures; put a system message into the prompts")
+    if pictures is not None:
+        _check_pictures(config)
     choose_template(tokenizer, config.chat_template, config.chat_template_kwargs, config.system_prompt)
     if pictures is not None:
         pictures.processor.chat_template = tokenizer.chat_template
+
+
+def _check_pictures(config: AMFTConfig) -> None:
+    if config.system_prompt is not None:
+        raise ConfigError("system_prompt: not for models that read pictures; put a system message into the prompts")
+    if config.rollout_gather == "layer":
+        raise ConfigError("rollout_gather: layer is not for models that read pictures; choose model")
 
 
 def _load(name: str, config: AMFTConfig, parallel: Parallel) -> PreTrainedModel:
@@ -243,6 +258,8 @@ def _prepare(
     if parallel.device.type == "cpu" and config.dtype != "float64":
         # The fused kernel's backward is slow on a CPU. In float64 the eager one turns left padding into NaN.
         model.set_attn_implementation("eager")
+    if config.use_liger_kernel:
+        put_liger(model)
     adapt(model, config, base)
     wanted = (config.beta or weighs_reference(method)) and config.lora is None
     reference = copy.deepcopy(model).requires_grad_(False) if wanted else None

@@ -12,7 +12,7 @@ from ..runs import RunDirectory
 from ..settings.config import dotted
 from .content import PARTS_OF_A_RUN, changed_content
 
-LAYOUT = {"parallel", "replicate", "cpu_offload", "gradient_checkpointing", "rank_timeout"}
+LAYOUT = {"parallel", "replicate", "rollout_gather", "cpu_offload", "gradient_checkpointing", "rank_timeout"}
 """How the work lies on the machine; the numbers stay."""
 
 FREE_TO_CHANGE = LAYOUT | {
@@ -20,6 +20,7 @@ FREE_TO_CHANGE = LAYOUT | {
     "report_to",
     "checkpoint.total_limit",
     "checkpoint.only_model",
+    "checkpoint.async_save",
     "checkpoint.steps",
     "sample_steps",
     "push_to_hub",

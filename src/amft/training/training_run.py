@@ -72,11 +72,16 @@ class TrainingRun:
         run, described = self.run_logger.run, self.recipe | {"content": self.foundation.content}
         check_accepted(accept_changes, resume)
         stopping = StopSignals(self.config.reward_timeout)
-        with self.ranks.contact(), memory_named(self.config), stopping as stop, closing(self.run_logger):
+        guard = NonFiniteGuard(self.config.max_bad_steps, run.path if self.ranks.is_main else None)
+        with (
+            self.ranks.contact(),
+            memory_named(self.config),
+            stopping as stop,
+            closing(self.run_logger),
+            closing(self._state(guard)) as state,
+        ):
             self.ranks.from_main(lambda: check_target(self.config))
             is_there = self.ranks.from_main(lambda: self.run_logger.open(described, self.model, resume))
-            guard = NonFiniteGuard(self.config.max_bad_steps, run.path if self.ranks.is_main else None)
-            state = self._state(guard)
             if is_there:
                 accepted = self.ranks.from_main(lambda: same_run(run, described, accept_changes))
                 state.restore()
@@ -92,6 +97,7 @@ class TrainingRun:
             interrupted = self._loop(state, guard, stop)
             if state.last != self.step:
                 self._save(state)
+            state.finish()
             self.callbacks.tell("on_train_end")
             if interrupted:
                 return TrainResult(run.path, [], interrupted)
