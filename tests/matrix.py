@@ -119,8 +119,8 @@ def try_cell(name: str, tests: list[str], folder: Path, keep: bool) -> tuple[boo
     try:
         python = install(cell, folder, log)
         versions = installed(python)
-        # Old libraries warn of new ones, which is theirs to mend.
-        lenient = ["-p", "no:cacheprovider", "-W", "ignore::DeprecationWarning"]
+        # Libraries of other years warn of one another, which is theirs to mend.
+        lenient = ["-p", "no:cacheprovider", "-W", "ignore::DeprecationWarning", "-W", "ignore::FutureWarning"]
         code = call([python, "-m", "pytest", *lenient, *tests], log)
         passed, result = code == 0, log.read_text(encoding="utf-8").rstrip().rpartition("\n")[2].strip("= ")
     except CellError as reason:

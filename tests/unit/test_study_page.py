@@ -176,7 +176,7 @@ def test_no_legend_lies_on_a_line(folder):
     """Words of a legend (the small ones) stand above the axes, whose top is 0.48 inches below that of the figure."""
     study = load_study(folder)
     places = {
-        figure.anchor: re.findall(r'<text style="font-size: 9px[^>]* y="([\d.]+)"[^>]*>(?:others|amft|sft)', figure.svg)
+        figure.anchor: re.findall(r'<text style="[^"]*\b9px[^>]* y="([\d.]+)"[^>]*>(?:others|amft|sft)', figure.svg)
         for figure in figures(study, summarize(study))
     }
     assert {anchor for anchor, found in places.items() if found} == {

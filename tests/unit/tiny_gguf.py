@@ -18,7 +18,7 @@ CHATML = (
 
 def write_tiny_gguf(path: Path) -> dict[str, np.ndarray]:
     """Write it; returns what two of its tensors stand for, by their names in transformers."""
-    words = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()), "12"]
+    words = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()), "12", "34"]
     writer = GGUFWriter(path, "llama")
     writer.add_context_length(128)
     writer.add_embedding_length(HIDDEN)
@@ -33,7 +33,7 @@ def write_tiny_gguf(path: Path) -> dict[str, np.ndarray]:
     writer.add_tokenizer_pre("smollm")
     writer.add_token_list(words)
     writer.add_token_types([3] * len(SPECIAL) + [1] * (len(words) - len(SPECIAL)))
-    writer.add_token_merges(["1 2"])
+    writer.add_token_merges(["1 2", "3 4"])  # of one alone, older transformers read the letters
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)

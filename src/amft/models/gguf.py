@@ -38,6 +38,8 @@ def convert_gguf(file: Path, output: Path, *, tokenizer_only: bool = False) -> N
     if fields.get("tokenizer.ggml.pre") in DIGIT_BY_DIGIT:
         cut = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(cut)
+    if _END in fields:  # transformers 5.17 takes the token that begins a text for it
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(int(fields[_END]))
     tokenizer.model_max_length = fields["llama.context_length"]
     tokenizer.save_pretrained(output)
     _tidy(output / "tokenizer_config.json")
@@ -57,7 +59,8 @@ def _fields(file: Path) -> dict[str, Any]:
     return {name: reader.fields[name].contents() for name in _READ if name in reader.fields}
 
 
-_READ = ("tokenizer.ggml.pre", "llama.context_length")
+_END = "tokenizer.ggml.eos_token_id"
+_READ = ("tokenizer.ggml.pre", "llama.context_length", _END)
 
 
 def _plain_model(file: Path) -> PreTrainedModel:
