@@ -112,9 +112,15 @@ def test_resume_from_what_a_thread_wrote(step, at_once, tmp_path):
     assert produced(tmp_path / "run") == produced(at_once)
 
 
-@pytest.mark.parametrize("kind", ["muon", "adafactor"])
-def test_other_optimizers_and_a_value_head(kind, tmp_path):
-    other = {"optim": kind, "loss_type": "ppo"}
+OTHER = {
+    "muon": {"optim": "muon", "loss_type": "ppo"},
+    "adafactor": {"optim": "adafactor", "loss_type": "ppo"},
+    "adapter": {"lora": {"r": 2}},
+}
+
+
+@pytest.mark.parametrize("other", OTHER.values(), ids=OTHER)
+def test_other_optimizers_a_value_head_and_an_adapter(other, tmp_path):
     train(tmp_path / "here", "fixed", **settings(False, **other))
     train(tmp_path / "there", "fixed", **settings(True, **other))
     assert produced(tmp_path / "there") == produced(tmp_path / "here")

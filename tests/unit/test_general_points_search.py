@@ -100,3 +100,17 @@ def test_a_quarter_of_the_first_operations_lead_to_24():
     options = [search_tries([number(n) for n in hand]) for hand in hands if reaches(hand, 24)]
     shares = [sum(option.leads_to(24) for option in row) / len(row) for row in options]
     assert round(sum(shares) / len(shares), 2) == 0.27
+
+
+def test_values_of_a_try_are_those_of_what_it_leaves():
+    for hand in ([6, 2, 6, 3], [13, 1], [8, 4, 4]):
+        for tried in search_tries([number(n) for n in hand]):
+            assert tried.values == tuple(int(part.value) for part in tried.left)
+            assert str(tried) == f"{tried.step}:{','.join(str(part) for part in tried.values)}"
+
+
+def test_hands_that_only_fractions_solve_are_dealt():
+    whole = reaches((3, 3, 8, 8), 24)
+    dealt = [hand for side in ("train", "val", "meta", "test") for hand in hands_of(side, TEN, 4, 24)]
+    assert ["3", "3", "8", "8"] in [sorted(hand) for hand in dealt]
+    assert not whole

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import combinations
 
 from .solver import Expr, combine, number
@@ -33,26 +33,36 @@ class Try:
 
     step: str
     """`8-3=5`."""
-    left: tuple[Expr, ...]
-    """The result, then the other numbers."""
+    sign: str
+    of: tuple[Expr, Expr]
+    """The larger one first."""
+    others: tuple[Expr, ...]
+    values: tuple[int, ...]
+    """Of `left`."""
+
+    @cached_property
+    def left(self) -> tuple[Expr, ...]:
+        """The result, then the other numbers. Few of all tries are followed, so it is made when it is asked for."""
+        return (combine("+" if self.sign in "+-" else "*", *self.of, self.sign in "-/"), *self.others)
 
     def __str__(self) -> str:
-        return f"{self.step}:{','.join(str(part.value) for part in self.left)}"
+        return f"{self.step}:{','.join(map(str, self.values))}"
 
     def leads_to(self, target: int) -> bool:
-        return reaches(tuple(sorted(int(part.value) for part in self.left)), target)
+        return reaches(tuple(sorted(self.values)), target)
 
 
 def search_tries(hand: Sequence[Expr]) -> list[Try]:
     """Every operation on two numbers of a hand that gives a whole number, each once."""
     found: dict[str, Try] = {}
+    values = [int(part.value) for part in hand]
     for i, j in combinations(range(len(hand)), 2):
-        big, small = (hand[i], hand[j]) if hand[i].value >= hand[j].value else (hand[j], hand[i])
-        others = tuple(hand[k] for k in range(len(hand)) if k not in (i, j))
-        for sign, value in _whole(int(big.value), int(small.value)):
-            step = f"{big.value}{sign}{small.value}={value}"
-            result = combine("+" if sign in "+-" else "*", big, small, sign in "-/")
-            found.setdefault(step, Try(step, (result, *others)))
+        big, small = (i, j) if values[i] >= values[j] else (j, i)
+        rest = [k for k in range(len(hand)) if k not in (i, j)]
+        others, known = tuple(hand[k] for k in rest), [values[k] for k in rest]
+        for sign, value in _whole(values[big], values[small]):
+            step = f"{values[big]}{sign}{values[small]}={value}"
+            found.setdefault(step, Try(step, sign, (hand[big], hand[small]), others, (value, *known)))
     return list(found.values())
 
 
@@ -115,7 +125,7 @@ def _miss(option: Try, target: int, rng: random.Random) -> list[str]:
     while True:
         steps, left = [str(option)], option.left
         while len(left) > 1:
-            chosen = rng.choice([option for option in search_tries(left) if option.left[0].value <= MAX_RESULT])
+            chosen = rng.choice([option for option in search_tries(left) if option.values[0] <= MAX_RESULT])
             steps.append(chosen.step)
             left = chosen.left
         if left[0].value != target:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from .rules import LARGE, ORDINAL, TEN, FaceRule, hands, has_face
+from .search import reaches
 from .solver import solvable
 
 _SHARES = (("test", 20), ("val", 8), ("meta", 7), ("train", 65))
@@ -56,8 +57,10 @@ def large_hands_of(name: str, rule: FaceRule, size: int, target: int) -> tuple[t
 
 def _solvable(name: str, rule: FaceRule, some: Iterable[tuple[str, ...]], target: int) -> Iterator[tuple[str, ...]]:
     for hand in some:
-        if side(hand, rule) == name and solvable(tuple(sorted(rule.values(hand))), target):
-            yield hand
+        if side(hand, rule) == name:
+            values = tuple(sorted(rule.values(hand)))
+            if reaches(values, target) or solvable(values, target):  # fractions only where whole numbers do not do
+                yield hand
 
 
 @lru_cache(maxsize=4)
