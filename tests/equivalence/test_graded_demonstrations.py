@@ -46,8 +46,7 @@ def test_a_filter_is_the_same_run_without_the_wrong_rows(balance, tmp_path):
     plain = build(tmp_path / "plain", balance, **SHORT)
     encoded, demos = plain.sources.demonstrations.encoded.rows, plain.sources.demonstrations
     demos.encoded.rows[:] = [demo for demo in encoded if demo.completion_ids[0] % 2 == 0]
-    demos.branch_of = ["sft"] * len(demos.encoded.rows)
-    demos.stream.__init__(len(demos.encoded.rows), 1, "demonstrations")
+    demos.order.__init__(["sft"] * len(demos.encoded.rows), 1, "demonstrations")
     plain.train()
     assert metrics(tmp_path / "filtered") == metrics(tmp_path / "plain")
 
@@ -69,7 +68,7 @@ def test_weights_are_factors_of_the_rows(tmp_path):
     only = build(tmp_path / "only", "sft", **SHORT)
     take = only.sources.demonstrations.next
 
-    def right_rows(n):
+    def right_rows(n, *_):
         (batch,) = take(n).values()
         mask = (batch.completion_ids[:, :1] % 2 == 0).float()
         return {"sft": type(batch)(**{**vars(batch), "weights": mask[:, 0]})}
