@@ -204,7 +204,8 @@ def test_state_survives_a_round_trip(horizon):
     other = MixGrad([p], optimizer, horizon=horizon)
     other.load_state_dict(state)
     assert (other.optimizer_steps, other.rejected) == (1, 1)
-    assert _observe(p, other, _vector(2, 7)) == _observe(p, mix, _vector(2, 7))
+    # As texts, since Python 3.13 compares field by field, and no NaN is equal to one.
+    assert repr(_observe(p, other, _vector(2, 7))) == repr(_observe(p, mix, _vector(2, 7)))
     _step(p, optimizer, other, _vector(1, 0), _vector(0, 1))
     assert torch.equal(state["effect0.0"], _vector(1.5, 0))  # loading copied
 
