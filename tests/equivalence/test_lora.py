@@ -184,7 +184,10 @@ def test_a_run_and_an_adapter_can_be_evaluated(tmp_path: Path) -> None:
     run = AMFTTrainer("nano", config, task=build_task("general_points-v1"), recipe={"model": "nano"})
     run.train()
     folder = tmp_path / "run" / "checkpoints" / "step-1" / "model"
-    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "nano"
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == "nano"
+    assert settings["target_modules"] == sorted(settings["target_modules"]), "the same run writes the same bytes"
+    assert len(settings["target_modules"]) > 4
     for model in (tmp_path / "run", folder):
         ((row,), _) = build_evaluation(str(model), Asked(task="general_points-v1", splits=["id"], problems=1))
         assert row["n"] == 1

@@ -117,7 +117,10 @@ def save_adapter(model: PreTrainedModel, directory: Path, state: Mapping[str, Te
     """
     tensors = {f"base_model.model.{name.replace('.default.', '.')}": value for name, value in state.items()}
     save_file({name: value.contiguous() for name, value in tensors.items()}, directory / ADAPTER, {"format": "pt"})
-    cast(Any, model).peft_config["default"].save_pretrained(str(directory))
+    settings = copy.copy(cast(Any, model).peft_config["default"])
+    if isinstance(settings.target_modules, set):  # whose order is another one in every process
+        settings.target_modules = sorted(settings.target_modules)
+    settings.save_pretrained(str(directory))
 
 
 @contextlib.contextmanager
