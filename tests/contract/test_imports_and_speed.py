@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "transformers", "numpy", "matplotlib", "yaml", "rich", "jinja2")
+HEAVY = ("torch", "transformers", "numpy", "matplotlib", "yaml", "rich", "jinja2", "tqdm")
 LIMIT = 0.5
 """Seconds, best of three, interpreter start included."""
 

@@ -68,8 +68,8 @@ def test_it_goes_on_where_a_checkpoint_was_written():
 
 def test_another_seed_is_another_draw():
     weights = {"sft/right": 0.5, "sft/wrong": 0.1}
-    draws = [[OrderByWeight(BRANCHES, seed, "demos").counts(3, weights) for seed in range(40)]]
-    assert len({json.dumps(counts) for counts in draws[0]}) == 2
+    draws = [OrderByWeight(BRANCHES, seed, "demos").counts(3, weights) for seed in range(40)]
+    assert len({json.dumps(counts) for counts in draws}) == 2
 
 
 def test_one_order_minds_no_weights():

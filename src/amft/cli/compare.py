@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..progress_bar import heartbeat
-
 if TYPE_CHECKING:
     from ..study.plan import PlannedRun
 
@@ -31,6 +29,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Compare balance rules over regimes and seeds at one budget."""
+    from ..progress_bar import heartbeat
     from ..study.drive import Driver, slots, sole_driver
     from ..study.file import read_study
     from ..study.plan import plan_runs, start_run, write_study

@@ -88,7 +88,7 @@ def load_on_main(
 
     def read() -> None:
         loaded.append(load())
-        if _outline(loaded[0]) != _outline(outline()):
+        if _shapes(loaded[0]) != _shapes(outline()):
             raise ModelError(
                 "parallel: fsdp2: the weight files give another model than config.json describes, such as a quantized "
                 "one; use parallel: ddp"
@@ -98,7 +98,7 @@ def load_on_main(
     return loaded[0] if ranks.is_main else outline()
 
 
-def _outline(model: nn.Module) -> dict[str, tuple[torch.dtype, torch.Size]]:
+def _shapes(model: nn.Module) -> dict[str, tuple[torch.dtype, torch.Size]]:
     """Type and shape of every parameter and table, also of those that are tied."""
     named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     return {name: (tensor.dtype, tensor.shape) for name, tensor in named}

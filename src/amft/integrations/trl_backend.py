@@ -61,9 +61,7 @@ class TRLBackend:
         return Branch(RL, None, _done_by_trl, 0.0)
 
     def imitation(self, rollouts: Window | None) -> list[Branch]:  # noqa: ARG002
-        asked = self.balancer.requirements
-        weights = self.balancer.blind_weights() if asked.draw == "weight" else {}
-        self.drawn, count = self.imitation_source.next(weights)
+        self.drawn, count = self.imitation_source.next(self.balancer.draw_weights())
         return [Branch(name, None, _done_by_trl, count) for name in self.imitation_source.branches]
 
     def plain_imitation(self) -> list[Branch]:

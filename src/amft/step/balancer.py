@@ -121,6 +121,10 @@ class Balancer:
         self.state = kept
         return weights
 
+    def draw_weights(self) -> Mapping[str, float]:
+        """Branch -> what decides how often it is shown; nothing where the rule leaves that to the rows' number."""
+        return self.blind_weights() if self.requirements.draw == "weight" else {}
+
     def remember(self, result: StepResult) -> None:
         """Keep what signals of later steps may ask about this one."""
         known = {"policy_loss": result.losses.get("policy_loss"), "sft_loss": result.losses.get("sft/loss")}

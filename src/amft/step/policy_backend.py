@@ -78,8 +78,7 @@ class PolicyBackend:
         found = self.sources.demonstrations
         if found is None:
             return {}
-        weights = self.balancer.blind_weights() if self.method.requirements.draw == "weight" else {}
-        return found.next(self.learner.config.num_demos, ageing, weights)
+        return found.next(self.learner.config.num_demos, ageing, self.balancer.draw_weights())
 
     def _branches(self, rows: Mapping[str, Batch | None], loss: Loss, *, reads_reference: bool) -> list[Branch]:
         count = sum(self.objective.token_count(batch) for batch in rows.values() if batch is not None)
