@@ -6,7 +6,6 @@ touch; a step over a vocabulary of 32k spends a third of its time there. The num
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 from collections.abc import Mapping
@@ -32,6 +31,8 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
     chosen = environment.get(SWITCH) == "plain" or any(environment.get(name) for name in GLIBC_OWN)
     if chosen or platform.libc_ver()[0] != "glibc":
         return False
+    import ctypes
+
     mallopt = ctypes.CDLL(None).mallopt
     mallopt.argtypes, mallopt.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
     return bool(mallopt(_MMAP_MAX, 0)) and bool(mallopt(_TRIM_THRESHOLD, -1))
