@@ -30,7 +30,7 @@ SIZES: dict[str, dict[str, int]] = {
     "30m": {"hidden_size": 512, "layers": 10, "heads": 8, "kv_heads": 4},
     "100m": {"hidden_size": 768, "layers": 12, "heads": 12, "kv_heads": 4, "intermediate_size": 3072},
 }
-ARMS = {"fixed": {"rule": "fixed", "mu": 0.5}, "amft": {"rule": "amft", "entropy": "target", "meta_skip": 0}}
+ARMS = {"fixed": {"rule": "fixed", "mu": 0.5}, "amft": {"rule": "amft-scalar", "entropy": "target", "meta_skip": 0}}
 """The baseline first."""
 WARM = 2
 """First steps, which compile and allocate; they are not timed."""

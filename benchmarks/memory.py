@@ -160,7 +160,7 @@ def pictures() -> Scene:
 
 def two_classes(size: str, effect_dtype: str) -> Case:
     """A micro-batch of demonstrations in each of two classes."""
-    rule = {"rule": "amft-branches", "meta_skip": 0, "effect_dtype": effect_dtype}
+    rule = {"rule": "amft", "meta_skip": 0, "effect_dtype": effect_dtype}
     return Case(lambda: text(size, of_two_sources), {"balance": rule, "num_demos": 16})
 
 

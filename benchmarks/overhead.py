@@ -24,9 +24,9 @@ from pathlib import Path
 
 ARMS = {
     "GRPO + SFT": {"rule": "fixed", "mu": 0.5},
-    "AMFT lookahead": {"rule": "amft", "entropy": "target"},
-    "AMFT heldout / 10 steps": {"rule": "amft", "utility": "heldout"},
-    "AMFT, classes": {"rule": "amft-branches"},
+    "amft-scalar, lookahead": {"rule": "amft-scalar", "entropy": "target"},
+    "amft-scalar, heldout / 10 steps": {"rule": "amft-scalar", "utility": "heldout"},
+    "amft": {"rule": "amft"},
 }
 
 

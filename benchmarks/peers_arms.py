@@ -267,8 +267,8 @@ def build(arm: str, work: Work, turns: Turns, folder: str) -> Any:
     rules = {
         "amft rl": {"rule": "rl"},
         "amft fixed": {"rule": "fixed", "mu": 0.5},
-        "amft": {"rule": "amft"},
-        "amft no trace": {"rule": "amft", "horizon": 0},
+        "amft-scalar": {"rule": "amft-scalar"},
+        "amft-scalar no trace": {"rule": "amft-scalar", "horizon": 0},
     }
     if arm in rules:
         return amft_trainer(work, turns, folder, rules[arm])
@@ -276,6 +276,7 @@ def build(arm: str, work: Work, turns: Turns, folder: str) -> Any:
         from amft.integrations.trl import AMFTGRPOTrainer
 
         more = {"demonstrations": work.demonstrations, "num_demos": work.case.demos, "entropy_target": 1.0}
+        more["balance"] = "amft-scalar"
         return trl_trainer(work, turns, folder, AMFTGRPOTrainer, **more)
     from trl import GRPOTrainer
 

@@ -18,7 +18,7 @@ SMOLLM2: dict[str, Any] = {}
 """No sizes: the weights are those of a directory."""
 
 EXPLORE = ("trl", "amft rl")
-MIXED = ("trl+sft", "amft fixed", "amft", "adapter")
+MIXED = ("trl+sft", "amft fixed", "amft-scalar", "adapter")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def _both(name: str, sizes: dict[str, Any], demos: int, **others: Any) -> dict[s
     }
 
 
-ADDED = ("trl+sft", "amft fixed", "amft", "amft no trace", "adapter")
+ADDED = ("trl+sft", "amft fixed", "amft-scalar", "amft-scalar no trace", "adapter")
 CASES: dict[str, Case] = {
     **_both("mixed 3.7 M", SMALL, 32),
     **_both("mixed 11 M vocabulary 32k", WIDE, 32, arms=ADDED),

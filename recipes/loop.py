@@ -1,4 +1,4 @@
-"""AMFT by hand, all but the tasks: `python recipes/loop.py nano --max-steps 20`.
+"""`amft-scalar` by hand, all but the tasks: `python recipes/loop.py nano --max-steps 20`.
 
 The policy minimises (1 - mu) L_RL + mu L_SFT (arXiv 2508.06944, eq 3); mu climbs the reward U of the next step:
 

@@ -53,7 +53,7 @@ def tiny_tokenizer():
 def build(directory, balance, reward=parity, rows=ROWS, **changes):
     spec = {"rule": balance} if isinstance(balance, str) else balance
     if spec["rule"].startswith("amft"):
-        often = {} if spec["rule"] == "amft-branches" else {"meta_every": 5}
+        often = {} if spec["rule"] == "amft" else {"meta_every": 5}
         spec = {"meta_skip": 1, **often, **spec}
     settings = {
         "output_dir": str(directory),

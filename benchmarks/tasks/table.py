@@ -24,7 +24,7 @@ STUDIES = [
 ]
 MODELS: dict[str, list[str]] = {"vision_cards": [], "vision_streets": ["--task", "navigation_vl-v1"]}
 """Study -> options of the recipe that makes its model."""
-RULES = ("sft", "rl", "amft")
+RULES = ("sft", "rl", "amft-scalar", "amft")
 
 
 def run(study: Path, jobs: int | None) -> Path:

@@ -15,7 +15,6 @@ import pytest
 from given_signals import given_signals
 
 from amft.balance.amft import AMFT
-from amft.balance.amft_branches import AMFTBranches
 from amft.balance.base import Balance
 from amft.balance.brake import Brake
 from amft.balance.describe import describe, describe_parts
@@ -34,7 +33,7 @@ FREE = {
     FixedWeights: 1e6,
     RowSumWeights: 1e6,
     LogSigma: math.exp(4.0) + 1e-9,
-    AMFTBranches: 1.0,
+    AMFT: 1.0,
     VerifierGate: 1.0,
     Brake: 1.0,
 }
@@ -42,9 +41,9 @@ FREE = {
 FOLDERS = ("balance", "demo_mixing", "weighting")
 HOSTILE = (None, math.nan, math.inf, -math.inf, 1e30, -1e30, 1e308, -1e308, 0.0)
 VARIANTS = [{"rule": name} for name in RULES] + [
-    {"rule": "amft", "mu_update": "cosine", "shrink": True},
-    {"rule": "amft", "entropy": "measured", "mu_min": 0.0, "mu_max": 1.0, "max_change": 1.0},
-    {"rule": "amft", "entropy": "none", "mu_min": 0.0, "mu_init": 0.0},
+    {"rule": "amft-scalar", "mu_update": "cosine", "shrink": True},
+    {"rule": "amft-scalar", "entropy": "measured", "mu_min": 0.0, "mu_max": 1.0, "max_change": 1.0},
+    {"rule": "amft-scalar", "entropy": "none", "mu_min": 0.0, "mu_init": 0.0},
     {"rule": "chord-mu", "rise": 0.2, "fall": 0.6, "valley": 0.3},
 ]
 each_rule = pytest.mark.parametrize("spec", VARIANTS, ids=lambda s: "-".join(map(str, s.values())))
@@ -197,7 +196,7 @@ def test_presets():
     [
         ({}, ["balance.rule", "amft"]),
         ({"rule": "amtf"}, ["'amtf'", "did you mean 'amft'", "sft-then-rl"]),
-        ({"rule": "amft", "mu_int": 0.5}, ["'mu_int'", "did you mean 'mu_init'", "allowed: mu_update"]),
+        ({"rule": "amft-scalar", "mu_int": 0.5}, ["'mu_int'", "did you mean 'mu_init'", "allowed: mu_update"]),
         ({"rule": "sft", "mu": 0.5}, ["'mu'", "allowed: none"]),
         ({"rule": "fixed", "mu": 3}, ["balance.mu", "[0, 1]", "3"]),
         ({"rule": "nowhere.py:Mine"}, ["no file nowhere.py"]),

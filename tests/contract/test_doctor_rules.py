@@ -23,8 +23,9 @@ from amft.settings.config import AMFTConfig
 FAST = {"relift": {"size": 3}, "mifo": {"size": 3}, "gac": {"every": 2}}
 SETTINGS = {entry["rule"]: set(entry["settings"]) for entry in describe()}
 WORST = {
-    "completions/clipped_ratio": 0.7, "frac_reward_zero_std": 0.9, "mix/grad_cos": -0.5, "entropy": 50.0,
-    "frac_reward_abstained": 0.5, "success": 0.02, "eval/val/success": 0.02, "mix/grad_norm_rl": 1e-9,
+    "completions/clipped_ratio": 0.7, "frac_reward_zero_std": 0.9, "mix/grad_cos": -0.5, "mix/grad_cos/sft/right": -0.5,
+    "entropy": 50.0, "frac_reward_abstained": 0.5, "success": 0.02, "eval/val/success": 0.02, "mix/grad_norm_rl": 1e-9,
+    "mix/grad_norm/rl": 1e-9,
 }  # fmt: skip
 ADVICE = re.compile(r"\b(raise|lower|set) ((?:[a-z_.]+(?: \(now [^)]*\))?(?: or )?)+)", re.IGNORECASE)
 each_rule = pytest.mark.parametrize("name", RULES)
@@ -143,7 +144,7 @@ def test_every_check_of_the_registry_speaks_on_some_run(runs: dict[str, Path], t
         return 0.7 if next(started) < 3 else 0.02
 
     kinds = rewritten(
-        runs["amft-branches"],
+        runs["amft"],
         tmp_path / "classes",
         lambda row, key, value: leave_out(row, key, value) if key.startswith("mix/weight/sft/") else value,
     )

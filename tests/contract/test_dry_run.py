@@ -94,7 +94,7 @@ def test_recipes_with_own_rows_are_built_whole(recipe, without_weights, tmp_path
     assert {name for name in everything(tmp_path) - before if "__pycache__" not in name} == set()
 
 
-@pytest.mark.parametrize("rule", ["amft-branches", "brake", "sft"])
+@pytest.mark.parametrize("rule", ["amft", "brake", "sft"])
 def test_eight_demonstrations_are_graded_not_all(rule, without_weights, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()

@@ -116,8 +116,8 @@ def test_no_private_name_is_touched_unlisted() -> None:
 @pytest.mark.parametrize(
     ("extra", "error", "words"),
     [
-        ({"balance": {"rule": "amft", "utility": "heldout"}}, ConfigError, "lookahead only, not heldout"),
-        ({"balance": {"rule": "amft", "entropy": "measured"}}, ConfigError, "cannot measure dH/dmu"),
+        ({"balance": {"rule": "amft-scalar", "utility": "heldout"}}, ConfigError, "lookahead only, not heldout"),
+        ({"balance": {"rule": "amft-scalar", "entropy": "measured"}}, ConfigError, "cannot measure dH/dmu"),
         ({"balance": "amtf"}, ConfigError, "did you mean 'amft'"),
         ({"balance": {"rule": "fixed", "token_weight": "dft"}}, ConfigError, "more than the two weights"),
         ({"num_demos": 0}, ConfigError, "num_demos must be"),

@@ -20,13 +20,13 @@ from peers_table import put, table  # noqa: E402
 def test_arms_do_the_same_work_and_are_written_down(tmp_path: Path) -> None:
     output = tmp_path / "peers.json"
     command = [sys.executable, str(BENCHMARKS / "peers.py"), "tiny", "--steps", "1", "--output", str(output)]
-    subprocess.run([*command, "--arms", "trl+sft", "amft"], check=True)
+    subprocess.run([*command, "--arms", "trl+sft", "amft-scalar"], check=True)
     result = json.loads(output.read_text(encoding="utf-8"))["tiny"]
     drawn = sum(CASES["tiny"].lengths(1))
     for arm in result["arms"].values():
         (step,) = arm["steps"]
         assert step["drawn"] == drawn
-        assert step["tokens/demo"] == result["arms"]["amft"]["steps"][0]["tokens/demo"] > 0
+        assert step["tokens/demo"] == result["arms"]["amft-scalar"]["steps"][0]["tokens/demo"] > 0
         assert 0 < step["generating"] < step["cpu"]
         assert arm["peak_mb"] > 100
         assert arm["products"] > 0

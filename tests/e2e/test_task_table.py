@@ -47,7 +47,10 @@ def test_it_runs_what_is_missing_and_prints_a_row_per_split(tmp_path):
 
 def test_a_row_by_hand(script):
     score = {"split": "id", "rule": "sft", "value": 0.5, "low": 0.4, "high": 0.625}
-    others = [{"split": "id", "rule": rule, "value": 0.25, "low": None, "high": None} for rule in ("rl", "amft")]
+    others = [
+        {"split": "id", "rule": rule, "value": 0.25, "low": None, "high": None}
+        for rule in ("rl", "amft-scalar", "amft")
+    ]
     runs = [{"base": {"id": 0.1}}, {"base": {"id": 0.2}}]
     assert list(script.rows({"runs": runs, "scores": [score, *others]})) == [
         ["`id`", "15.0", "50.0 [40.0, 62.5]", "25.0", "25.0"]

@@ -11,8 +11,8 @@ from rank_team import ROWS, join, outcome, same, save_model, start
 STEPS, SAVED = 4, 2
 SOURCED = [{**row, "source": ("book", "web")[i % 2]} for i, row in enumerate(ROWS)]
 RUNS = {
-    "classes": {"balance": {"rule": "amft-branches", "meta_skip": 1, "draw": "share"}, "rows": SOURCED},
-    "drawn": {"balance": {"rule": "amft-branches", "meta_skip": 1, "wrong": 0.25}, "rows": SOURCED},
+    "classes": {"balance": {"rule": "amft", "meta_skip": 1, "draw": "share"}, "rows": SOURCED},
+    "drawn": {"balance": {"rule": "amft", "meta_skip": 1, "wrong": 0.25}, "rows": SOURCED},
     "filtered": {"balance": {"rule": "fixed", "mu": 0.4}, "demonstrations": {"filter": "verified"}},
     "weighed": {"balance": "verifier-gate", "demonstrations": {"wrong_weight": 0.25, "right_above": 0.3}},
 }

@@ -88,7 +88,7 @@ def test_demonstrations_among_the_rollouts_are_not_weighed(tmp_path):
 
 
 def test_held_out_rollouts_are_weighed_too(tmp_path):
-    built = trainer(tmp_path / "run", {"rule": "amft", "utility": "heldout"}, LN2)
+    built = trainer(tmp_path / "run", {"rule": "amft-scalar", "utility": "heldout"}, LN2)
     batch = built.organs.collector.collect(built.sources.meta, 2, torch.Generator().manual_seed(0))
     torch.testing.assert_close(weights_of(built, batch), 1.0 + batch.completion_mask)
 

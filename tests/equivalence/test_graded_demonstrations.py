@@ -91,7 +91,7 @@ def test_repeated_demonstrations_age(tmp_path):
     assert all(batch.weights is None for batch in demos.next(n).values())
 
 
-@pytest.mark.parametrize("rule", ["amft-branches", "verifier-gate", "brake", "success-gap", "gram-pair"])
+@pytest.mark.parametrize("rule", ["amft", "verifier-gate", "brake", "success-gap", "gram-pair"])
 def test_verdicts_are_there_after_a_resume_to_the_byte(rule, tmp_path):
     settings = {"steps_per_generation": 2, "sft_warmup_steps": 1, "max_steps": 6, "checkpoint": {"steps": 3}}
     run(tmp_path / "run", rule, **settings)
@@ -103,7 +103,7 @@ def test_verdicts_are_there_after_a_resume_to_the_byte(rule, tmp_path):
 
 def test_adapters_have_effects_of_their_own_size_and_resume_to_the_byte(tmp_path):
     settings = {"lora": {"r": 2, "target_modules": ["q_proj", "down_proj"]}, "dtype": "float32", "max_steps": 6}
-    whole = build(tmp_path / "whole", "amft-branches", **SHORT | settings)
+    whole = build(tmp_path / "whole", "amft", **SHORT | settings)
     before = {name: value.clone() for name, value in whole.model.state_dict().items()}
     whole.train()
     changed = {name for name, value in whole.model.state_dict().items() if not torch.equal(value, before[name])}
@@ -117,13 +117,13 @@ def test_adapters_have_effects_of_their_own_size_and_resume_to_the_byte(tmp_path
     shutil.copytree(tmp_path / "whole", tmp_path / "halves")
     for step in (4, 6):
         shutil.rmtree(tmp_path / "halves" / "checkpoints" / f"step-{step}")
-    build(tmp_path / "halves", "amft-branches", **SHORT | settings).train(resume=True)
+    build(tmp_path / "halves", "amft", **SHORT | settings).train(resume=True)
     assert metrics(tmp_path / "halves") == metrics(tmp_path / "whole")
 
 
 def test_classes_with_sources_have_weights_of_their_own(tmp_path):
     sourced = [{**row, "source": "book" if i % 3 else "web"} for i, row in enumerate(ROWS)]
-    run(tmp_path / "run", "amft-branches", rows=sourced, max_steps=6)
+    run(tmp_path / "run", "amft", rows=sourced, max_steps=6)
     last = rows_of(tmp_path / "run")[-1]
     classes = {f"sft/{verdict}/{source}" for verdict in ("right", "wrong") for source in ("book", "web")}
     assert {name.removeprefix("mix/weight/") for name in last if name.startswith("mix/weight/")} == {*classes, "rl"}

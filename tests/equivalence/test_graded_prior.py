@@ -7,7 +7,7 @@ import pytest
 from given_signals import given_signals
 from scipy.stats import mannwhitneyu
 
-from amft.balance.amft import AMFT
+from amft.balance.amft_scalar import AMFTScalar
 from amft.settings.config import AMFTConfig
 from amft.signals.demo_gain import DEMO_GAIN, cliffs_delta
 from amft.training.trainer import AMFTTrainer
@@ -32,7 +32,7 @@ def test_cliffs_delta_by_hand():
     ("gain", "begins"), [(0.6, 0.6), (0.04, 0.1), (-1.0, 0.1), (1.0, 0.9), (None, 0.1), (float("nan"), 0.1)]
 )
 def test_mu_begins_at_the_gain_within_its_bounds(gain, begins):
-    rule = AMFT(prior="graded", mu_init=0.1, mu_max=0.9)
+    rule = AMFTScalar(prior="graded", mu_init=0.1, mu_max=0.9)
     assert DEMO_GAIN in rule.requirements.signals
     weights, state, _ = rule.update(rule.init(), given_signals(0, 10, demo_gain=gain))
     assert weights["sft"] == pytest.approx(begins)
@@ -41,7 +41,7 @@ def test_mu_begins_at_the_gain_within_its_bounds(gain, begins):
 
 
 def test_without_the_prior_nothing_is_graded():
-    rule = AMFT(mu_init=0.1)
+    rule = AMFTScalar(mu_init=0.1)
     assert DEMO_GAIN not in rule.requirements.signals
     assert rule.update(rule.init(), given_signals(0, 10, demo_gain=0.6))[0]["sft"] == pytest.approx(0.1)
 
@@ -61,7 +61,7 @@ def graded_first(base, directory, demonstrations=None, **changes):
     settings |= {
         "eval": {"steps": 0},
         "checkpoint": {"steps": 0},
-        "balance": {"rule": "amft", "prior": "graded", "mu_init": 0.1},
+        "balance": {"rule": "amft-scalar", "prior": "graded", "mu_init": 0.1},
     }
     config = AMFTConfig(output_dir=str(directory), **(settings | changes))
     AMFTTrainer(str(base), config, train_dataset=ROWS, reward_funcs=[reward], demonstrations=demonstrations).train()
@@ -80,7 +80,7 @@ def test_right_demonstrations_of_a_random_model_begin_high(tiny_base, tmp_path):
 
 
 def test_a_rule_that_does_not_ask_has_nothing_graded(tiny_base, tmp_path):
-    row, asked = graded_first(tiny_base, tmp_path / "run", balance={"rule": "amft"})
+    row, asked = graded_first(tiny_base, tmp_path / "run", balance={"rule": "amft-scalar"})
     assert [len(one) for one in asked] == [6, 6]  # rollouts only
     assert "mix/demo_gain" not in row
 

@@ -86,8 +86,8 @@ def test_only_the_adapter_is_trained_and_only_it_has_a_buffer(base: str, tmp_pat
     moments = run.learner.state_dict()["optimizer"]
     assert sum(v.numel() for name, v in moments.items() if name.startswith("exp_avg.")) == adapter_size(run.model)
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert all(row["mix/grad_norm_sft"] > 0 for row in rows)
-    assert any("mix/meta_grad" in row for row in rows)
+    assert all(row["mix/grad_norm/sft/right"] > 0 for row in rows)
+    assert any("mix/meta_grad/sft/right" in row for row in rows)
     assert rows[0]["kl"] == pytest.approx(0.0, abs=1e-7)  # B = 0: the policy is its own reference
     assert rows[-1]["kl"] > 1e-4
 

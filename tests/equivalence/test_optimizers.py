@@ -38,7 +38,7 @@ def test_a_run_in_two_parts_is_the_run_in_one(optim: str, tmp_path: Path) -> Non
     assert torch.equal(parameters(whole), parameters(resumed))
     found = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "parts")]
     assert found[0] == found[1]
-    assert any(row.get("mix/meta_grad") is not None for row in whole.log_history)
+    assert any(row.get("mix/meta_grad/sft/right") is not None for row in whole.log_history)
 
 
 def test_muon_steps_on_hidden_matrices_and_adamw_on_the_rest(tmp_path: Path) -> None:

@@ -15,18 +15,16 @@ SOON = 60  # seconds
 
 
 def rank_of_three(rank: int, base, out, layout: str, silent: float) -> None:
-    """Rank 2 dies in the reward of its second step, or is silent for some seconds."""
+    """Rank 2 dies in the first reward after a checkpoint, or is silent for some seconds."""
     from amft.settings.config import AMFTConfig
     from amft.training.trainer import AMFTTrainer
 
     join(rank, 3, out, 4.0 if silent else 100.0)
-    calls = 0
+    manifest, since = out / "run" / "checkpoints" / "step-1" / "manifest.json", out / "since"
 
     def reward(completion_ids, **columns):
-        nonlocal calls
-        calls += 1
-        if rank == 2 and calls == 3:  # the first call measures H*
-            (out / "since").write_text(str(time.time()))
+        if rank == 2 and manifest.is_file() and not since.exists():
+            since.write_text(str(time.time()))
             if not silent:
                 os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(silent)

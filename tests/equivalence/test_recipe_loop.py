@@ -53,7 +53,7 @@ def recipe(name):
 
 def library_rows(base, directory, seed):
     off = {"eval": {"steps": 0, "test_splits": []}, "checkpoint": {"steps": 0}, "sample_steps": 0}
-    balance = {"rule": "amft", "meta_skip": META_SKIP}
+    balance = {"rule": "amft-scalar", "meta_skip": META_SKIP}
     config = AMFTConfig(**SHARED, **off, balance=balance, output_dir=str(directory), seed=seed)
     AMFTTrainer(str(base), config, task=Dense()).train()
     return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]

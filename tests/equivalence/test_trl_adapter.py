@@ -39,7 +39,7 @@ DEMOS = [
     {"prompt": prompt, "completion": [{"role": "assistant", "content": answer}]}
     for prompt, answer in zip(PROMPTS, ANSWERS)
 ]
-ONLY_META = {"rule": "amft", "entropy": "none"}
+ONLY_META = {"rule": "amft-scalar", "entropy": "none"}
 LENGTH, ROWS, STEPS, HEAT = 12, 4, 4, 2.0
 
 

@@ -57,7 +57,7 @@ def test_classes_of_demonstrations_are_graded_weighed_and_resumed(tmp_path: Path
     sourced = [{**row, "source": "ab"[i % 2]} for i, row in enumerate(DEMOS)]
 
     def made(folder: str, **settings: Any) -> AMFTGRPOTrainer:
-        return build(tmp_path / folder, sourced, {"rule": "amft-branches", "meta_skip": 0}, **settings)
+        return build(tmp_path / folder, sourced, {"rule": "amft", "meta_skip": 0}, **settings)
 
     whole = made("whole")
     assert whole.verdicts == {"right": 3, "wrong": 1}

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 IMITATION = {"balance": "sft", "grading": {"filter": "verified", "silent_weight": 0.5}}
-CLASSES = {"balance": {"rule": "amft-branches", "meta_skip": 0}, "grading": {"wrong_weight": 0.5}}
+CLASSES = {"balance": {"rule": "amft", "meta_skip": 0}, "grading": {"wrong_weight": 0.5}}
 
 
 def run(out: Path, name: str, balance: Any, grading: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from torch.func import functional_call
 from torch.nn.functional import mse_loss
 from torch.optim import SGD, Adam, AdamW
 
-from amft.balance.amft import AMFT
+from amft.balance.amft_scalar import AMFTScalar
 from amft.balance.weights import Weights
 from amft.meta import MixGrad
 
@@ -126,7 +126,7 @@ def test_mu_follows_what_imitation_does_to_the_utility(name, update, helps):
     params = {"w": (0.1 * start).requires_grad_()}
     optimizer = OPTIMIZERS[name](list(params.values()))
     mix = MixGrad(params.items(), optimizer, skip=2)
-    rule = AMFT(mu_update=update, entropy="none", eta_mu=10.0 if update == "paper" else None)
+    rule = AMFTScalar(mu_update=update, entropy="none", eta_mu=10.0 if update == "paper" else None)
     state = rule.init()
     target = goal if helps else -goal
     for step in range(12):

@@ -31,7 +31,7 @@ def config(**changes):
         "max_grad_norm": 1.0,
         "entropy_coef": 0.001,
         "max_seconds": None,
-        "balance": {"rule": "amft", "mu_init": 0.5, "mu_min": 0.05, "mu_max": 0.95},
+        "balance": {"rule": "amft-scalar", "mu_init": 0.5, "mu_min": 0.05, "mu_max": 0.95},
         "checkpoint": {"keep_best": False},
     }
     return {**base, **changes}

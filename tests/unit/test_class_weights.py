@@ -10,7 +10,7 @@ from amft.report.doctor import diagnose
 from amft.report.figures import balance_and_success, drawings
 from amft.report.load import load_run
 
-BRANCHES = {"balance": {"rule": "amft-branches"}}
+BRANCHES = {"balance": {"rule": "amft"}}
 
 
 def written(path, **weights):

@@ -168,7 +168,7 @@ def test_mu_stuck_at_a_bound_and_not_when_it_only_touches(tmp_path):
     found = only(tmp_path / "a", "note", "stuck at mu_min", metrics=changed(**stuck))
     assert "100 %" in found.evidence
     rows = changed(**stuck)
-    only(tmp_path / "c", "note", "stuck at mu_min", metrics=rows, config_changes={"balance": {"rule": "amft"}})
+    only(tmp_path / "c", "note", "stuck at mu_min", metrics=rows, config_changes={"balance": {"rule": "amft-scalar"}})
     flat = [row | {"reward": 0.3, "eval/val/success": 0.3} for row in changed(**stuck)]
     only(tmp_path / "d", "warn", "stuck at mu_min", metrics=flat, scores=list(score_rows("id", 0.3, 0.3)))
     touching = {"mix/mu": lambda step: 0.05 if step % 3 == 0 else 0.2}
@@ -388,7 +388,7 @@ def test_ok_is_said_only_when_nothing_else_is(tmp_path):
     [
         ({"balance": {"rule": "sft-then-rl"}}, "balance.mu_min"),
         ({"balance": {"rule": "amft-no-warmup"}}, "sft_warmup_steps"),
-        ({"balance": {"rule": "amft", "warmup": False}}, "sft_warmup_steps"),
+        ({"balance": {"rule": "amft-scalar", "warmup": False}}, "sft_warmup_steps"),
         ({"balance": {"rule": "x.py:X"}}, "balance.mu_min"),
         ({"checkpoint": {"keep_best": True}}, "checkpoint.keep_best"),
         ({"max_grad_norm": None}, "max_grad_norm"),

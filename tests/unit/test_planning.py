@@ -132,7 +132,12 @@ def test_settings_reach_the_load() -> None:
         return load_of(AMFTConfig(**settings).model_dump(), SMALL, DEVICES["h100"], 2, None)
 
     assert load(balance={"rule": "rl"}).buffers == 0
-    assert load(balance={"rule": "amft", "horizon": 0.5}).buffers == 2
+    assert load(balance={"rule": "amft-scalar", "horizon": 0.5}).buffers == 2
+    assert (
+        load(balance={"rule": "amft", "horizon": 0.5}).buffers
+        == 2 * load(balance={"rule": "amft", "classes": 1}).buffers
+        == 4
+    )
     assert (load().sampled, load(num_prompts=3, num_generations=3).sampled) == (64, 5)
     assert load(parallel="fsdp2").shards == 2
     assert load(parallel="fsdp2", replicate=2).shards == 1

@@ -103,7 +103,7 @@ def test_prompts_that_show_a_solution() -> None:
 
 
 def test_any_balance_takes_it(tmp_path: Path) -> None:
-    balance = {"rule": "amft", "demo_mixer": "peer-taught", "token_weight": "towards-teacher"}
+    balance = {"rule": "amft-scalar", "demo_mixer": "peer-taught", "token_weight": "towards-teacher"}
     trainer = build(tmp_path / "run", balance, max_steps=3)
     trainer.train()
     assert trainer.step == 3

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from amft.balance.amft import AMFT
+from amft.balance.amft_scalar import AMFTScalar
 from amft.errors import ConfigError
 from amft.settings.borrowed_names import BORROWED
 from amft.settings.config import GROUPS, AMFTConfig, dotted
@@ -96,7 +96,7 @@ def test_an_old_key_is_unknown_and_told_its_new_name(old: str, tmp_path: Path) -
 def test_the_table_of_old_keys_leads_to_every_key_of_the_groups() -> None:
     assert {*GROUPS} - {*KINDS} == {"demonstrations", "implicit_reward", "rewards"}, "never flat"
     grouped = {f"{name}.{key}" for name in KINDS for key in KINDS[name].model_fields}
-    of_the_rule = {f"balance.{field.name}" for field in fields(AMFT)}
+    of_the_rule = {f"balance.{field.name}" for field in fields(AMFTScalar)}
     younger = {"eval.answer_probability", "checkpoint.async_save"}
     assert grouped - younger - {*BORROWED.values()} <= {*MOVED_KEYS.values()} <= grouped | of_the_rule | {"prefix_tree"}
     assert not MOVED_KEYS.keys() & BORROWED.keys(), "a name of TRL or transformers that means the same is taken"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..assembly.training import build_trainer
 from ..settings.recipe import Recipe
 from ..training.trainer import AMFTTrainer
+from ..types import Answer
 from .answer import AuditAnswer
 from .gradients import check_arrivals, check_micro_batches
 from .rehearsal import rehearse
@@ -51,5 +53,10 @@ def audit_trainer(trainer: AMFTTrainer) -> list[AuditAnswer]:
 
 
 def audit_recipe(recipe: Recipe) -> list[AuditAnswer]:
-    """The same for a recipe's trainer, in one process and in float32."""
-    return audit_trainer(build_trainer(recipe.model_copy(update=PLAIN)))
+    """The same for a recipe's trainer, in one process and in float32; its reward functions grade no demonstration."""
+    return audit_trainer(build_trainer(recipe.model_copy(update=PLAIN), [every_other]))
+
+
+def every_other(completions: Sequence[Answer], **columns: Any) -> list[float]:  # noqa: ARG001
+    """1, 0, 1, 0, ...: verdicts for rules that sort demonstrations by them."""
+    return [float(i % 2 == 0) for i in range(len(completions))]

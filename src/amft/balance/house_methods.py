@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .amft_branches import AMFTBranches
 from .brake import Brake
 from .gram_pair import GramPairRule
 from .method_spec import MethodSpec
@@ -10,13 +9,6 @@ from .success_gap import SuccessGap
 from .verifier_gate import VerifierGate
 
 HOUSE_METHODS: dict[str, MethodSpec] = {
-    "amft-branches": MethodSpec(
-        AMFTBranches,
-        {},
-        "learns one weight for each class of demonstrations: right, wrong, silent, times their source",
-        "house, after arXiv 2508.06944, eq 5",
-        "L = w_RL L_RL + sum_c w_c L_c; logit w_c += eta Adam(dU/dw_c over a trace)",
-    ),
     "verifier-gate": MethodSpec(
         VerifierGate,
         {},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .amft import AMFT
+from .amft_scalar import AMFTScalar
 from .fixed import Fixed, FixedWeights
 from .gac import Gac
 from .house_methods import HOUSE_METHODS
@@ -34,13 +35,21 @@ AMFT_FAMILY: dict[str, MethodSpec] = {
     "amft": MethodSpec(
         AMFT,
         {},
+        "learns one weight for each class of demonstrations: right, wrong, silent, times their source",
+        f"{_PAPER}, eq 5, for each class",
+        "L = w_RL L_RL + sum_c w_c L_c; logit w_c += eta Adam(dU/dw_c over a trace)",
+        deviations="one weight for each class; see docs/method.md",
+    ),
+    "amft-scalar": MethodSpec(
+        AMFTScalar,
+        {},
         "learns mu by a scale-free meta-gradient step and an entropy term",
         f"{_PAPER}, eq 5-6",
         f"{_CONVEX}; logit mu += eta_mu Adam(dU/dmu over a trace) + eta_h (H* - H)",
         deviations="see docs/method.md",
     ),
     "amft-paper": MethodSpec(
-        AMFT,
+        AMFTScalar,
         _AS_PRINTED,
         "AMFT as printed: raw eq 6, held-out utility",
         f"{_PAPER}, eq 4-6",
@@ -49,27 +58,27 @@ AMFT_FAMILY: dict[str, MethodSpec] = {
         deviations="GRPO family unless loss_type is ppo; H* on rollouts, not on prompts and padding",
     ),
     "amft-meta-only": MethodSpec(
-        AMFT,
+        AMFTScalar,
         {"entropy": "none"},
-        "AMFT without the entropy term",
+        "`amft-scalar` without the entropy term",
         f"{_PAPER}, ablation",
         f"{_CONVEX}; logit mu += eta_mu Adam(dU/dmu over a trace)",
         fixed=frozenset({"entropy"}),
     ),
     "amft-entropy-only": MethodSpec(
-        AMFT,
+        AMFTScalar,
         {"utility": "none"},
-        "AMFT without the meta-gradient: no buffer",
+        "`amft-scalar` without the meta-gradient: no buffer",
         f"{_PAPER}, ablation",
         f"{_CONVEX}; logit mu += eta_h (H* - H)",
         fixed=frozenset({"utility"}),
     ),
     "amft-no-warmup": MethodSpec(
-        AMFT,
+        AMFTScalar,
         {"warmup": False},
-        "AMFT that leaves out the run's warm-up; H* is that of the base model",
+        "`amft-scalar` that leaves out the run's warm-up; H* is that of the base model",
         f"{_PAPER}, ablation",
-        f"{_CONVEX}; as amft, from the first step",
+        f"{_CONVEX}; as amft-scalar, from the first step",
         fixed=frozenset({"warmup"}),
     ),
 }

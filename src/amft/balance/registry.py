@@ -122,7 +122,7 @@ def _distribute(
     allowed = [key for names in fields.values() for key in names if key not in spec.fixed]
     for key in settings.keys() - set(allowed):
         raise ConfigError(
-            f"balance: rule {name} has no setting {key!r}{_nearest(str(key), [*allowed, *PARTS])}; "
+            f"balance: rule {name} has no setting {key!r}{_nearest(str(key), [*allowed, *PARTS])}{_others(key)}; "
             f"allowed: {', '.join(allowed) or 'none'}"
         )
     given = {**spec.preset, **settings}
@@ -130,6 +130,12 @@ def _distribute(
         slot: _construct(kind, name, {key: value for key, value in given.items() if key in fields[slot]})
         for slot, kind in classes.items()
     }
+
+
+def _others(key: str) -> str:
+    """Which rule has a setting that another one lacks."""
+    names = [name for name, spec in RULES.items() if key in defaults(spec.rule) and key not in spec.fixed]
+    return f"; it is a setting of {', '.join(names[:3])}" if names else ""
 
 
 def defaults(kind: type) -> dict[str, Any]:

@@ -25,13 +25,13 @@ class RuleFamily:
 RULE_FAMILIES = (
     RuleFamily(
         "Learned by a meta-gradient",
-        "After a step these rules ask whether a little more imitation would have raised the reward, and move mu.",
-        ("amft", "amft-paper", "amft-meta-only", "amft-entropy-only", "amft-no-warmup"),
+        "After a step these rules ask whether more imitation would have raised the reward, and move its weight.",
+        ("amft", "amft-scalar", "amft-paper", "amft-meta-only", "amft-entropy-only", "amft-no-warmup"),
     ),
     RuleFamily(
         "By the verifier's verdict",
-        "Demonstrations are graded first, and what the verifier calls wrong has next to no weight, or a learned one.",
-        ("amft-branches", "verifier-gate", "brake", "success-gap"),
+        "Demonstrations are graded first, and what the verifier calls wrong has no weight. `amft` reads verdicts too.",
+        ("verifier-gate", "brake", "success-gap"),
     ),
     RuleFamily("Constants", "The weight stays as it is. The baselines of any comparison.", ("fixed", "sft", "rl")),
     RuleFamily(

@@ -45,7 +45,7 @@ def useful(run: Run, what: SettingChange) -> bool:
         return settings is run.balance
     if what.way == "set" or isinstance(value, bool):
         return what.way == "set" and value is False
-    if name in ("mu_min", "mu_max"):
+    if name.endswith(("_min", "_max")) and settings is run.balance:
         return value < 1 if what.way == "raise" else value > 0
     return what.way == "raise" or value > 0
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..balance.describe import describe
 from ..balance.registry import RULES
+from .class_weights import LITTLE, class_weights
 from .finding import Level, Remark, down, up
 from .load import Floats, Run
 from .progress import rose
@@ -18,9 +19,13 @@ PINNED = 0.8
 """mu is stuck when it sits at a bound in this share of the late steps."""
 SIGNAL = 2.0
 """A mean fewer standard errors than this from zero cannot be told from it."""
+_META = "mix/meta_grad"
+OPPOSED = -0.2
 ENOUGH = 20
 """Fewest measurements a statement about noise needs."""
-_WEIGHTS = {bound: (f"balance.{bound}", "balance.mu", "balance.sft") for bound in ("mu_min", "mu_max")}
+_WEIGHTS = {
+    bound: (f"balance.mu_{bound}", "balance.mu", "balance.sft", f"balance.right_{bound}") for bound in ("min", "max")
+}
 """Settings of the weight of imitation; a rule has one of them, or none."""
 
 
@@ -70,24 +75,37 @@ def _silent(run: Run, path: str, level: Level) -> Remark | None:
     evidence = f"Median share of imitation in the step {100 * middle:.1f} % in the second half{_norms(run)}; {path}."
     more = ("num_demos",) if level == "warn" else ()
     if middle < SILENT:
-        return Remark(level, "Imitation is silent", evidence, up(*_WEIGHTS["mu_min"], *more))
+        return Remark(level, "Imitation is silent", evidence, up(*_WEIGHTS["min"], *more))
     flat = run.late("frac_reward_zero_std")
     if flat.size and flat.mean() > 0.5:
         return Remark(
             level, "Exploration is silent", evidence, hint="Most groups have equal rewards: look there first."
         )
-    tries = (*down(*_WEIGHTS["mu_max"]), *up("num_prompts", "num_generations"))
+    tries = (*down(*_WEIGHTS["max"]), *up("num_prompts", "num_generations"))
     return Remark(level, "Exploration is silent", evidence, tries)
 
 
 def imitation_share(run: Run) -> Floats:
-    """`w_sft |g_sft| / (w_sft |g_sft| + w_rl |g_rl|)` at every late step; the weights alone without measured norms."""
+    """`w_sft |g_sft| / (w_sft |g_sft| + w_rl |g_rl|)` at every late step; the weights alone without measured norms.
+
+    With classes of demonstrations, `w_sft |g_sft|` is the sum of `w_c |g_c|` over them.
+    """
+    if classes := class_weights(run):
+        imitation = sum((_strength(run, f"sft/{name}") for name in classes), np.zeros(1))
+        total = imitation + _strength(run, "rl")
+        return imitation[total > 0] / total[total > 0]
     mu, sft, rl = (run.late(name) for name in ("mix/mu", "mix/grad_norm_sft", "mix/grad_norm_rl"))
     other = run.late("mix/weight_rl")
     weights = np.stack([mu, other if other.size == mu.size else 1 - mu])
     parts = weights * np.stack([sft, rl]) if sft.size == rl.size == mu.size else weights
     total = parts.sum(0)
     return parts[0][total > 0] / total[total > 0]
+
+
+def _strength(run: Run, branch: str) -> Floats:
+    """What a branch puts into each late step, `w |g|`; its weight where norms are not measured, 0 where it is not."""
+    weights, norms = (run.late(f"mix/{what}/{branch}", absent=0.0) for what in ("weight", "grad_norm"))
+    return weights * norms if f"mix/grad_norm/{branch}" in run.metrics else weights
 
 
 def _norms(run: Run) -> str:
@@ -100,17 +118,23 @@ def _norms(run: Run) -> str:
 
 
 def meta_signal(run: Run) -> Remark | None:
-    """Whether the mean meta-gradient can be told from zero, over the whole single stage and over its second half."""
-    late, (_, whole) = run.late("mix/meta_grad"), run.measured("mix/meta_grad", mixing=True)
-    if len(late) < ENOUGH or _errors_from_zero(late) >= SIGNAL or _errors_from_zero(whole) >= SIGNAL:
+    """Whether a mean meta-gradient can be told from zero, over the whole single stage or over its second half.
+
+    With classes of demonstrations there is one for each; the one that stands furthest above its noise speaks for all.
+    """
+    names = [name for name in run.metrics if name == _META or name.startswith(f"{_META}/")]
+    seen = {name: (run.late(name), run.measured(name, mixing=True)[1]) for name in names}
+    told = {name: max(map(_errors_from_zero, pair)) for name, pair in seen.items() if len(pair[0]) >= ENOUGH}
+    if not told or max(told.values()) >= SIGNAL:
         return None
-    logged = run.late("mix/meta_grad_snr")
+    best = max(told, key=told.__getitem__)
+    (late, whole), logged = seen[best], run.late(best.replace(_META, f"{_META}_snr"))
     snr = f"; the logged signal-to-noise ratio has median {np.median(logged):.2f}" if logged.size else ""
     evidence = (
         f"Its mean is {_errors_from_zero(whole):.1f} standard errors from zero over {len(whole)} measurements, and "
         f"{_errors_from_zero(late):.1f} over the {len(late)} of the second half{snr}."
     )
-    tries = (*up("num_prompts", "num_generations"), *down("balance.eta_mu"))
+    tries = (*up("num_prompts", "num_generations"), *down("balance.eta_mu", "balance.eta"))
     hint = "Read little into the path of μ; a fixed μ may do as well."
     return Remark("note", "The meta-gradient cannot be told from noise", evidence, tries, hint)
 
@@ -121,10 +145,15 @@ def _errors_from_zero(values: Floats) -> float:
 
 
 def gradients(run: Run) -> Remark | None:
-    """Whether the two gradients pull against each other most of the time."""
-    cosine = run.late("mix/grad_cos")
-    if not cosine.size or float(np.mean(cosine)) >= -0.2:
+    """Whether imitation and exploration pull against each other most of the time.
+
+    Of several classes of demonstrations, the most opposed of those that count.
+    """
+    counting = [name for name in class_weights(run) if run.late(f"mix/weight/sft/{name}").mean() > LITTLE]
+    names = ("mix/grad_cos", *(f"mix/grad_cos/sft/{name}" for name in counting))
+    means = [float(cosine.mean()) for name in names if (cosine := run.late(name)).size]
+    if not means or min(means) >= OPPOSED:
         return None
-    evidence = f"Mean cosine of the two gradients {cosine.mean():.2f} in the second half."
+    evidence = f"Mean cosine of the two gradients {min(means):.2f} in the second half."
     hint = "Read some demonstrations: are they right?"
     return Remark("note", "Imitation and exploration oppose each other", evidence, hint=hint)

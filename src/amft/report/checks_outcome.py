@@ -30,7 +30,11 @@ def _on_split(outcome: SplitOutcome, *, headline: bool) -> Remark | None:
         return None
     gap = f"{_gap(outcome)} on {outcome.split}"
     if outcome.verdict == "worse":
-        tries = (*up("beta", "balance.mu_min"), *down("learning_rate"), *switch_on("checkpoint.keep_best"))
+        tries = (
+            *up("beta", "balance.mu_min", "balance.right_min"),
+            *down("learning_rate"),
+            *switch_on("checkpoint.keep_best"),
+        )
         return Remark("bad", f"Success on {outcome.split} fell", f"{gap}, on the same problems.", tries)
     if not headline or outcome.verdict == "better":
         return None

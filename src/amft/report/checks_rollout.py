@@ -73,7 +73,7 @@ def entropy_drift(run: Run) -> Remark | None:
     if tail < COLLAPSE * reference and reference - tail > 0.05:
         return _collapsed(run, evidence)
     if tail > BLOW_UP * reference and tail - reference > 0.1:
-        tries = (*down("learning_rate", "entropy_coef"), *up("balance.mu_min"))
+        tries = (*down("learning_rate", "entropy_coef"), *up("balance.mu_min", "balance.right_min"))
         return Remark("warn", "Entropy has blown up", evidence, tries)
     return None
 

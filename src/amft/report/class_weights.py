@@ -17,18 +17,33 @@ _LOOKS = [(colour, dash) for dash in ("-", "--", ":") for colour in (GREEN, ORAN
 
 def class_weights(run: Run) -> dict[str, tuple[Ints, Floats]]:
     """Class of demonstrations -> steps, and its weight at them."""
-    names = sorted(name for name in run.metrics if name.startswith(PREFIX))
-    return {name.removeprefix(PREFIX): run.measured(name) for name in names}
+    return _by_class(run, PREFIX)
 
 
 def class_panel(run: Run) -> list[Panel]:
     """One curve for each class; nothing for a run of one imitation branch."""
-    found = class_weights(run)
-    curves = [
-        Curve(*weights, label=visible(name.replace("/", ", "))[:24], colour=colour, dash=dash)
-        for (name, weights), (colour, dash) in zip(found.items(), _LOOKS)
-    ]
+    curves = class_curves(run, "mix/weight", smooth=False)
     return [Panel(curves, limits=(-0.03, 1.03))] if curves else []
+
+
+def class_curves(run: Run, metric: str, *, smooth: bool = True) -> list[Curve]:
+    """`metric/sft/CLASS` over the steps, a curve for each class, in the same colour wherever the class is drawn."""
+    looks = dict(zip(class_weights(run), _LOOKS))
+    return [
+        Curve(
+            *found,
+            label=visible(name.replace("/", ", "))[:24],
+            colour=looks[name][0],
+            dash=looks[name][1],
+            smooth=smooth,
+        )
+        for name, found in _by_class(run, f"{metric}/sft/").items()
+        if name in looks
+    ]
+
+
+def _by_class(run: Run, prefix: str) -> dict[str, tuple[Ints, Floats]]:
+    return {name.removeprefix(prefix): run.measured(name) for name in sorted(run.metrics) if name.startswith(prefix)}
 
 
 def classes(run: Run) -> Remark | None:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ..stats import Interval
-from .class_weights import class_panel
+from .class_weights import class_curves, class_panel
 from .load import Run
 from .outcomes import SELECTION, SplitOutcome
 from .plot_style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PURPLE, Curve, Panel, draw_figure, step_figure
@@ -118,20 +118,27 @@ def _entropy(run: Run) -> list[Panel]:
 def _gradients(run: Run) -> list[Panel]:
     norms = [
         _curve(run, "mix/grad_norm_sft", "norm: imitation", ORANGE, smooth=True),
+        *class_curves(run, "mix/grad_norm"),
         _curve(run, "mix/grad_norm_rl", "exploration", BLUE, dash="--", smooth=True),
+        _curve(run, "mix/grad_norm/rl", "exploration", BLUE, dash="--", smooth=True),
     ]
     positive = [c for c in norms if len(c.values) and c.values.min() > 0]
     return [
         Panel(norms, log=len(positive) == sum(len(c.values) > 0 for c in norms)),
-        Panel([_curve(run, "mix/grad_cos", "cosine between the two", PURPLE, smooth=True)], {"": (0.0, MUTED)}),
+        Panel(_one_or_each(run, "mix/grad_cos", "cosine between the two"), {"": (0.0, MUTED)}),
     ]
 
 
 def _meta(run: Run) -> list[Panel]:
     return [
-        Panel([_curve(run, "mix/meta_grad", "meta-gradient dU/dμ", PURPLE, smooth=True)], {"": (0.0, MUTED)}),
-        Panel([_curve(run, "mix/meta_grad_snr", "its signal-to-noise ratio", INK)], {"": (0.0, MUTED)}),
+        Panel(_one_or_each(run, "mix/meta_grad", "meta-gradient dU/dμ"), {"": (0.0, MUTED)}),
+        Panel(_one_or_each(run, "mix/meta_grad_snr", "its signal-to-noise ratio", smooth=False), {"": (0.0, MUTED)}),
     ]
+
+
+def _one_or_each(run: Run, name: str, label: str, *, smooth: bool = True) -> list[Curve]:
+    """The metric of the one imitation branch, or of each class of demonstrations."""
+    return class_curves(run, name, smooth=smooth) or [_curve(run, name, label, PURPLE, smooth=smooth)]
 
 
 def _implicit(run: Run) -> list[Panel]:
@@ -184,8 +191,12 @@ _FIGURES: list[tuple[str, str, Callable[[Run], list[Panel]]]] = [
     ),
     ("Reward and success", "Rollouts on training problems, and greedy answers to validation problems.", _reward),
     ("Entropy", "How undecided the policy is about its next token, against the target H*.", _entropy),
-    ("Meta-gradient", "What one step more of μ would do to the reward. Faint: measured; solid: running mean.", _meta),
-    ("Gradient norms", "The two gradients before weighting, and the angle between them.", _gradients),
+    (
+        "Meta-gradient",
+        "What a little more weight would do to the reward. Faint: measured; solid: running mean.",
+        _meta,
+    ),
+    ("Gradient norms", "The gradients before weighting, and the cosine between imitation and exploration.", _gradients),
     (
         "Implicit reward",
         "How much likelier an answer is than right after the warm-up, in nats times beta. Imitation raises it.",

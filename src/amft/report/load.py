@@ -78,13 +78,22 @@ class Run:
         keep = np.isfinite(values) & ~(self.warmup & mixing)
         return self.steps[keep], values[keep]
 
-    def late(self, name: str) -> Floats:
-        """Values of a metric over the second half of the single stage so far."""
+    def late(self, name: str, absent: float | None = None) -> Floats:
+        """Values of a metric over the second half of the single stage so far.
+
+        Args:
+            name: of the metric.
+            absent: stands for it at steps at which it was not measured; None leaves them out.
+        """
         mixing = self.steps[~self.warmup]
         if not mixing.size:
             return np.zeros(0)
-        steps, values = self.measured(name, mixing=True)
-        return values[steps > (mixing[0] - 1 + mixing[-1]) / 2]
+        half = (mixing[0] - 1 + mixing[-1]) / 2
+        if absent is None:
+            steps, values = self.measured(name, mixing=True)
+            return values[steps > half]
+        values = self.metrics.get(name, np.full(len(self.steps), absent))
+        return np.where(np.isfinite(values), values, absent)[(self.steps > half) & ~self.warmup]
 
 
 def load_run(path: str | Path) -> Run:

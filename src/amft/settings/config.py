@@ -41,7 +41,7 @@ class AMFTConfig(StrictModel):
         ConfigError: one line that names the field, what was given and what is allowed.
 
     Example:
-        >>> AMFTConfig(max_steps=50, balance={"rule": "amft", "mu_init": 0.5}).num_generations
+        >>> AMFTConfig(max_steps=50, balance={"rule": "amft", "eta": 0.1}).num_generations
         8
     """
 

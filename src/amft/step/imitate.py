@@ -25,8 +25,8 @@ def imitate(
     Args:
         backend: computes.
         branches: a branch of scale 0 is not run.
-        result: takes `sft/loss`, nats per token over all branches; with several branches also `BRANCH/loss`, the part
-            of it that the branch gives.
+        result: takes `sft/loss`, nats per token over all branches. With classes of demonstrations also `BRANCH/loss`,
+            the part of it that the branch gives, and `mix/mu`, the mean weight of the demonstration tokens shown.
         scale: branch -> factor of its gradient.
         after_each: called with the branch's name when its gradient is in `p.grad`.
     """
@@ -38,6 +38,8 @@ def imitate(
             total += loss
             if branch.name != SFT:
                 result.losses[f"{branch.name}/loss"] = loss
+                tokens = sums.get("tokens/demo", (0.0, 0.0))[0]
+                result.sums = added(result.sums, {"mix/mu": (result.weights[branch.name] * tokens, tokens)})
         after_each(branch.name)
     result.losses["sft/loss"] = total
     for name in TOTALS & result.sums.keys():

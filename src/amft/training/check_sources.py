@@ -65,5 +65,5 @@ def check_sources(
     if balancer.branches != (SFT,) and method.demo_mixer.imitates != "stream":
         raise ConfigError(
             f"balance: demo_mixer chooses what is imitated, so its rows cannot be split into {len(balancer.branches)} "
-            "branches; use one that leaves demonstrations apart"
+            "branches; use one that leaves demonstrations apart, or a rule of one weight, such as amft-scalar"
         )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.optim import SGD, AdamW
 
-from amft.balance.amft_branches import AMFTBranches
+from amft.balance.amft import AMFT
 from amft.meta import MixGrad
 from amft.signals.base import Signals
 
@@ -39,7 +39,7 @@ def by_the_library(steps):
     theta = torch.zeros(4, dtype=torch.float64, requires_grad=True)
     optimizer = SGD([theta], LR)
     mix = MixGrad([theta], optimizer, branches=BRANCHES, direction="free", horizon=HORIZON)
-    rule = AMFTBranches(meta_skip=0, max_change=0.05)
+    rule = AMFT(meta_skip=0, max_change=0.05)
     state, rows, dots = rule.init(), [], []
     for step in range(steps):
         theta.grad = gradient("rl", theta, step)
