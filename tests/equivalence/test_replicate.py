@@ -45,6 +45,22 @@ def run(base: Path, directory: Path, resume: bool = False, **changes) -> None:
         assert held == pytest.approx(whole * config.replicate / 4, rel=0.1)
 
 
+def sums_between_copies(base: Path, directory: Path, **changes) -> int:
+    """Messages in which copies add up gradients, counted where FSDP2 sends them."""
+    import torch.distributed as dist
+
+    said, sent = [], dist.all_reduce
+
+    def counting(tensor, *args, group=None, **options):
+        said.append(group is not None and dist.get_world_size(group) == 2)
+        return sent(tensor, *args, group=group, **options)
+
+    dist.all_reduce = counting
+    run(base, directory, replicate=2, max_steps=1, **changes)
+    dist.all_reduce = sent
+    return sum(said)
+
+
 def rank_of_four(rank: int, base: Path, out: Path) -> None:
     import torch.distributed as dist
 
@@ -53,7 +69,9 @@ def rank_of_four(rank: int, base: Path, out: Path) -> None:
         run(base, out / name, replicate=copies)
     run(base, out / "half 2 x 2", replicate=2, dtype="bfloat16")
     run(base, out / "half 1 x 4", dtype="bfloat16")
+    counts = [sums_between_copies(base, out / f"in {n}", micro_batch_size=n) for n in (1, 64)]
     if rank == 0:
+        (out / "counts").write_text(" ".join(map(str, counts)))
         for name in ("2 x 2 resumed", "2 x 2 resumed as 1 x 4"):
             shutil.copytree(out / "2 x 2", out / name)
             shutil.rmtree(out / name / "checkpoints" / f"step-{STEPS}")
@@ -80,6 +98,11 @@ def test_copies_of_shards_compute_what_one_process_does(name, runs, base, tmp_pa
     run(base, tmp_path / "alone", parallel="single")
     same(outcome(runs / name), outcome(tmp_path / "alone"), EXACT)
     assert len({row["mix/mu"] for row in outcome(runs / name)[1]}) > 2
+
+
+def test_copies_add_up_once_however_small_the_micro_batches(runs):
+    small, large = map(int, (runs / "counts").read_text().split())
+    assert small == large > 0
 
 
 @pytest.mark.parametrize("name", ["2 x 2", "4 x 1", "2 x 2 resumed as 1 x 4"])

@@ -42,7 +42,11 @@ class Parallel(Protocol):
         ...
 
     def reducing(self, model: nn.Module) -> AbstractContextManager[None]:
-        """Backward passes inside add the gradient summed over all ranks to `p.grad`."""
+        """Backward passes inside add the gradient summed over all ranks to `p.grad`, once `last_comes` was called."""
+        ...
+
+    def last_comes(self, model: nn.Module) -> None:
+        """The next backward pass inside `reducing` is the last one."""
         ...
 
     def sampling(self, model: nn.Module) -> AbstractContextManager[None]:
@@ -64,6 +68,9 @@ class Single:
 
     def reducing(self, model: nn.Module) -> AbstractContextManager[None]:  # noqa: ARG002
         return nullcontext()
+
+    def last_comes(self, model: nn.Module) -> None:
+        pass
 
     def sampling(self, model: nn.Module) -> AbstractContextManager[None]:  # noqa: ARG002
         return nullcontext()
@@ -115,6 +122,7 @@ class Sharded(Single):
     """Parameters, gradients, meta buffer and optimizer state cut over the ranks: torch's FSDP2.
 
     Each micro-batch's gradient is scattered at once: accumulating it whole would need the memory that sharding saves.
+    Copies add up their shards of it once per loss, after its last micro-batch.
 
     Args:
         shards: neighbouring ranks that share one copy of the model; with fewer than all of them it is HSDP.
@@ -166,6 +174,13 @@ class Sharded(Single):
                 setattr(module, name, here)
         for table in model.buffers():
             send_from_main(table, self.ranks)
+
+    def reducing(self, model: nn.Module) -> AbstractContextManager[None]:
+        _parts(model)[0].set_requires_all_reduce(False)
+        return nullcontext()
+
+    def last_comes(self, model: nn.Module) -> None:
+        _parts(model)[0].set_requires_all_reduce(True)
 
     @contextmanager
     def _sampling(self, model: nn.Module) -> Iterator[None]:

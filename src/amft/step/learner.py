@@ -67,7 +67,9 @@ class Learner:
         critic = self.critic.reducing() if self.critic else contextlib.nullcontext()
         parts = self._parts(self.model, batch)
         with self.parallel.reducing(self.model), critic, self.rows.open(self.model):
-            for _, part in parts:
+            for number, (_, part) in enumerate(parts, 1):
+                if number == len(parts):
+                    self.parallel.last_comes(self.model)
                 with self.autocast():
                     out = loss(self.model, part.to(self.parallel.device), count)
                 (scale * out.loss).backward()
