@@ -127,6 +127,17 @@ def test_seconds_by_hand() -> None:
     assert found.exchange == 0
 
 
+def test_a_checkpoint_written_behind_the_training_is_held_once_more() -> None:
+    def kept(device: str, **checkpoint: Any) -> float:
+        settings = AMFTConfig(balance={"rule": "rl"}, checkpoint=checkpoint).model_dump()
+        return memory_of(SMALL, load_of(settings, SMALL, DEVICES[device], 1, None), 0.0).kept
+
+    weights = 4.0 * SMALL.parameters
+    assert kept("cpu", async_save=True) - kept("cpu") == 3 * weights
+    assert kept("cpu", async_save=True, only_model=True) - kept("cpu") == weights
+    assert kept("h100", async_save=True) == kept("h100")
+
+
 def test_settings_reach_the_load() -> None:
     def load(**settings: Any) -> Load:
         return load_of(AMFTConfig(**settings).model_dump(), SMALL, DEVICES["h100"], 2, None)

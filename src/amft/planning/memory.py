@@ -66,6 +66,10 @@ class Load:
     """Whose pixels are in memory at once."""
     trains_tower: bool = True
     """Something in the tower has a gradient."""
+    saves_behind: bool = False
+    """A checkpoint is copied into this memory and written from there while training goes on."""
+    saves_state: bool = True
+    """Checkpoints hold more than the weights."""
 
     @property
     def tokens(self) -> float:
@@ -102,12 +106,15 @@ class Memory:
     """Before the first token is drawn: keys and values of the prompts, and what one layer computes on them."""
     pictures: float
     """Pixels."""
+    saved: float
+    """The copy of a checkpoint that is being written."""
     runtime: float
 
     @property
     def kept(self) -> float:
         """At every moment."""
-        return self.weights + self.reference + self.copy + self.optimizer + self.meta + self.pictures + self.runtime
+        trained = self.weights + self.optimizer + self.meta
+        return trained + self.reference + self.copy + self.pictures + self.saved + self.runtime
 
     @property
     def training(self) -> float:
@@ -142,6 +149,8 @@ def memory_of(shape: Shape, load: Load, runtime: float) -> Memory:
     else:
         casts = 2.0 * shape.parameters if load.half and load.width == 4 else 0.0
     sampling = 0.0 if load.served else 1.0
+    exported = 4.0 * (load.trained if frozen else shape.parameters)
+    state = own * (load.moments + load.buffers) if load.saves_state else 0.0
     open_at_once = shape.ends + 2 * shape.layer if load.layered else shape.parameters
     return Memory(
         weights=masters * here,
@@ -158,6 +167,7 @@ def memory_of(shape: Shape, load: Load, runtime: float) -> Memory:
         choices=sampling * 3 * 4.0 * min(load.sampled, SAMPLED_TOGETHER) * shape.vocab,
         prefill=sampling * prefill(shape, load),
         pictures=0.0 if shape.tower is None else 4.0 * load.pictures * shape.tower.pixels,
+        saved=exported + state if load.saves_behind else 0.0,
         runtime=runtime,
     )
 

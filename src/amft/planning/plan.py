@@ -134,6 +134,8 @@ def load_of(
         served=settings["engine"] == "vllm",
         prefilled=groups if settings["engine"] != "hf" else together,
         pictures=sampled + demos if device.host else max(rows, together),
+        saves_behind=settings["checkpoint"]["async_save"] and device.host,
+        saves_state=not settings["checkpoint"]["only_model"],
         trains_tower=names is None or shape.tower is None or bool({*names} & {*shape.tower.linears}),
     )
 
