@@ -77,11 +77,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--real", action="store_true", help="a real model learns two-digit sums")
+    parser.add_argument("--max-steps", type=int, help="steps of a run, if not the recipe's")
     parser.add_argument("--table", action="store_true", help="train nothing")
     arguments = parser.parse_args()
     recipe, shared = "benchmarks/balance/recipe.yaml", SETTINGS
     if arguments.real:
         recipe, shared = "recipes/smollm2/sums.yaml", REAL
+    if arguments.max_steps is not None:
+        shared = [*shared, f"max_steps={arguments.max_steps}"]
     if not arguments.table:
         for seed in SEEDS:
             for engine in ENGINES:

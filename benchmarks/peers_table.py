@@ -65,9 +65,16 @@ def table(results: Mapping[str, Any]) -> str:
         if "rollouts" in each:
             engines = next(iter(each["rollouts"].values()))
             out += ["", _head(("rollouts, tokens a CPU second", *engines)), *lines("", each)]
-    facts = sorted({f"{r['date']}, {r['machine']}, torch {r['torch']}, trl {r['trl']}" for r in results.values()})
-    loads = [each["load"] for each in results.values()]
-    return "\n".join([*out, "", *facts, f"load average {min(loads)} to {max(loads)}" if loads else ""])
+    return "\n".join([*out, "", *_measured_where(results), ""])
+
+
+def _measured_where(results: Mapping[str, Any]) -> list[str]:
+    """A line for each machine and day, with its cases."""
+    where: dict[str, list[str]] = {}
+    for name, each in results.items():
+        fact = f"{each['date']}, {each['machine']}, torch {each['torch']}, trl {each['trl']}"
+        where.setdefault(fact, []).append(f"{name} (load {each['load']})")
+    return [f"- {fact}: {'; '.join(names)}" for fact, names in sorted(where.items())]
 
 
 def put(page: str, text: str) -> str:

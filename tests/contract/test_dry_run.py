@@ -66,7 +66,8 @@ def test_the_demonstrations_recipe_is_built_whole(without_weights, tmp_path, mon
     before = everything(tmp_path)
     assert main(["train", "general_points", "--dry-run", "--set", "model=model"]) == 0
     said = capsys.readouterr().out
-    assert "unchecked" not in said
+    (unchecked,) = [line for line in said.splitlines() if line.startswith("unchecked")]
+    assert "the verdicts on" in unchecked
     assert "rewards     of 8 demonstrations: 5, 5, 5, 5, 5, 5, 5, 5" in said
     assert "4 prompts of 55 to 55 tokens x 8 answers of at most 320" in " ".join(said.split())
     assert everything(tmp_path) == before
@@ -89,7 +90,8 @@ def test_recipes_with_own_rows_are_built_whole(recipe, without_weights, tmp_path
     before = everything(tmp_path)
     assert main(["train", *asked, "--dry-run", "--set", "model=model"]) == 0
     said = capsys.readouterr().out
-    assert "unchecked" not in said
+    (unchecked,) = [line for line in said.splitlines() if line.startswith("unchecked")]
+    assert "the verdicts on" in unchecked
     assert "rewards     of 8 demonstrations: 1, 1, 1, 1, 1, 1, 1, 1" in said
     assert {name for name in everything(tmp_path) - before if "__pycache__" not in name} == set()
 

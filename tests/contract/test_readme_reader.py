@@ -14,7 +14,6 @@ EXPLAINED = {
     "RL": "reinforcement learning (RL)",
     "SFT": "supervised fine-tuning (SFT)",
     "TRL": "TRL\n\n[TRL](https://github.com/huggingface/trl) is the usual library",
-    "`mu`": "imitation has the weight `mu`",
 }
 """Symbol -> the words that explain it; it does not stand before them."""
 

@@ -31,7 +31,7 @@ settings:
   eval: {{steps: 4, problems: 2}}
   checkpoint.steps: 1
 budget: {{max_steps: 8, num_prompts: 2, num_generations: 2, num_demos: 2}}
-rules: {{amft: amft, sft: sft}}
+rules: {{amft: amft-scalar, sft: sft}}
 baseline: sft
 seeds: [0]
 metrics: {{splits: [id], problems: 6}}

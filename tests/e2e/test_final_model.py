@@ -92,13 +92,13 @@ def test_with_keep_best_it_is_the_best_one() -> None:
 
 @pytest.mark.usefixtures("workplace")
 def test_the_card_says_what_the_run_was() -> None:
-    assert main(["train", "run.yaml"]) == 0
+    assert main(["train", "run.yaml", "--set", "balance={rule: amft-scalar, meta_skip: 0}"]) == 0
     card = Path("run/model/README.md").read_text(encoding="utf-8")
     env = json.loads(Path("run/env.json").read_text())
     for told in (
         "`base`",
         "rows.jsonl",
-        "`amft`",
+        "`amft-scalar`",
         "| seed | `0` |",
         f"`{env['transformers']}`",
         PAPER,

@@ -93,12 +93,12 @@ def test_too_many_of_them_in_a_row_end_the_run(workplace: Path, capsys: pytest.C
     assert "and at the reward function" in error
 
 
-@pytest.mark.parametrize("rule", ["amft", "hpt"])
+@pytest.mark.parametrize("rule", ["amft-scalar", "hpt"])
 def test_a_bad_reward_at_the_very_beginning_delays_what_is_measured_then(workplace: Path, rule: str) -> None:
     own(workplace, COUNTS.format(then="if calls == 1: return [float('nan')] * len(completions)"))
     assert main(["train", "r.yaml", "--set", f"balance={rule}", "--set", "max_steps=4"]) == 0
     assert [row["step"] for row in lines("metrics.jsonl")] == [1, 2, 3, 4]
-    if rule == "amft":
+    if rule == "amft-scalar":
         assert ["entropy_target" in row for row in lines("metrics.jsonl")] == [False, True, True, True]
 
 

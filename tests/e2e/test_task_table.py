@@ -15,7 +15,7 @@ STUDY = """
 recipe: general_points
 settings: {task.cards: 3, sft_warmup_steps: 0, lr_warmup_steps: 0, eval.steps: 1, eval.problems: 2, checkpoint.steps: 1}
 budget: {max_steps: 1, num_prompts: 1, num_generations: 2, num_demos: 2}
-rules: {sft: sft, rl: rl, amft: amft}
+rules: {sft: sft, rl: rl, amft: amft, amft-scalar: amft-scalar}
 baseline: sft
 seeds: [0, 1]
 metrics: {splits: [id, rule_ood], problems: 4, headline: id, ood: rule_ood}
@@ -38,7 +38,7 @@ def test_it_runs_what_is_missing_and_prints_a_row_per_split(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     head, line, *found = done.stdout.strip().splitlines()
-    assert head == "| tiny | before | `sft` | `rl` | `amft` |"
+    assert head == "| tiny | before | `sft` | `rl` | `amft-scalar` | `amft` |"
     assert set(line) == {"|", "-"}
     assert [row.split(" | ")[0] for row in found] == ["| `id`", "| `rule_ood`"]
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -53,7 +53,7 @@ def test_a_row_by_hand(script):
     ]
     runs = [{"base": {"id": 0.1}}, {"base": {"id": 0.2}}]
     assert list(script.rows({"runs": runs, "scores": [score, *others]})) == [
-        ["`id`", "15.0", "50.0 [40.0, 62.5]", "25.0", "25.0"]
+        ["`id`", "15.0", "50.0 [40.0, 62.5]", "25.0", "25.0", "25.0"]
     ]
 
 
