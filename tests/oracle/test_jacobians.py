@@ -12,7 +12,9 @@ from torch.optim import SGD, Adafactor, Adam, AdamW, Muon, Optimizer
 from amft.balance.weights import Weights
 from amft.errors import OptimizerError
 from amft.meta import JACOBIANS, MixGrad, OptimizerStep, register_jacobian
+from amft.meta.jacobians import push_adam
 from amft.meta.joint_optimizer import JointOptimizer
+from amft.meta.optimizer_step import by_slices
 
 LR = 0.01
 CASES = {
@@ -209,3 +211,24 @@ def test_unknown_optimizer_is_refused_and_can_be_registered():
         MixGrad([p], Younger([p]))
     finally:
         del JACOBIANS[Signed]
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_by_slices_it_is_the_same_to_the_bit(weight_decay, monkeypatch):
+    drawn = torch.Generator().manual_seed(0)
+    param, grad, change, mean, square = (torch.randn(37, 101, generator=drawn) for _ in range(5))
+    state = {"step": torch.tensor(3.0), "exp_avg": mean, "exp_avg_sq": square.square()}
+    group = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": weight_decay}
+    step = OptimizerStep(param, grad, state, group, first=False)
+    whole, sliced = change.clone(), change.clone()
+    push_adam(whole, step)
+    monkeypatch.setattr("amft.meta.optimizer_step.SLICE", 128)
+    seen = []
+    by_slices(lambda d, part: (seen.append(d.numel()), push_adam(d, part)))(sliced, step)
+    assert seen == [128] * 29 + [25]
+    assert torch.equal(whole, sliced)
+    across = change.t().contiguous().t()
+    seen.clear()
+    by_slices(lambda d, part: (seen.append(d.numel()), push_adam(d, part)))(across, step)
+    assert seen == [37 * 101], "no slices of what does not lie in one piece"
+    assert torch.equal(whole, across)

@@ -19,7 +19,7 @@ from torch.optim import SGD, Adafactor, Adam, AdamW, Muon, Optimizer
 from ..errors import OptimizerError
 from .joint_optimizer import parts_of
 from .matrix_jacobians import push_adafactor, push_muon
-from .optimizer_step import OptimizerStep, Push, sign_of
+from .optimizer_step import OptimizerStep, Push, by_slices, sign_of
 from .packed_jacobians import packed_adam_state, push_lion
 
 
@@ -123,8 +123,8 @@ def _refuse_amsgrad(group: Mapping[str, Any]) -> str | None:
 
 JACOBIANS: dict[type[Optimizer], Jacobian] = {
     SGD: Jacobian(push_sgd),
-    Adam: Jacobian(push_adam, _refuse_amsgrad),
-    AdamW: Jacobian(push_adamw, _refuse_amsgrad),
+    Adam: Jacobian(by_slices(push_adam), _refuse_amsgrad),
+    AdamW: Jacobian(by_slices(push_adamw), _refuse_amsgrad),
     Muon: Jacobian(push_muon),
     Adafactor: Jacobian(push_adafactor),
 }

@@ -6,7 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
+
+SLICE = 2**16
+"""Numbers of a tensor that an elementwise Jacobian works on at once on a CPU: all it makes of them fits a cache."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,24 @@ class OptimizerStep:
 
 Push = Callable[[Tensor, OptimizerStep], None]
 """In place: `d <- lr * J d`."""
+
+
+def by_slices(push: Push) -> Push:
+    """The same for an elementwise Jacobian, slice by slice on a CPU: passes over whole tensors wait for memory."""
+
+    def pushed(d: Tensor, step: OptimizerStep) -> None:
+        """In place: `d <- lr * J d`; d is [*]."""
+        moved = {key: v for key, v in step.state.items() if torch.is_tensor(v) and v.shape == d.shape}
+        whole = [d, step.param, step.grad, *moved.values()]
+        if d.device.type != "cpu" or d.numel() <= SLICE or not all(each.is_contiguous() for each in whole):
+            push(d, step)
+            return
+        parts = zip(*(each.view(-1).split(SLICE) for each in whole), strict=True)
+        for change, param, grad, *state in parts:
+            kept = {**step.state, **dict(zip(moved, state, strict=True))}
+            push(change, OptimizerStep(param, grad, kept, step.group, step.first))
+
+    return pushed
 
 
 def sign_of(group: Mapping[str, Any]) -> float:
