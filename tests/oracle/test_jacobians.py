@@ -222,7 +222,7 @@ def test_by_slices_it_is_the_same_to_the_bit(weight_decay, monkeypatch):
     step = OptimizerStep(param, grad, state, group, first=False)
     whole, sliced = change.clone(), change.clone()
     push_adam(whole, step)
-    monkeypatch.setattr("amft.meta.optimizer_step.SLICE", 128)
+    monkeypatch.setattr("amft.meta.optimizer_step.CACHED", 128)
     seen = []
     by_slices(lambda d, part: (seen.append(d.numel()), push_adam(d, part)))(sliced, step)
     assert seen == [128] * 29 + [25]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SLICE = 2**16
+CACHED = 2**16
 """Numbers of a tensor that an elementwise Jacobian works on at once on a CPU: all it makes of them fits a cache."""
 
 
@@ -40,10 +40,10 @@ def by_slices(push: Push) -> Push:
         """In place: `d <- lr * J d`; d is [*]."""
         moved = {key: v for key, v in step.state.items() if torch.is_tensor(v) and v.shape == d.shape}
         whole = [d, step.param, step.grad, *moved.values()]
-        if d.device.type != "cpu" or d.numel() <= SLICE or not all(each.is_contiguous() for each in whole):
+        if d.device.type != "cpu" or d.numel() <= CACHED or not all(each.is_contiguous() for each in whole):
             push(d, step)
             return
-        parts = zip(*(each.view(-1).split(SLICE) for each in whole), strict=True)
+        parts = zip(*(each.view(-1).split(CACHED) for each in whole), strict=True)
         for change, param, grad, *state in parts:
             kept = {**step.state, **dict(zip(moved, state, strict=True))}
             push(change, OptimizerStep(param, grad, kept, step.group, step.first))
