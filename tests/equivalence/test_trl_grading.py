@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ pytest.importorskip("trl")
 from datasets import Dataset
 from test_trl_adapter import DEMOS, PROMPTS, arguments, history
 
+from amft.balance import AMFT
 from amft.errors import ConfigError
 from amft.integrations.trl import AMFTGRPOTrainer
+from amft.integrations.trl_classes import read_settings, sort_into_classes
 from amft.models.load import load_model, load_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -115,3 +118,9 @@ def test_mistakes_are_one_line(grading: dict[str, Any], words: str, tmp_path: Pa
         build(tmp_path, DEMOS, "fixed", grading)
     assert str(caught.value).startswith(words)
     assert "\n" not in str(caught.value)
+
+
+def test_a_reward_model_cannot_grade_and_a_rule_that_does_not_ask_is_named() -> None:
+    trainer, imitation = SimpleNamespace(reward_funcs=[torch.nn.Linear(2, 2)]), SimpleNamespace(source=None)
+    with pytest.raises(ConfigError, match=r"a Linear is no function .* balance='amft-scalar', one weight for all"):
+        sort_into_classes(trainer, imitation, AMFT().requirements, read_settings({}))  # type: ignore[arg-type]

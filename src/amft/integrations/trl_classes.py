@@ -78,8 +78,13 @@ def _filtered(imitation: Imitation, graded: Graded, settings: DemonstrationSetti
 
 def _graded(trainer: Any, imitation: Imitation, settings: DemonstrationSettings) -> Graded:
     functions = list(trainer.reward_funcs)
-    for function in functions:
-        require_function(function)
+    try:
+        for function in functions:
+            require_function(function)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error}. Verdicts on demonstrations need that; balance='amft-scalar', one weight for all, does not"
+        ) from None
     scorer = FunctionReward(functions, trainer.reward_weights.tolist())
     mine = imitation.rows[imitation.rank :: imitation.world]
     columns = None if trainer.train_dataset is None else set(trainer.train_dataset.column_names)
