@@ -34,7 +34,7 @@ SETTINGS: dict[str, Any] = {
     "max_completion_length": 128,
     "max_steps": 2,
     "prefix_tree": False,
-    "balance": {"rule": "amft", "meta_skip": 0},
+    "balance": {"rule": "amft-scalar", "meta_skip": 0},
     "eval": {"steps": 0},
     "checkpoint": {"steps": 0},
     "sample_steps": 0,

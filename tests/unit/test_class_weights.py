@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from report_runs import metric_rows, write_run
 
-from amft.report.class_weights import class_panel, class_weights
+from amft.report.checks_balance import gradients, imitation_share
+from amft.report.class_weights import class_curves, class_panel, class_weights
 from amft.report.doctor import diagnose
 from amft.report.figures import balance_and_success, drawings
 from amft.report.load import load_run
@@ -81,3 +82,34 @@ def test_every_class_is_a_curve(tmp_path):
     assert "Weights of the classes of demonstrations" in titles
     assert "The balance μ" not in titles
     assert "silent, B" in balance_and_success(run)
+
+
+def with_gradients(path):
+    """Right demonstrations pull with 0.6 x 2, wrong ones with 0.1 x 4 where they are, exploration with 0.5 x 0.8."""
+    rows = []
+    for row in metric_rows():
+        if row["phase"] == "mix":
+            row = {name: value for name, value in row.items() if not name.startswith("mix/")} | {
+                "mix/weight/rl": 0.5, "mix/weight/sft/right": 0.6, "mix/weight/sft/wrong": 0.1, "mix/mu": 0.5,
+                "mix/grad_norm/rl": 0.8, "mix/grad_norm/sft/right": 2.0, "mix/grad_cos/sft/right": -0.4,
+            }  # fmt: skip
+            if row["step"] % 2:
+                row["mix/grad_norm/sft/wrong"] = 4.0
+        rows.append(row)
+    return load_run(write_run(path / "g", metrics=rows, config_changes=BRANCHES))
+
+
+def test_the_share_of_imitation_adds_up_the_classes(tmp_path):
+    shares = imitation_share(with_gradients(tmp_path))
+    assert {round(share, 6) for share in shares} == {round(1.2 / 1.6, 6), 0.8}
+
+
+def test_opposed_gradients_of_a_class_that_counts_are_seen(tmp_path):
+    found = gradients(with_gradients(tmp_path))
+    assert found is not None
+    assert "-0.40" in found.evidence
+
+
+def test_the_legend_says_what_is_drawn_of_a_class(tmp_path):
+    curves = class_curves(with_gradients(tmp_path), "mix/grad_norm", "norm: ")
+    assert [curve.label for curve in curves] == ["norm: right", "norm: wrong"]

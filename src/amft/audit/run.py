@@ -30,7 +30,8 @@ PLAIN: dict[str, Any] = {
 def audit_trainer(trainer: AMFTTrainer) -> list[AuditAnswer]:
     """Try a trainer's accounts on a few rows of its own; it is not trained, and nothing is written.
 
-    Rollouts are made up and rewards are given out evenly, so neither the engine nor a reward function is called.
+    Rollouts are made up and rewards are given out evenly, so neither the engine nor a reward function is called. (For a
+    rule that needs verdicts on demonstrations, the trainer called its reward functions when it was built.)
 
     Args:
         trainer: of one process, in float32 or float64.

@@ -21,6 +21,7 @@ SIGNAL = 2.0
 """A mean fewer standard errors than this from zero cannot be told from it."""
 _META = "mix/meta_grad"
 OPPOSED = -0.2
+"""Gradients oppose each other below this mean cosine."""
 ENOUGH = 20
 """Fewest measurements a statement about noise needs."""
 _WEIGHTS = {

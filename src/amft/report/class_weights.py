@@ -26,13 +26,20 @@ def class_panel(run: Run) -> list[Panel]:
     return [Panel(curves, limits=(-0.03, 1.03))] if curves else []
 
 
-def class_curves(run: Run, metric: str, *, smooth: bool = True) -> list[Curve]:
-    """`metric/sft/CLASS` over the steps, a curve for each class, in the same colour wherever the class is drawn."""
+def class_curves(run: Run, metric: str, what: str = "", *, smooth: bool = True) -> list[Curve]:
+    """`metric/sft/CLASS` over the steps, a curve for each class, in the same colour wherever the class is drawn.
+
+    Args:
+        run: its metrics.
+        metric: without the class.
+        what: stands before the class in the legend.
+        smooth: draw a running mean over what was measured.
+    """
     looks = dict(zip(class_weights(run), _LOOKS))
     return [
         Curve(
             *found,
-            label=visible(name.replace("/", ", "))[:24],
+            label=f"{what}{visible(name.replace('/', ', '))[:24]}",
             colour=looks[name][0],
             dash=looks[name][1],
             smooth=smooth,

@@ -118,27 +118,30 @@ def _entropy(run: Run) -> list[Panel]:
 def _gradients(run: Run) -> list[Panel]:
     norms = [
         _curve(run, "mix/grad_norm_sft", "norm: imitation", ORANGE, smooth=True),
-        *class_curves(run, "mix/grad_norm"),
+        *class_curves(run, "mix/grad_norm", "norm: "),
         _curve(run, "mix/grad_norm_rl", "exploration", BLUE, dash="--", smooth=True),
         _curve(run, "mix/grad_norm/rl", "exploration", BLUE, dash="--", smooth=True),
     ]
     positive = [c for c in norms if len(c.values) and c.values.min() > 0]
     return [
         Panel(norms, log=len(positive) == sum(len(c.values) > 0 for c in norms)),
-        Panel(_one_or_each(run, "mix/grad_cos", "cosine between the two"), {"": (0.0, MUTED)}),
+        Panel(_one_or_each(run, "mix/grad_cos", "cosine between the two", "cosine: "), {"": (0.0, MUTED)}),
     ]
 
 
 def _meta(run: Run) -> list[Panel]:
     return [
-        Panel(_one_or_each(run, "mix/meta_grad", "meta-gradient dU/dμ"), {"": (0.0, MUTED)}),
-        Panel(_one_or_each(run, "mix/meta_grad_snr", "its signal-to-noise ratio", smooth=False), {"": (0.0, MUTED)}),
+        Panel(_one_or_each(run, "mix/meta_grad", "meta-gradient dU/dμ", "dU/dw: "), {"": (0.0, MUTED)}),
+        Panel(
+            _one_or_each(run, "mix/meta_grad_snr", "its signal-to-noise ratio", "signal to noise: ", smooth=False),
+            {"": (0.0, MUTED)},
+        ),
     ]
 
 
-def _one_or_each(run: Run, name: str, label: str, *, smooth: bool = True) -> list[Curve]:
+def _one_or_each(run: Run, name: str, label: str, each: str, *, smooth: bool = True) -> list[Curve]:
     """The metric of the one imitation branch, or of each class of demonstrations."""
-    return class_curves(run, name, smooth=smooth) or [_curve(run, name, label, PURPLE, smooth=smooth)]
+    return class_curves(run, name, each, smooth=smooth) or [_curve(run, name, label, PURPLE, smooth=smooth)]
 
 
 def _implicit(run: Run) -> list[Panel]:
