@@ -133,7 +133,7 @@ def _meta(run: Run) -> list[Panel]:
     return [
         Panel(_one_or_each(run, "mix/meta_grad", "meta-gradient dU/dμ", "dU/dw: "), {"": (0.0, MUTED)}),
         Panel(
-            _one_or_each(run, "mix/meta_grad_snr", "its signal-to-noise ratio", "signal to noise: ", smooth=False),
+            _one_or_each(run, "mix/meta_grad_snr", "its signal-to-noise ratio", "SNR: ", smooth=False),
             {"": (0.0, MUTED)},
         ),
     ]
