@@ -2,6 +2,8 @@
 
 python benchmarks/memory.py            # all cases, a table; about five minutes on an idle machine
 python benchmarks/memory.py small      # one case, JSON
+
+Freed memory is kept, as `amft train` keeps it; not with AMFT_MALLOC=plain.
 """
 
 from __future__ import annotations
@@ -158,10 +160,10 @@ def pictures() -> Scene:
     return Scene(model, processor, {"task": task})
 
 
-def two_classes(size: str, effect_dtype: str) -> Case:
+def two_classes(size: str, effect_dtype: str, **more: Any) -> Case:
     """A micro-batch of demonstrations in each of two classes."""
     rule = {"rule": "amft", "meta_skip": 0, "effect_dtype": effect_dtype}
-    return Case(lambda: text(size, of_two_sources), {"balance": rule, "num_demos": 16})
+    return Case(lambda: text(size, of_two_sources), {"balance": rule, "num_demos": 16, **more})
 
 
 CASES = {
@@ -173,6 +175,10 @@ CASES = {
         for size in ("small", "medium")
         for dtype in ("float32", "bfloat16")
     },
+    "small, tree": Case(lambda: text("small", even), {"prefix_tree": True}),
+    "medium, tree": Case(lambda: text("medium", even), {"prefix_tree": True}),
+    "medium, tree, bfloat16": Case(lambda: text("medium", even), {"prefix_tree": True, "dtype": "bfloat16"}),
+    "medium, tree, two classes": two_classes("medium", "float32", prefix_tree=True),
     "uneven, padded": Case(uneven, UNEVEN),
     "uneven, tree": Case(uneven, {**UNEVEN, "prefix_tree": True}),
     "pictures": Case(pictures, PICTURES),
@@ -182,11 +188,13 @@ CASES = {
 
 def measure(case: Case) -> dict[str, Any]:
     """Peak resident bytes before and after some steps, weights random; tokens of rows; what is planned for them."""
+    from amft.cli.freed_memory import keep_freed_memory
     from amft.planning.shape import shape_of
     from amft.settings.config import AMFTConfig
     from amft.training.guard import NonFiniteGuard
     from amft.training.trainer import AMFTTrainer
 
+    keep_freed_memory()
     scene = case.make()
     shape = shape_of(scene.model.config.to_dict(), "model")
     with tempfile.TemporaryDirectory() as folder:

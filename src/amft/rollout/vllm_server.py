@@ -24,10 +24,15 @@ COMMAND = (sys.executable, "-m", "amft.rollout.vllm_serve")
 SETTINGS = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
 }
-"""Environment of a server, where the user has not set the name; 1 GiB of cache on a CPU."""
+"""Environment of a server, where the user has not set the name; 1 GiB of cache on a CPU.
+
+Without multiprocessing, the engine computes the model itself on a CPU, as it does on one GPU. Its worker would be a
+process that polls without a pause, on a core that the trainer needs while rollouts are drawn ahead.
+"""
 
 OF_RANKS = (
     "RANK",
