@@ -12,7 +12,7 @@ from torch.optim import SGD, Adafactor, Adam, AdamW, Muon, Optimizer
 from amft.balance.weights import Weights
 from amft.errors import OptimizerError
 from amft.meta import JACOBIANS, MixGrad, OptimizerStep, register_jacobian
-from amft.meta.jacobians import push_adam
+from amft.meta.jacobians import Diagonal, jacobians_of, push_adam
 from amft.meta.joint_optimizer import JointOptimizer
 from amft.meta.optimizer_step import by_slices
 
@@ -232,3 +232,32 @@ def test_by_slices_it_is_the_same_to_the_bit(weight_decay, monkeypatch):
     by_slices(lambda d, part: (seen.append(d.numel()), push_adam(d, part)))(across, step)
     assert seen == [37 * 101], "no slices of what does not lie in one piece"
     assert torch.equal(whole, across)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_of_several_changes_each_is_pushed_as_alone(case):
+    params, optimizer, grads, changes = _problem(CASES[case], 3)
+    for p, grad in zip(params, grads):
+        p.grad = grad
+    optimizer.step()
+    for group, jacobian in zip(optimizer.param_groups, jacobians_of(optimizer), strict=True):
+        for param in group["params"]:
+            change = next(change for change in changes if change.shape == param.shape)
+            step = OptimizerStep(param.detach(), param.grad, optimizer.state[param], group, first=False)
+            alone = [change * factor for factor in (1.0, -0.3, 1e3)]
+            together = [d.clone() for d in alone]
+            for d in alone:
+                jacobian.push(d, step)
+            jacobian.push_each(together, step)
+            for one, other in zip(alone, together, strict=True):
+                torch.testing.assert_close(other, one, rtol=1e-12, atol=0.0)
+
+
+def test_of_several_changes_a_diagonal_is_computed_once():
+    calls = []
+    jacobian = Diagonal(lambda d, step: (calls.append(1), d.mul_(0.5)))
+    d = [torch.ones(3), torch.full((3,), 2.0)]
+    step = OptimizerStep(torch.zeros(3), torch.ones(3), {}, {"lr": 1.0}, first=False)
+    jacobian.push_each(d, step)
+    assert len(calls) == 1
+    assert [each.tolist() for each in d] == [[0.5] * 3, [1.0] * 3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, TypeAlias
 
 import torch
@@ -27,8 +28,9 @@ def inner_products(*pairs: TensorLists) -> list[float]:
         pairs: two lists of equally shaped tensors each; `x_i` and `y_i` share their sharding.
     """
     sums: dict[Any, list[list[Tensor]]] = {}
-    for k, (xs, ys) in enumerate(pairs):
-        for x, y in zip(xs, ys, strict=True):
+    # Parameter by parameter, so that a tensor of several pairs is still in the cache of a CPU.
+    for row in zip_longest(*(zip(xs, ys, strict=True) for xs, ys in pairs)):
+        for k, (x, y) in ((k, pair) for k, pair in enumerate(row) if pair is not None):
             sums.setdefault(_layout(x), [[] for _ in pairs])[k].append(_dot(local(x), local(y)))
     totals = [0.0] * len(pairs)
     for layout, columns in sums.items():

@@ -46,14 +46,6 @@ def added_in_place(tensor: Tensor, other: Tensor, factor: float) -> Tensor:
     return tensor
 
 
-def sum_of(effect: Tensor | None, new: Tensor | None) -> Tensor | None:
-    """`effect + new` in the storage of `effect`, both [*]; an absent one counts as zeros."""
-    if effect is None or new is None:
-        return new if effect is None else effect
-    local(effect).add_(local(new))
-    return effect
-
-
 def placed_like(param: Tensor, value: Tensor | None) -> Tensor | None:
     """A copy of the value [*] on the device of the parameter [*], sharded as the parameter is."""
     if value is None:

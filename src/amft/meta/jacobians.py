@@ -8,7 +8,7 @@ step.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,26 @@ class Jacobian:
     push: Push
     refuse: Callable[[Mapping[str, Any]], str | None] | None = None
     """Parameter group -> the name of an option whose Jacobian is unknown, or None."""
+
+    def push_each(self, changes: Sequence[Tensor], step: OptimizerStep) -> None:
+        """`d <- lr J d` in place for each of the changes [*] of the gradient of one step."""
+        for d in changes:
+            self.push(d, step)
+
+
+@dataclass(frozen=True)
+class Diagonal(Jacobian):
+    """One that is elementwise and takes many passes: of several changes it is computed once."""
+
+    def push_each(self, changes: Sequence[Tensor], step: OptimizerStep) -> None:
+        """See `Jacobian.push_each`."""
+        if len(changes) == 1:
+            self.push(changes[0], step)
+            return
+        diagonal = torch.ones_like(changes[0])
+        self.push(diagonal, step)
+        for d in changes:
+            d.mul_(diagonal)
 
 
 def push_sgd(d: Tensor, step: OptimizerStep) -> None:
@@ -123,17 +143,17 @@ def _refuse_amsgrad(group: Mapping[str, Any]) -> str | None:
 
 JACOBIANS: dict[type[Optimizer], Jacobian] = {
     SGD: Jacobian(push_sgd),
-    Adam: Jacobian(by_slices(push_adam), _refuse_amsgrad),
-    AdamW: Jacobian(by_slices(push_adamw), _refuse_amsgrad),
+    Adam: Diagonal(by_slices(push_adam), _refuse_amsgrad),
+    AdamW: Diagonal(by_slices(push_adamw), _refuse_amsgrad),
     Muon: Jacobian(push_muon),
     Adafactor: Jacobian(push_adafactor),
 }
 """Optimizer class -> its Jacobian; a subclass uses its nearest ancestor's."""
 
 PACKED: dict[str, Jacobian] = {
-    "AdamW8bit": Jacobian(push_packed_adamw),
-    "PagedAdamW8bit": Jacobian(push_packed_adamw),
-    "PagedAdamW": Jacobian(push_packed_adamw),
+    "AdamW8bit": Diagonal(push_packed_adamw),
+    "PagedAdamW8bit": Diagonal(push_packed_adamw),
+    "PagedAdamW": Diagonal(push_packed_adamw),
     "Lion": Jacobian(push_lion),
 }
 """The same for classes of bitsandbytes, by name, so that it need not be imported."""

@@ -16,7 +16,7 @@ from ..errors import CheckpointError, OptimizerError
 from ..signals.base import Observation
 from ..types import RL
 from .inner import TensorLists, inner_products, local
-from .inplace import added_in_place, mix_in_place, or_zeros, placed_like, sum_of
+from .inplace import added_in_place, mix_in_place, or_zeros, placed_like
 from .jacobians import IDENTITY, jacobians_of
 from .optimizer_step import OptimizerStep
 
@@ -107,13 +107,15 @@ class MixGrad:
         branch is absent before there is an effect to observe, where it had no rows in the previous step, and when the
         result is not finite (then counted in `rejected`; if an effect itself is not finite, all are dropped).
         """
-        grads = [p.grad for p in self._params if p.grad is not None]
+        grads = self._grads()
+        effects = {branch: effect for branch, effect in self._effects.items() if branch not in self._empty}
+        if not effects:
+            return {}
+        pairs = [pair for effect in effects.values() for pair in (_both(grads, effect), _both(effect, effect))]
+        grad2, *products = inner_products(_both(grads, grads), *pairs)
         found: dict[str, Observation] = {}
         spoilt = False
-        for branch, effect in self._effects.items():
-            if branch in self._empty:
-                continue
-            dot, effect2, grad2 = inner_products(_both(self._grads(), effect), _both(effect, effect), (grads, grads))
+        for branch, dot, effect2 in zip(effects, products[::2], products[1::2], strict=True):
             spoilt = spoilt or not math.isfinite(effect2)
             if all(map(math.isfinite, (dot, effect2, grad2))):
                 found[branch] = Observation(dot, _cosine(dot, effect2, grad2))
@@ -143,12 +145,11 @@ class MixGrad:
         self._deltas = {branch: [None] * len(self._params) for branch in self.branches}
         self._unborn = [not self._optimizer.state.get(p) for p in self._params]
         rl, imitated = self._stashed.pop(RL), {branch: self._stashed.pop(branch) for branch in self.branches}
-        norms: dict[str, float] = {}
-        cosines: dict[str, float] = {}
-        for branch, grads in imitated.items():
-            own2, rl2, dot = inner_products(_both(grads, grads), _both(rl, rl), _both(grads, rl))
-            norms |= {branch: math.sqrt(own2), RL: math.sqrt(rl2)}
-            cosines[branch] = _cosine(dot, own2, rl2)
+        pairs = [pair for grads in imitated.values() for pair in (_both(grads, grads), _both(grads, rl))]
+        rl2, *products = inner_products(_both(rl, rl), *pairs)
+        norms, cosines = {RL: math.sqrt(rl2)}, {}
+        for branch, own2, dot in zip(imitated, products[::2], products[1::2], strict=True):
+            norms[branch], cosines[branch] = math.sqrt(own2), _cosine(dot, own2, rl2)
         if len(imitated) == 1 and self.direction == "convex":
             self._combine_two(rl, next(iter(imitated.items())), weights)
         else:
@@ -204,14 +205,11 @@ class MixGrad:
         scale = max_norm / (norm + 1e-6)
         if not math.isfinite(norm) or scale >= 1.0:
             return norm
-        for delta in self._deltas.values():
-            reached, deltas = _both(self._grads(), delta)
-            if not deltas:
-                continue
-            (dot,) = inner_products((reached, deltas))
-            torch._foreach_mul_([local(d) for d in deltas], scale)
+        reached = [_both(self._grads(), delta) for delta in self._deltas.values()]
+        for (used, deltas), dot in zip(reached, inner_products(*reached), strict=True):
             along = dot / (scale * norm * (norm + 1e-6))
-            torch._foreach_add_([local(d) for d in deltas], [local(g) for g in reached], alpha=-along)
+            for g, d in zip(used, deltas, strict=True):
+                local(d).mul_(scale).add_(local(g), alpha=-along)
         return norm
 
     @torch.no_grad()
@@ -222,21 +220,16 @@ class MixGrad:
             RuntimeError: the gradients that the step used are gone (`zero_grad` was called too early).
         """
         self.optimizer_steps += 1
-        for effect in self._effects.values():
-            fading = [local(e) for e in effect if e is not None]
-            if fading and self._horizon:
-                torch._foreach_mul_(fading, self._horizon)
-        if not self._horizon:
-            self._effects = {}
         deltas, self._deltas = self._deltas, {}
         self._empty = {branch for branch, delta in deltas.items() if all(d is None for d in delta)}
         if self.optimizer_steps <= self._skip:
-            return
-        for branch, delta in deltas.items():
-            self._push(delta)
-            past = self._effects.get(branch)
-            effect = delta if past is None else [sum_of(e, d) for e, d in zip(past, delta)]
-            self._effects[branch] = [e if e is None or self._dtype is None else e.to(self._dtype) for e in effect]
+            deltas = {}
+        self._push(list(deltas.values()))
+        past, none = self._effects if self._horizon else {}, [None] * len(self._params)
+        self._effects = {
+            branch: [self._grown(e, d) for e, d in zip(past.get(branch, none), deltas.get(branch, none), strict=True)]
+            for branch in dict.fromkeys([*past, *deltas])
+        }
 
     def discard(self) -> None:
         """Forget every buffer, for example when a step was refused. The optimizer's steps are still counted."""
@@ -285,7 +278,7 @@ class MixGrad:
     def _grads(self) -> Buffer:
         return [p.grad for p in self._params]
 
-    def _push(self, delta: Buffer) -> None:
+    def _push(self, deltas: Sequence[Buffer]) -> None:
         """`d <- lr J d` in place, [*] for every parameter that the step moved."""
         # The Jacobian reads the optimizer's state after the step and the gradient that the step used (clipped, mixed):
         # both are gone once `zero_grad` or another step has been called.
@@ -293,14 +286,23 @@ class MixGrad:
         for group, jacobian in zip(self._optimizer.param_groups, self._jacobians, strict=True):
             for param in group["params"]:
                 i = index.get(param)
-                change = None if i is None else delta[i]
-                if i is None or change is None:
+                changes = [] if i is None else [local(d) for delta in deltas if (d := delta[i]) is not None]
+                if i is None or not changes:
                     continue
                 if param.grad is None:
                     raise RuntimeError("after_step needs the gradients of the step: call it before zero_grad")
                 state = {key: local(v) if torch.is_tensor(v) else v for key, v in self._optimizer.state[param].items()}
                 step = OptimizerStep(local(param), local(param.grad), state, group, self._unborn[i])
-                jacobian.push(local(change), step)
+                jacobian.push_each(changes, step)
+
+    def _grown(self, effect: Tensor | None, delta: Tensor | None) -> Tensor | None:
+        """`horizon effect + delta`, each [*] or None, in the storage of the one that is there."""
+        if delta is None:
+            if effect is not None:
+                local(effect).mul_(self._horizon)
+            return effect
+        grown = delta if effect is None else added_in_place(delta, effect, self._horizon)
+        return grown if self._dtype is None else grown.to(self._dtype)
 
 
 def _trainable(params: Iterable[Tensor] | Iterable[tuple[str, Tensor]]) -> list[tuple[str, Tensor]]:
