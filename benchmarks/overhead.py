@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--options", default="{}", help="of the task, JSON")
     parser.add_argument("--length", type=int, default=80, help="tokens of an answer")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="the first divides the others")
+    parser.add_argument("--no-peak", action="store_true", help="seconds alone")
     parser.add_argument("--arm", choices=ARMS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
@@ -113,7 +114,7 @@ def main() -> None:
         paired = statistics.median(a / b for a, b in zip(values, first))
         print(
             f"{arm:26}{statistics.median(values):10.3f}{statistics.mean(values):10.3f}{sum(values) / sum(first):8.3f}"
-            f"{paired:22.3f}{peak(arm, arguments):10.0f}"
+            f"{paired:22.3f}" + ("" if arguments.no_peak else f"{peak(arm, arguments):10.0f}")
         )
 
 
