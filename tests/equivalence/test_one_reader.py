@@ -1,21 +1,23 @@
-"""fsdp2: rank 0 alone reads the weights; the other has a directory without any, and the run is the same to the byte."""
+"""Rank 0 alone reads the weights; the other has a directory without any, and the run is the same to the byte."""
 
 from __future__ import annotations
 
 import resource
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from rank_team import ROWS, join, odd, save_model, start
 from safetensors.torch import load_file
+from transformers import PreTrainedModel
 
-from amft.distributed.ranks import Ranks
-from amft.distributed.whole_state import load_on_main
+from amft.distributed.parallel import build_parallel
 from amft.errors import ModelError, RankError
 from amft.models.load import NANO, load_model, load_outline, load_tokenizer
 from amft.models.tiny import tiny_model
+from amft.settings.config import AMFTConfig
 
 STEPS = 2
 LORA = {"lora": {"r": 2, "alpha": 4.0, "target_modules": "all-linear"}}
@@ -24,13 +26,15 @@ RUNS = {
     "half": {"dtype": "bfloat16"},
     "adapter": LORA,
     "offload": {"cpu_offload": True},
+    "whole": {"parallel": "ddp", "dtype": "float64", "beta": 0.05},
+    "whole half": {"parallel": "ddp", "dtype": "bfloat16"},
+    "whole adapter": {"parallel": "ddp", **LORA},
 }
 WIDE = {"vocab_size": 4096, "hidden_size": 512, "layers": 16, "heads": 4}
 """Of a model of about 260 MB in float32; no tensor is more than 8 MB."""
 
 
 def trainer(model, directory: Path, **changes):
-    from amft.settings.config import AMFTConfig
     from amft.training.trainer import AMFTTrainer
 
     settings = {
@@ -59,7 +63,7 @@ def both(rank: int, out: Path) -> None:
         base = out / ("untied" if name == "offload" else "tied")
         trainer(str(base if rank == 0 else out / f"{base.name}-bare"), out / name, **changes).train()
         trainer(
-            load_model(str(base), torch.float64 if name == "float64" else torch.float32),
+            load_model(str(base), torch.float64 if changes.get("dtype") == "float64" else torch.float32),
             out / f"{name}-given",
             **changes,
         ).train()
@@ -120,7 +124,7 @@ def written(run: Path) -> dict[str, bytes]:
 def test_a_rank_without_weight_files_gets_them_from_rank_0(name, out):
     found, wanted = written(out / name), written(out / f"{name}-given")
     assert found == wanted
-    assert any(key.startswith(f"checkpoints/step-{STEPS}/shards/") for key in found)
+    assert any(key.startswith(f"checkpoints/step-{STEPS}/shards/") for key in found) == (not name.startswith("whole"))
 
 
 def test_rank_0_alone_reads_a_checkpoint(out):
@@ -134,10 +138,30 @@ def test_the_other_rank_never_has_the_whole_model_in_memory(out):
     assert other < 0.75 * whole  # half of it are its shards
 
 
-def test_weights_of_another_model_than_the_config_says_are_refused():
+def disagreeing() -> tuple[Callable[[], PreTrainedModel], Callable[[], PreTrainedModel]]:
+    """Weights of a model, and the outline of another."""
     sizes = {"vocab_size": 32, "hidden_size": 16, "heads": 2}
+    return lambda: tiny_model(layers=1, **sizes), lambda: tiny_model(layers=2, **sizes)
+
+
+def test_weights_of_another_model_than_the_config_says_are_refused_in_shards():
+    sharded = build_parallel(AMFTConfig(output_dir="never", max_steps=1, parallel="fsdp2"))
     with pytest.raises(ModelError, match="another model than config.json describes"):
-        load_on_main(Ranks(), lambda: tiny_model(layers=1, **sizes), lambda: tiny_model(layers=2, **sizes))
+        sharded.load(*disagreeing())
+
+
+def refused(rank: int, out: Path) -> None:
+    join(rank, 2, out)
+    layout = build_parallel(AMFTConfig(output_dir="never", max_steps=1, parallel="ddp"))
+    model = layout.load(*disagreeing())
+    layout.wrap(model)
+    (out / f"sum-{rank}").write_text(repr(sum(float(p.sum()) for p in model.parameters())))
+    assert model.config.num_hidden_layers == 1, "every rank read the weights"
+
+
+def test_under_ddp_every_rank_reads_weights_that_the_config_does_not_describe(tmp_path):
+    assert start(2, refused, tmp_path) == [0, 0]
+    assert (tmp_path / "sum-0").read_text() == (tmp_path / "sum-1").read_text()
 
 
 def test_an_outline_is_the_model_without_its_weights(out):

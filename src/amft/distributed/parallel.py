@@ -17,7 +17,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from transformers import PreTrainedModel
 
-from ..errors import ConfigError
+from ..errors import ConfigError, ModelError
 from ..settings.config import AMFTConfig
 from .ranks import Ranks, alone, join_ranks, local_device
 from .whole_state import load_full_state, load_on_main, send_from_main
@@ -83,10 +83,17 @@ class Replicated(Single):
     averages where our losses are already divided by a global count.
     """
 
+    def load(self, load: Callable[[], PreTrainedModel], outline: Callable[[], PreTrainedModel]) -> PreTrainedModel:
+        model, agrees = load_on_main(self.ranks, load, outline)
+        return model if agrees or self.ranks.is_main else load()
+
     def wrap(self, model: nn.Module) -> None:
+        if any(p.is_meta for p in model.parameters()):
+            _without_values(model, self.device)
+        _fill_tables(model, self.device, self.ranks)
         super().wrap(model)
-        for tensor in [*model.parameters(), *model.buffers()]:
-            send_from_main(tensor, self.ranks)
+        for p in model.parameters():
+            send_from_main(p, self.ranks)
 
     @contextmanager
     def _reducing(self, model: nn.Module) -> Iterator[None]:
@@ -140,14 +147,20 @@ class Sharded(Single):
             self.mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard"))
 
     def load(self, load: Callable[[], PreTrainedModel], outline: Callable[[], PreTrainedModel]) -> PreTrainedModel:
-        return load_on_main(self.ranks, load, outline)
+        model, agrees = load_on_main(self.ranks, load, outline)
+        if not agrees:
+            raise ModelError(
+                "parallel: fsdp2: the weight files give another model than config.json describes, such as a quantized "
+                "one; use parallel: ddp"
+            )
+        return model
 
     def wrap(self, model: nn.Module) -> None:
         state = model.state_dict() if self.ranks.is_main else {}
         _without_values(model, torch.device("meta"))
         self._cut(model)
         _without_values(model, torch.device("cpu") if self.offload else self.device)
-        self._fill_tables(model)
+        _fill_tables(model, self.device, self.ranks)
         load_full_state(model, state, self.ranks)
 
     def _cut(self, model: nn.Module) -> None:
@@ -165,15 +178,6 @@ class Sharded(Single):
         for part in _parts(model):
             part.set_gradient_divide_factor(1.0)  # a sum over ranks, not a mean
             part.set_force_sum_reduction_for_comms(True)
-
-    def _fill_tables(self, model: nn.Module) -> None:
-        """Buffers are whole on every rank, those that are computed and in no file among them."""
-        for module in model.modules():
-            for name, table in module.named_buffers(recurse=False):
-                here = torch.empty_like(table, device=self.device) if table.is_meta else table.to(self.device)
-                setattr(module, name, here)
-        for table in model.buffers():
-            send_from_main(table, self.ranks)
 
     def reducing(self, model: nn.Module) -> AbstractContextManager[None]:
         _parts(model)[0].set_requires_all_reduce(False)
@@ -252,6 +256,16 @@ def _without_values(model: nn.Module, device: torch.device) -> None:
                 empty = torch.empty_like(parameter, device=device)
                 made[parameter] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
             setattr(module, name, made[parameter])
+
+
+def _fill_tables(model: nn.Module, device: torch.device, ranks: Ranks) -> None:
+    """Put rank 0's buffers on the device of every rank, those that are computed and in no file among them."""
+    for module in model.modules():
+        for name, table in module.named_buffers(recurse=False):
+            here = torch.empty_like(table, device=device) if table.is_meta else table.to(device)
+            setattr(module, name, here)
+    for table in model.buffers():
+        send_from_main(table, ranks)
 
 
 def _buckets(grads: list[Tensor]) -> Iterator[list[Tensor]]:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-from ..errors import ModelError
 from ..meta.inplace import placed_like
 from .ranks import Ranks
 
@@ -72,8 +71,10 @@ def send_from_main(tensor: Tensor, ranks: Ranks) -> None:
 
 def load_on_main(
     ranks: Ranks, load: Callable[[], PreTrainedModel], outline: Callable[[], PreTrainedModel]
-) -> PreTrainedModel:
-    """A model whose weights only rank 0 reads; on the others it lies on the `meta` device.
+) -> tuple[PreTrainedModel, bool]:
+    """A model whose weights only rank 0 reads; on the others it lies on the `meta` device. And whether the two agree.
+
+    They do not where the weight files hold another model than the config describes, such as a quantized one.
 
     Args:
         ranks: all take part.
@@ -81,21 +82,17 @@ def load_on_main(
         outline: the same model without.
 
     Raises:
-        ModelError: it cannot be loaded, or the weight files hold another model than its config describes.
+        ModelError: it cannot be loaded.
         RankError: the same on the other ranks.
     """
     loaded: list[PreTrainedModel] = []
 
-    def read() -> None:
+    def read() -> bool:
         loaded.append(load())
-        if _shapes(loaded[0]) != _shapes(outline()):
-            raise ModelError(
-                "parallel: fsdp2: the weight files give another model than config.json describes, such as a quantized "
-                "one; use parallel: ddp"
-            )
+        return _shapes(loaded[0]) == _shapes(outline())
 
-    ranks.from_main(read)
-    return loaded[0] if ranks.is_main else outline()
+    agrees = ranks.from_main(read)
+    return (loaded[0] if ranks.is_main else outline()), agrees
 
 
 def _shapes(model: nn.Module) -> dict[str, tuple[torch.dtype, torch.Size]]:
