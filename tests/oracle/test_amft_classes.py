@@ -34,12 +34,12 @@ def has_rows(branch, step):
     return branch != "sft/wrong" or step % 3 != 1
 
 
-def by_the_library(steps):
+def by_the_library(steps, rl=0.5):
     """Weights and dots of every step under MixGrad and the rule."""
     theta = torch.zeros(4, dtype=torch.float64, requires_grad=True)
     optimizer = SGD([theta], LR)
     mix = MixGrad([theta], optimizer, branches=BRANCHES, direction="free", horizon=HORIZON)
-    rule = AMFT(meta_skip=0, max_change=0.05)
+    rule = AMFT(meta_skip=0, max_change=0.05, rl=rl)
     state, rows, dots = rule.init(), [], []
     for step in range(steps):
         theta.grad = gradient("rl", theta, step)
@@ -59,7 +59,7 @@ def by_the_library(steps):
     return rows, dots
 
 
-def by_hand(steps):
+def by_hand(steps, rl=0.5):
     """The same from the equations alone: `e_c`, `m_c`, Adam, logit, cap, bounds."""
     theta = torch.zeros(4, dtype=torch.float64)
     weights = {branch: start for branch, (start, _, _) in STARTS.items()}
@@ -82,15 +82,17 @@ def by_hand(steps):
             moved = min(max(1.0 / (1.0 + math.exp(-logit)), weight - 0.05), weight + 0.05)
             weights[branch] = min(max(moved, low), high)
         g = {branch: gradient(branch, theta, step) for branch in BRANCHES if has_rows(branch, step)}
-        theta = theta - LR * (0.5 * g_rl + sum(weights[branch] * own for branch, own in g.items()))
+        rest = 1.0 - max(weights.values()) if rl is None else rl
+        theta = theta - LR * (rest * g_rl + sum(weights[branch] * own for branch, own in g.items()))
         trace = {branch: HORIZON * trace[branch] + LR * g.get(branch, 0.0) for branch in BRANCHES}
-        rows.append({**weights, "rl": 0.5})
+        rows.append({**weights, "rl": rest})
         dots.append(found)
     return rows, dots
 
 
-def test_the_weights_are_those_of_a_manual_unroll():
-    (ours, seen), (theirs, expected) = by_the_library(40), by_hand(40)
+@pytest.mark.parametrize("rl", [0.5, None])
+def test_the_weights_are_those_of_a_manual_unroll(rl):
+    (ours, seen), (theirs, expected) = by_the_library(40, rl), by_hand(40, rl)
     for a, b, x, y in zip(ours, theirs, seen, expected, strict=True):
         assert a == pytest.approx(b, rel=1e-9)
         assert x == pytest.approx(y, rel=1e-9)
@@ -160,3 +162,9 @@ def test_effects_in_bfloat16_are_those_in_float32_but_for_rounding():
     narrow, wide = effect(torch.bfloat16), effect(None)
     assert (narrow.dtype, wide.dtype) == (torch.bfloat16, torch.float32)
     assert 0.0 < (narrow.float() - wide).norm() / wide.norm() < 0.01
+
+
+def test_without_any_class_exploration_has_all_that_is_left():
+    rule = AMFT(rl=None)
+    weights, _, _ = rule.update(rule.init(), Signals(0, 10, {}, (), None, {}))
+    assert dict(weights) == {"rl": 1.0}

@@ -29,7 +29,7 @@ class AMFT:
         right, right_min, right_max: start and bounds of the weight of demonstrations that are right.
         silent, silent_min, silent_max: the same where the verifier cannot say.
         wrong, wrong_min, wrong_max: the same for wrong ones.
-        rl: weight of exploration, constant.
+        rl: weight of exploration, constant; None: what the largest weight of a class leaves of 1.
         eta: step size, in units of the logit.
         max_change: largest change of a weight in one step.
         horizon: decay in [0, 1) of the traces; 0 looks one step ahead and saves a buffer per class.
@@ -55,7 +55,7 @@ class AMFT:
     wrong: float = 0.05
     wrong_min: float = 0.02
     wrong_max: float = 0.95
-    rl: float = 0.5
+    rl: float | None = 0.5
     eta: float = 0.2
     max_change: float = 0.2
     horizon: float = 0.8
@@ -75,7 +75,7 @@ class AMFT:
             require_number(f"{verdict}_max", high, 0.0, 1.0)
             require_number(f"{verdict}_min", low, 0.0, high)
             require_number(verdict, start, low, high)
-        for name, size in {"rl": self.rl, "eta": self.eta}.items():
+        for name, size in {"rl": self.rl or 0.0, "eta": self.eta}.items():
             require_number(name, size, 0.0, 1e6)
         require_number("max_change", self.max_change, 0.0, 1.0)
         for name, decay in {"beta1": self.beta1, "beta2": self.beta2, "noise_decay": self.noise_decay}.items():
@@ -112,7 +112,9 @@ class AMFT:
             classes[branch], found = self._moved(branch, kept, signals.meta.get(branch))
             metrics |= {f"{name}/{branch}": value for name, value in found.items()}
         weights = {branch: classes[branch]["weight"] for branch in signals.branches}
-        return Weights({**weights, RL: float(self.rl)}), {"classes": classes}, metrics
+        largest = max((kept["weight"] for kept in classes.values()), default=0.0)
+        rl = 1.0 - largest if self.rl is None else float(self.rl)
+        return Weights({**weights, RL: rl}), {"classes": classes}, metrics
 
     def _prior(self, verdict: str) -> tuple[float, float, float]:
         """Start, lower and upper bound."""
