@@ -147,7 +147,7 @@ class Sharded(Single):
             self.mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard"))
 
     def load(self, load: Callable[[], PreTrainedModel], outline: Callable[[], PreTrainedModel]) -> PreTrainedModel:
-        """By `load` on rank 0 alone. Raises ModelError where the weight files hold another model than the config says."""
+        """By `load` on rank 0 alone. Raises ModelError where the files hold another model than the config says."""
         model, agrees = load_on_main(self.ranks, load, outline)
         if not agrees:
             raise ModelError(
