@@ -24,7 +24,7 @@ STUDIES = [
 ]
 MODELS: dict[str, list[str]] = {"vision_cards": [], "vision_streets": ["--task", "navigation_vl-v1"]}
 """Study -> options of the recipe that makes its model."""
-RULES = ("sft", "rl", "amft-scalar", "amft")
+RULES = ("sft", "rl", "fixed-0.7", "amft-scalar", "amft")
 
 
 def run(study: Path, jobs: int | None) -> Path:
@@ -45,10 +45,12 @@ def rows(table: dict[str, Any]) -> Iterator[list[str]]:
     scores = {(row["split"], row["rule"]): row for row in table["scores"]}
     for split in dict.fromkeys(split for split, _ in scores):
         before = fmean(run["base"][split] for run in table["runs"])
-        yield [f"`{split}`", f"{100 * before:.1f}", *(cell(scores[split, rule]) for rule in RULES)]
+        yield [f"`{split}`", f"{100 * before:.1f}", *(cell(scores.get((split, rule))) for rule in RULES)]
 
 
-def cell(score: dict[str, Any]) -> str:
+def cell(score: dict[str, Any] | None) -> str:
+    if score is None:  # the study has no such rule
+        return "-"
     value, *bounds = (None if score[name] is None else f"{100 * score[name]:.1f}" for name in ("value", "low", "high"))
     return f"{value}" if None in bounds else f"{value} [{bounds[0]}, {bounds[1]}]"
 
