@@ -77,7 +77,7 @@ def show(folder: Path) -> None:
             whole = estimate(draws[ahead], limits=(0.0, 1.0))
             print(f"  success {whole.value:.1%} [{whole.low:.1%}, {whole.high:.1%}]")
     print(f"seconds {taken[1] / taken[0]:.2f} of ahead 0")
-    if draws:
+    if len(draws) == len(AHEAD):
         gap = estimate(draws[1] - draws[0])
         print(f"success {gap.value:+.1%} [{gap.low:+.1%}, {gap.high:+.1%}]")
 

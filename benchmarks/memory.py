@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from amft.types import Grade, Message, Problem
@@ -160,10 +161,10 @@ def pictures() -> Scene:
     return Scene(model, processor, {"task": task})
 
 
-def two_classes(size: str, effect_dtype: str, **more: Any) -> Case:
+def two_classes(size: str, effect_dtype: str) -> Case:
     """A micro-batch of demonstrations in each of two classes."""
     rule = {"rule": "amft", "meta_skip": 0, "effect_dtype": effect_dtype}
-    return Case(lambda: text(size, of_two_sources), {"balance": rule, "num_demos": 16, **more})
+    return Case(lambda: text(size, of_two_sources), {"balance": rule, "num_demos": 16})
 
 
 CASES = {
@@ -175,10 +176,6 @@ CASES = {
         for size in ("small", "medium")
         for dtype in ("float32", "bfloat16")
     },
-    "small, tree": Case(lambda: text("small", even), {"prefix_tree": True}),
-    "medium, tree": Case(lambda: text("medium", even), {"prefix_tree": True}),
-    "medium, tree, bfloat16": Case(lambda: text("medium", even), {"prefix_tree": True, "dtype": "bfloat16"}),
-    "medium, tree, two classes": two_classes("medium", "float32", prefix_tree=True),
     "uneven, padded": Case(uneven, UNEVEN),
     "uneven, tree": Case(uneven, {**UNEVEN, "prefix_tree": True}),
     "pictures": Case(pictures, PICTURES),
@@ -199,6 +196,7 @@ def measure(case: Case) -> dict[str, Any]:
     shape = shape_of(scene.model.config.to_dict(), "model")
     with tempfile.TemporaryDirectory() as folder:
         config = AMFTConfig(output_dir=folder + "/run", threads=1, **case.all_settings)
+        Path(config.output_dir).mkdir()  # nobody opens the run here, but the check of the tree writes an event
         trainer = AMFTTrainer(
             scene.model,
             config,

@@ -29,7 +29,8 @@ class AMFT:
         right, right_min, right_max: start and bounds of the weight of demonstrations that are right.
         silent, silent_min, silent_max: the same where the verifier cannot say.
         wrong, wrong_min, wrong_max: the same for wrong ones.
-        rl: weight of exploration, constant; None: what the largest weight of a class leaves of 1.
+        rl: weight of exploration, constant; None: what the largest weight of a class leaves of 1. `m_c` is then still
+            the effect of `w_c` alone, with exploration held.
         eta: step size, in units of the logit.
         max_change: largest change of a weight in one step.
         horizon: decay in [0, 1) of the traces; 0 looks one step ahead and saves a buffer per class.
