@@ -47,6 +47,7 @@ test-families: $(VENV)/.dev  ## every family of models that docs/real-models.md 
 
 attack: $(VENV)/.dev  ## hostile data, models, rewards, recipes, answers, checkpoints, disks; kills of runs and ranks (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/attack tests/equivalence/test_rank_failures.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m slow
 
 test-vllm: $(VLLM_VENV)/.ready  ## the vLLM engine for real on this CPU, in an environment of its own (3.8 GB)
 	@[ -d smollm2 ] || $(VLLM_VENV)/bin/amft fetch smollm2

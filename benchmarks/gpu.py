@@ -16,7 +16,6 @@ import datetime
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from amft.tasks.grading.sandbox import peak_memory_mb
 
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"hidden_size": 64, "layers": 2, "heads": 2, "kv_heads": 1},
@@ -255,7 +256,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _resident() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return int(peak_memory_mb() * 2**20)
 
 
 def main() -> int:

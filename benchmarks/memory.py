@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from amft.tasks.grading.sandbox import peak_memory_mb
 from amft.types import Grade, Message, Problem
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -234,7 +234,7 @@ def _mean(rows: list[tuple[int, int]]) -> tuple[float, float]:
 
 def resident() -> float:
     """Bytes, at most so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+    return peak_memory_mb() * 2**20
 
 
 def _watched(learner: Any) -> list[list[tuple[int, int]]]:

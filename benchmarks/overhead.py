@@ -15,13 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from amft.tasks.grading.sandbox import peak_memory_mb
 
 ARMS = {
     "GRPO + SFT": {"rule": "fixed", "mu": 0.5},
@@ -94,7 +95,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         if arguments.arm:
             list(steps(build(arguments.arm, directory, arguments), arguments.steps))
-            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+            print(peak_memory_mb())
             return
         trainers = {arm: build(arm, directory, arguments) for arm in arguments.arms}
         running = {arm: steps(trainer, arguments.steps + 1) for arm, trainer in trainers.items()}

@@ -14,13 +14,14 @@ import argparse
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from amft.tasks.grading.sandbox import peak_memory_mb
 
 LONG = "benchmarks/balance/long.yaml"
 STEPS, PROBLEMS, SEEDS_OF = 200, 400, 25
@@ -108,7 +109,7 @@ def page(folder: Path) -> None:
 
     started = time.perf_counter()
     written = write_study_report(folder)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_memory_mb()
     size = written.stat().st_size / 1e6
     print(json.dumps({"seconds": time.perf_counter() - started, "peak MiB": peak, "page MB": size}))
 

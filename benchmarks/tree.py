@@ -10,13 +10,14 @@ The three take turns in one process, on one thread; CPU seconds of the process, 
 from __future__ import annotations
 
 import random
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+from amft.tasks.grading.sandbox import peak_memory_mb
 
 GROUP, ROUNDS = 8, 5
 CASES: dict[str, tuple[int, int, Callable[[random.Random], int], int]] = {
@@ -70,10 +71,10 @@ def run(model: Any, batch: Any, way: str, dtype: str) -> float:
 def added_memory(case: str, way: str, dtype: str) -> float:
     """MiB that two passes add to what stood before."""
     model, batch = build(case)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory_mb()
     for _ in range(2):
         run(model, batch, way, dtype)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return peak_memory_mb() - before
 
 
 def main() -> None:

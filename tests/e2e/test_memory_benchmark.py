@@ -7,16 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "memory.py"
 
 
-@pytest.mark.parametrize("case", ["uneven, tree", "uneven, padded"])
-def test_a_case_is_measured_and_planned(case):
-    done = subprocess.run([sys.executable, str(SCRIPT), case], capture_output=True, text=True)
+def test_a_case_is_measured_and_planned():
+    done = subprocess.run([sys.executable, str(SCRIPT), "uneven, tree"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     row = json.loads(done.stdout.splitlines()[-1])
     assert row["measured"] > row["before"] > 0
-    told = row["at_mean"] if "tree" in case else row["planned"]
-    assert 0.5 < told / row["measured"] < 2.0
+    assert 0.5 < row["at_mean"] / row["measured"] < 2.0

@@ -17,7 +17,7 @@ settings: {task.cards: 3, sft_warmup_steps: 0, lr_warmup_steps: 0, eval.steps: 1
 budget: {max_steps: 1, num_prompts: 1, num_generations: 2, num_demos: 2}
 rules: {sft: sft, rl: rl, amft: amft, amft-scalar: amft-scalar}
 baseline: sft
-seeds: [0, 1]
+seeds: [0]
 metrics: {splits: [id, rule_ood], problems: 4, headline: id, ood: rule_ood}
 """
 

@@ -101,12 +101,12 @@ def call(judge: str, args: tuple[Any, ...], timeout: float, memory_mb: int) -> A
     except BaseException as error:  # also KeyboardInterrupt and SystemExit: nothing a judge does may end the loop
         result = (False, type(error).__name__)
     signal.setitimer(signal.ITIMER_REAL, 0)
-    if _peak_mb() > memory_mb / 2:
+    if peak_memory_mb() > memory_mb / 2:
         os._exit(OUT_OF_MEMORY)
     return result
 
 
-def _peak_mb() -> float:
+def peak_memory_mb() -> float:
     """Largest resident size of this process so far, in MiB; 0 where the system does not tell.
 
     `ru_maxrss` would not do: a child inherits it from the process that started it, a trainer of many gigabytes.
