@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import warm_amft
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -76,15 +77,24 @@ socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 """Python runs a `sitecustomize` module when it starts."""
 
 
-def follow(section: str, folder: Path, aside: Path) -> None:
-    """Do what the section says, without a network; no connection may even be tried."""
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """What the commands of all sections find: no network, and an `amft` that starts at once."""
+    aside = tmp_path_factory.mktemp("aside")
     (aside / "sitecustomize.py").write_text(NO_NETWORK, encoding="utf-8")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")} | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([str(aside), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONPATH": str(aside),
         "CONNECTIONS": str(aside / "connections.txt"),
         "OMP_NUM_THREADS": "1",
     }
+    with warm_amft.install(aside, environment) as server:
+        yield environment
+        server.kill()
+
+
+def follow(section: str, folder: Path, environment: dict[str, str]) -> None:
+    """Do what the section says, without a network; no connection may even be tried."""
     for language, text in blocks(section):
         named = re.match(r"# ([\w-]+\.\w+)\n", text)
         if named:
@@ -104,7 +114,8 @@ def follow(section: str, folder: Path, aside: Path) -> None:
                 check=False,
             )
             assert done.returncode == 0, f"{text}\n{done.stdout[-3000:]}"
-    assert not (aside / "connections.txt").exists(), (aside / "connections.txt").read_text(encoding="utf-8")
+    connections = Path(environment["CONNECTIONS"])
+    assert not connections.exists(), connections.read_text(encoding="utf-8")
 
 
 NEEDS = {"train_grpo.py": "trl", "audit_trl.py": "trl", "adapter.yaml": "peft"}
@@ -114,11 +125,11 @@ CODE = [(page, heading, text) for page in PAGES for heading, text in sections(pa
 
 
 @pytest.mark.parametrize("section", [text for *_, text in CODE], ids=[f"{page.name}: {name}" for page, name, _ in CODE])
-def test_section_can_be_followed(section: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_section_can_be_followed(section: str, tmp_path: Path, environment: dict[str, str]) -> None:
     for file, library in NEEDS.items():
         if f"# {file}" in section:
             pytest.importorskip(library)
-    follow(section, tmp_path, tmp_path_factory.mktemp("aside"))
+    follow(section, tmp_path, environment)
     if "my-run.yaml" in section:
         measured = names_in(tmp_path / "runs" / "mine")
         assert sorted(names_documented(ROOT / "docs" / "metrics.md") - measured) == []
