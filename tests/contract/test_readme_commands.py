@@ -85,7 +85,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")} | {
         "PATH": os.pathsep.join([str(aside), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONPATH": str(aside),
-        "CONNECTIONS": str(aside / "connections.txt"),
         "OMP_NUM_THREADS": "1",
     }
     with warm_amft.install(aside, environment) as server:
@@ -95,6 +94,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 def follow(section: str, folder: Path, environment: dict[str, str]) -> None:
     """Do what the section says, without a network; no connection may even be tried."""
+    connections = folder.with_name(f"{folder.name}-connections.txt")
+    environment = {**environment, "CONNECTIONS": str(connections)}
     for language, text in blocks(section):
         named = re.match(r"# ([\w-]+\.\w+)\n", text)
         if named:
@@ -114,7 +115,6 @@ def follow(section: str, folder: Path, environment: dict[str, str]) -> None:
                 check=False,
             )
             assert done.returncode == 0, f"{text}\n{done.stdout[-3000:]}"
-    connections = Path(environment["CONNECTIONS"])
     assert not connections.exists(), connections.read_text(encoding="utf-8")
 
 

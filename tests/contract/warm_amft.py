@@ -1,6 +1,6 @@
 """An `amft` that is forked from one process which has imported everything: the commands of the pages start at once.
 
-A command spends five CPU seconds on importing torch and transformers, and the pages have some sixty. What a new process
+A command spends five CPU seconds on importing torch and transformers, and the pages have some forty. What a new process
 does is tested in tests/e2e. `python warm_amft.py SOCKET` serves; `install` writes the `amft` that asks it.
 """
 
