@@ -75,6 +75,7 @@ def rank_of_four(rank: int, base: Path, out: Path) -> None:
             run(base, out / f"{layout}-2-{rows}", parallel=layout, micro_batch_size=rows)
         for layout in ("ddp", "fsdp2"):
             run(base, out / f"{layout}-ppo", parallel=layout, micro_batch_size=2, loss_type="ppo")
+        run(base, out / "bridge", parallel="ddp", micro_batch_size=2, balance={"rule": "bridge"})
         head.WIDE, tensors.CHUNK_ELEMENTS = 1, 2000  # the output layer in chunks of a few tokens
         for name, changes in OPTIONS.items():
             run(base, out / name, **{"parallel": "fsdp2", **changes})
@@ -135,6 +136,15 @@ def test_a_value_head_does_not_see_the_number_of_ranks(runs, base, tmp_path):
         found = load_file(runs / f"{layout}-ppo" / "checkpoints" / f"step-{STEPS}" / "critic.safetensors")
         for name in wanted:
             torch.testing.assert_close(found[name], wanted[name], rtol=1e-6, atol=1e-12)
+
+
+def test_a_shadow_does_not_see_the_number_of_ranks(runs, base, tmp_path):
+    run(base, tmp_path / "alone", balance={"rule": "bridge"})
+    same(outcome(runs / "bridge"), outcome(tmp_path / "alone"))
+    wanted = load_file(tmp_path / "alone" / "checkpoints" / f"step-{STEPS}" / "shadow.safetensors")
+    found = load_file(runs / "bridge" / "checkpoints" / f"step-{STEPS}" / "shadow.safetensors")
+    for name in wanted:
+        torch.testing.assert_close(found[name], wanted[name], rtol=1e-6, atol=1e-9)
 
 
 def test_mu_moves_in_the_runs_that_are_compared(alone):

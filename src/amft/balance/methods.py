@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .amft import AMFT
 from .amft_scalar import AMFTScalar
+from .bridge import Bridge
 from .fixed import Fixed, FixedWeights
 from .gac import Gac
 from .house_methods import HOUSE_METHODS
@@ -110,6 +111,16 @@ SCHEDULES: dict[str, MethodSpec] = {
         "house",
         f"{_CONVEX}; mu = stop + (start - stop) (1 + cos(pi t / over)) / 2",
         fixed=frozenset({"shape"}),
+    ),
+    "bridge": MethodSpec(
+        Bridge,
+        {},
+        "a constant mu, and a low-rank teacher that learns what imitation gains over exploration alone",
+        "arXiv 2509.06948",
+        "L = (1 - mu) L_RL + mu L_SFT at theta + w; L' = L_RL at theta' + w; theta: L; theta': L'; w: L - (1 - mu) L'",
+        published="1 - mu from 0.3 to 0.7",
+        deviations="three gradients of one moment; w is kept in the policy's own weights",
+        experimental="read in notes on the paper, no code was found; rank, rate and start of the teacher are ours",
     ),
     "chord-mu": MethodSpec(
         RiseThenDecay,

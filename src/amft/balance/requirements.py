@@ -34,6 +34,19 @@ class Freeze:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """A low-rank part of the policy learns what is gained over a shadow that only explores (BRIDGE, arXiv 2509.06948).
+
+    Args:
+        rank: of its matrices.
+        rate: its learning rate, in multiples of the policy's.
+    """
+
+    rank: int
+    rate: float
+
+
+@dataclass(frozen=True)
 class Requirements:
     """Everything a rule needs beyond the step's number. The default asks for nothing.
 
@@ -43,6 +56,7 @@ class Requirements:
         every: steps between two measurements of signals that cost a pass over the demonstrations.
         sft_optimizer: "own" gives the steps that only imitate moments of their own.
         freeze: None lets imitation change every parameter.
+        teacher: None trains the policy alone.
         warmup: False leaves out the run's warm-up.
         split: row of a demonstration -> class; the imitation branch of a class is `sft/CLASS`. None: one branch,
             `sft`.
@@ -61,6 +75,7 @@ class Requirements:
     every: int = 1
     sft_optimizer: SftOptimizer = "shared"
     freeze: Freeze | None = None
+    teacher: Teacher | None = None
     warmup: bool = True
     split: Callable[[Mapping[str, Any]], str] | None = None
     classes: int = 1
@@ -75,7 +90,7 @@ class Requirements:
             if not isinstance(signal, Signal):
                 known = ", ".join(shipped_signals())
                 raise ConfigError(f"requirements.signals: {signal!r} is no signal; shipped: {known}, in amft.signals")
-        for name, kind in (("meta_gradient", MetaGradient), ("freeze", Freeze)):
+        for name, kind in (("meta_gradient", MetaGradient), ("freeze", Freeze), ("teacher", Teacher)):
             if not isinstance(value := getattr(self, name), kind | None):
                 raise ConfigError(f"requirements.{name} must be a {kind.__name__} or None, got {value!r}")
         require_number("every", self.every, 1, 1e9)
@@ -109,6 +124,11 @@ class Requirements:
         if self.meta_gradient is not None:
             words += ["meta-gradient", *(["entropy gradient"] if self.meta_gradient.entropy else [])]
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        others = {"sft_optimizer": "own SFT optimizer", "freeze": "frozen entries", "split": "branches by class"}
+        others = {
+            "sft_optimizer": "own SFT optimizer",
+            "freeze": "frozen entries",
+            "teacher": "a taught policy and a shadow",
+            "split": "branches by class",
+        }
         others |= {"graded": "graded demonstrations", "ageing": "ageing demonstrations", "draw": "draws by weight"}
         return words + [text for name, text in others.items() if getattr(self, name) != defaults[name]]

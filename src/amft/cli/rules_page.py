@@ -45,6 +45,11 @@ RULE_FAMILIES = (
         ("chord-reward", "gac", "gram-pair", "sasr", "superrl-sigma"),
     ),
     RuleFamily(
+        "A second policy to compare with",
+        "A shadow only explores, and what the policy is better at teaches a low-rank part of it.",
+        ("bridge",),
+    ),
+    RuleFamily(
         "A demonstration among the rollouts",
         "A demonstration is one row of a prompt's group and gets an advantage as the model's own answers do.",
         ("luffy", "srft", "ampo"),

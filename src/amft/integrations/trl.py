@@ -278,8 +278,10 @@ def _check_method(method: Method) -> None:
         raise ConfigError(f"balance: the TRL adapter cannot measure {', '.join(extra)}; use amft.AMFTTrainer")
     if method != Method(method.rule):
         raise ConfigError("balance: this method changes more than the two weights; use amft.AMFTTrainer")
-    if asked.sft_optimizer != "shared" or asked.freeze is not None:
-        raise ConfigError("balance: the TRL adapter has one optimizer, and freezes nothing; use amft.AMFTTrainer")
+    if asked.sft_optimizer != "shared" or asked.freeze is not None or asked.teacher is not None:
+        raise ConfigError(
+            "balance: the TRL adapter has one optimizer and one model, and freezes nothing; use amft.AMFTTrainer"
+        )
     meta = asked.meta_gradient
     if meta is not None and meta.entropy:
         raise ConfigError("balance.entropy: the TRL adapter cannot measure dH/dmu; use amft.AMFTTrainer")

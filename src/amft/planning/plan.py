@@ -89,6 +89,8 @@ def load_of(
     sharded = settings["parallel"] == "fsdp2"
     meta = method.requirements.meta_gradient
     buffers = 0.0 if meta is None else meta.buffers * method.requirements.classes
+    if method.requirements.teacher is not None:  # a shadow: weights, gradient, optimizer state
+        buffers += 2 + _moments(settings, shape)
     longest = (settings["max_prompt_length"], settings["max_completion_length"])
     sampled = -(-settings["num_prompts"] * settings["num_generations"] // devices)
     demos = -(-settings["num_demos"] // devices)

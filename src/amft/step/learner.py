@@ -50,7 +50,9 @@ class Learner:
         plan = config.max_steps, config.lr_warmup_steps
         self.schedule = LRSchedule(config.lr_scheduler_type, config.lr_scheduler_kwargs, config.learning_rate, *plan)
 
-    def gradient(self, loss: Loss, batch: Batch, count: float, scale: float = 1.0) -> tuple[float, MetricSums]:
+    def gradient(
+        self, loss: Loss, batch: Batch, count: float, scale: float = 1.0, model: PreTrainedModel | None = None
+    ) -> tuple[float, MetricSums]:
         """Add the gradient of `scale * loss` to `p.grad`, micro-batch by micro-batch, summed over ranks.
 
         Args:
@@ -58,6 +60,7 @@ class Learner:
             batch: all rows of this branch, on every rank; none gives no gradient.
             count: global denominator over all micro-batches and ranks.
             scale: weight of the loss.
+            model: whose gradient; None is the policy's.
 
         Returns:
             The unscaled loss and its metric sums over all micro-batches and ranks.
@@ -65,13 +68,14 @@ class Learner:
         ranks, value = self.parallel.ranks, 0.0
         sums: MetricSums = {}
         critic = self.critic.reducing() if self.critic else contextlib.nullcontext()
-        parts = self._parts(self.model, batch)
-        with self.parallel.reducing(self.model), critic, self.rows.open(self.model):
+        model = model or self.model
+        parts = self._parts(model, batch)
+        with self.parallel.reducing(model), critic, self.rows.open(model):
             for number, (_, part) in enumerate(parts, 1):
                 if number == len(parts):
-                    self.parallel.last_comes(self.model)
+                    self.parallel.last_comes(model)
                 with self.autocast():
-                    out = loss(self.model, part.to(self.parallel.device), count)
+                    out = loss(model, part.to(self.parallel.device), count)
                 (scale * out.loss).backward()
                 value += float(out.loss.detach())
                 for name, (total, n) in out.sums.items():

@@ -111,7 +111,7 @@ def build_optimizer(model: nn.Module, config: AMFTConfig) -> torch.optim.Optimiz
     trained = [p for p in model.parameters() if p.requires_grad]
     if config.optim != "muon":
         return _build_plain(config.optim, trained, config)
-    hidden = set(_hidden_matrices(model))
+    hidden = set(hidden_matrices(model))
     matrices, others = [p for p in trained if p in hidden], [p for p in trained if p not in hidden]
     parts: list[torch.optim.Optimizer] = []
     if matrices:
@@ -149,7 +149,7 @@ def _of_bitsandbytes(name: str) -> Any:
     return getattr(optim, kinds.get(name, "Lion"))
 
 
-def _hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     """Matrices between the embedding and the output layer; a value head, which is an output layer, has none."""
     if not isinstance(model, PreTrainedModel):
         return []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -27,9 +28,11 @@ from ..step.learner import Learner
 from ..step.meta_signals import MetaSignals
 from ..step.mixed_gradients import mixed_gradients
 from ..step.objective import Objective
-from ..step.optimizers import PolicyOptimizer, SeparateImitation, SharedOptimizer, build_optimizer
+from ..step.optimizers import PolicyOptimizer, SeparateImitation, SharedOptimizer, build_optimizer, hidden_matrices
 from ..step.policy_backend import PolicyBackend
 from ..step.row_layout import RowLayout
+from ..step.shadow import ShadowedOptimizer
+from ..step.teacher import LowRankTeacher
 from ..types import SFT
 from .foundation import Foundation, weighs_reference
 from .run_logger import RunLogger, SilentRunLogger
@@ -93,7 +96,10 @@ def build_organs(on: Foundation, stage_steps: int) -> Organs:
         score_reference=_reference_logps(on, learner, 1.0) if weighs_reference(method) else None,
         seen=see,
     )
-    take_step = choose_step(balancer, learner.mix)
+    optimizer = learner.optimizer
+    explored = replace(objective, critic=None).rl
+    compare = partial(optimizer.compare, learner, explored) if isinstance(optimizer, ShadowedOptimizer) else None
+    take_step = choose_step(balancer, learner.mix, compare)
     return Organs(learner, objective, collector, run_logger, meta_signals, balancer, backend, take_step, implicit)
 
 
@@ -114,6 +120,11 @@ def _learner(on: Foundation, critic: Critic | None, rows: RowLayout) -> Learner:
         if config.parallel == "fsdp2":
             raise ConfigError("balance.freeze: not for parallel: fsdp2; choose ddp or single")
         optimizer = FrozenEntries(optimizer, on.model, asked.freeze.share, asked.freeze.history)
+    if asked.teacher is not None and on.shadow is not None:
+        drawn = torch.Generator().manual_seed(derive_seed(config.seed, "teacher"))
+        teacher = LowRankTeacher(hidden_matrices(on.model), asked.teacher.rank, drawn)
+        taught = on.model, on.shadow, teacher
+        optimizer = ShadowedOptimizer(optimizer, *taught, build_optimizer, config, asked.teacher.rate)
     return Learner(on.model, optimizer, mix, config, on.parallel, rows, critic)
 
 

@@ -59,6 +59,8 @@ class Foundation:
     model: PreTrainedModel
     reference: PreTrainedModel | None
     """The policy at the start, frozen; None where nothing reads it, and for adapters, whose base it is."""
+    shadow: PreTrainedModel | None
+    """A second policy that only explores; None where the rule has no teacher."""
     sources: Sources
     sampler: RankSampler
     """Of what is trained on."""
@@ -91,6 +93,8 @@ def lay_foundation(
     """
     config = _settled(config)
     method = build_method(dict(config.balance) if balance is None else balance)
+    if method.requirements.teacher is not None:
+        _check_shadow(config)
     parallel = build_parallel(config)
     tokenizer, pictures = load_processing_class(model, processing_class)
     if config.allow_missing and not isinstance(model, str):
@@ -101,7 +105,7 @@ def lay_foundation(
     check_tokenizer(base or _name(loaded), tokenizer, loaded)
     weights = weights_digest(loaded) if parallel.ranks.is_main else ""
     with parallel.ranks.contact():
-        reference = _prepare(loaded, config, method, parallel, base)
+        reference, shadow = _prepare(loaded, config, method, parallel, base)
         stops = parallel.ranks.from_main(lambda: stop_ids(loaded, tokenizer))
     keep_stops(loaded, tokenizer, stops)
     encoder = Encoder(tokenizer, config, stops, method, pictures, parallel.ranks)
@@ -126,6 +130,7 @@ def lay_foundation(
         pictures=pictures,
         model=loaded,
         reference=reference,
+        shadow=shadow,
         sources=sources,
         sampler=sampler,
         evaluator=evaluator,
@@ -253,8 +258,8 @@ def _name(model: PreTrainedModel) -> str:
 
 def _prepare(
     model: PreTrainedModel, config: AMFTConfig, method: Method, parallel: Parallel, base: str | None
-) -> PreTrainedModel | None:
-    """Settle everything that must be settled before the model is laid out; returns the reference, copied here."""
+) -> tuple[PreTrainedModel | None, PreTrainedModel | None]:
+    """Settle what must be settled before the model is laid out; returns reference and shadow, copied here."""
     if parallel.device.type == "cpu" and config.dtype != "float64":
         # The fused kernel's backward is slow on a CPU. In float64 the eager one turns left padding into NaN.
         model.set_attn_implementation("eager")
@@ -267,10 +272,18 @@ def _prepare(
         older = model.gradient_checkpointing_enable  # the name until transformers 5.2x
         getattr(model, "activation_checkpointing_enable", older)({"use_reentrant": False})
         model.train()  # transformers checkpoints in this mode only; dropout is off in both
-    for each in (model, reference):
+    shadow = None if method.requirements.teacher is None else copy.deepcopy(model)
+    for each in (model, reference, shadow):
         if each is not None:
             parallel.wrap(each)
-    return reference
+    return reference, shadow
+
+
+def _check_shadow(config: AMFTConfig) -> None:
+    if config.parallel == "fsdp2":
+        raise ConfigError("parallel: fsdp2 cuts the matrices that a teacher of `balance: bridge` needs whole; use ddp")
+    if config.lora is not None:
+        raise ConfigError("lora: `balance: bridge` has low-rank matrices of its own; leave lora out")
 
 
 def adapt(model: PreTrainedModel, config: AMFTConfig, base: str | None) -> None:
