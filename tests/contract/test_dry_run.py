@@ -49,6 +49,16 @@ def test_a_recipe_for_a_hub_model_is_built_from_its_config(path, tmp_path, monke
     assert everything(tmp_path) == set()
 
 
+def test_a_shadow_is_counted(without_weights, tmp_path, capsys) -> None:
+    asked = [*SMALL, f"model={without_weights}", f"output_dir={tmp_path / 'run'}", "balance.rule=bridge"]
+    found = dry_run(load_recipe("general_points", asked))
+    assert found.optimizer_bytes is not None
+    assert found.optimizer_bytes > 1.9 * found.bytes
+    assert found.shadow_bytes == found.bytes + found.optimizer_bytes
+    assert main(["train", "general_points", "--dry-run", *(word for each in asked for word in ("--set", each))]) == 0
+    assert "shadow 41 MiB" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_model_in_the_hubs_cache_is_read_there(without_weights, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"), raising=False)
     home = tmp_path / "cache/models--owner--name"

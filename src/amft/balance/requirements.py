@@ -127,7 +127,7 @@ class Requirements:
         others = {
             "sft_optimizer": "own SFT optimizer",
             "freeze": "frozen entries",
-            "teacher": "a taught policy and a shadow",
+            "teacher": "the losses of a shadow",
             "split": "branches by class",
         }
         others |= {"graded": "graded demonstrations", "ageing": "ageing demonstrations", "draw": "draws by weight"}

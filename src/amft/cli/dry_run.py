@@ -16,6 +16,7 @@ def described(found: DryRun) -> str:
     """One line a part, under those of the recipe."""
     state = "of unknown size" if found.optimizer_bytes is None else in_bytes(found.optimizer_bytes)
     buffers = f", meta-gradient {in_bytes(found.buffer_bytes)}" if found.buffer_bytes else ""
+    shadow = f", shadow {in_bytes(found.shadow_bytes)}" if found.shadow_bytes else ""
     rows = ", ".join(f"{name} {n}" for name, n in found.rows.items())
     rewards = f"of {len(found.rewards)} demonstrations: {', '.join(f'{reward:g}' for reward in found.rewards)}"
     every, validated = found.eval_steps, found.rows.get("validation")
@@ -23,7 +24,7 @@ def described(found: DryRun) -> str:
     facts = {
         "class": f"{found.model}, {in_parameters(found.parameters)} parameters ({in_bytes(found.bytes)}), "
         f"{'all' if found.trained == found.parameters else in_parameters(found.trained)} trained",
-        "optimizer": f"{found.optimizer}, state {state}{buffers}",
+        "optimizer": f"{found.optimizer}, state {state}{buffers}{shadow}",
         "tokenizer": f"{found.tokenizer} tokens; {' '.join(found.ends)} ends an answer" if found.tokenizer else "",
         "measures": ", ".join(found.rule),
         "rows": rows,

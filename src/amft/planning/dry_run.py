@@ -59,6 +59,8 @@ class DryRun:
     """Of its state; None: it cannot be tried without weights."""
     buffer_bytes: int = 0
     """Of the meta-gradient between steps, for one imitation branch."""
+    shadow_bytes: int = 0
+    """Of a second policy and its optimizer's state."""
     rule: list[str] = field(default_factory=list)
     """What it measures."""
     steps: int = 0
@@ -262,3 +264,5 @@ def _step(found: DryRun, model: PreTrainedModel, config: AMFTConfig, method: Met
         return
     state: dict[str, Any] = SharedOptimizer(model, optimizer).tensors()["optimizer"]
     found.optimizer_bytes = sum(tensor.nbytes for tensor in state.values())
+    if method.requirements.teacher is not None:
+        found.shadow_bytes = found.bytes + found.optimizer_bytes
