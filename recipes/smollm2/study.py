@@ -1,8 +1,9 @@
 """The study of SmolLM2-135M from start to end, in parts that leave little on the disk.
 
-    python recipes/smollm2/study.py runs/smollm2-study
+    python recipes/smollm2/study.py study runs/smollm2-study
+    python recipes/smollm2/study.py study_short runs/smollm2-study_short
 
-Runs `study.yaml` regime by regime and seed by seed; after each part `forgetting.py` measures the models and deletes
+Runs `study.yaml`, or another file beside it, regime by regime and seed by seed; after each part `forgetting.py` measures the models and deletes
 them (half a gigabyte each). Start it again to go on where it stopped; the last part writes the page of all runs.
 """
 
@@ -28,8 +29,8 @@ def parts(study: dict[str, Any]) -> list[dict[str, Any]]:
     return [*single, study]
 
 
-def main(output: Path) -> None:
-    study = yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
+def main(name: str, output: Path) -> None:
+    study = yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
     output.mkdir(parents=True, exist_ok=True)
     for part in parts(study):
         file = output / "part.yaml"
@@ -39,4 +40,4 @@ def main(output: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1], Path(sys.argv[2]))

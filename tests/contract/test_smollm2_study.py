@@ -70,19 +70,21 @@ def test_the_last_number_of_an_answer_counts() -> None:
     assert [task.grade(problem, text).outcome for text in said] == ["correct"] * 2 + ["wrong"] + ["no_number"] * 2
 
 
-def test_the_parts_are_the_study_cut_up_and_then_whole() -> None:
-    study = yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", ["study", "study_short"])
+def test_the_parts_are_the_study_cut_up_and_then_whole(name: str) -> None:
+    study = yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
     parts = loaded("study").parts(study)
     assert parts[-1] == study
     single = [(seed, regime) for part in parts[:-1] for seed in part["seeds"] for regime in part["regimes"]]
     assert single == [(seed, regime) for seed in study["seeds"] for regime in study["regimes"]]
 
 
-def test_every_run_is_a_valid_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["study", "study_short"])
+def test_every_run_is_a_valid_recipe(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     (tmp_path / "weak.jsonl").write_text("")
-    study = read_study("recipes/smollm2/study.yaml")
+    study = read_study(f"recipes/smollm2/{name}.yaml")
     runs = plan_runs(study, tmp_path / "out")
     assert len(runs) == len(study.cases) * len(study.arms) * len(study.seeds)
 
