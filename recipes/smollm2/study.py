@@ -3,8 +3,9 @@
     python recipes/smollm2/study.py study runs/smollm2-study
     python recipes/smollm2/study.py study_short runs/smollm2-study_short
 
-Runs `study.yaml`, or another file beside it, regime by regime and seed by seed; after each part `forgetting.py` measures the models and deletes
-them (half a gigabyte each). Start it again to go on where it stopped; the last part writes the page of all runs.
+Runs `study.yaml`, or another file beside it, regime by regime and seed by seed; after each part `forgetting.py`
+measures the models and deletes them (half a gigabyte each). Start it again to go on where it stopped; the last part
+writes the page of all runs.
 """
 
 from __future__ import annotations
