@@ -11,6 +11,7 @@ from tiny_runs import build, parameters, train
 from torch.func import functional_call
 from torch.optim import SGD, AdamW
 
+from amft.balance.registry import build_method
 from amft.errors import ConfigError
 from amft.step.optimizers import hidden_matrices
 
@@ -130,6 +131,20 @@ def test_after_the_warm_up_the_shadow_begins_where_the_policy_is(tmp_path):
     trainer = train(tmp_path / "run", SPEC, max_steps=3, sft_warmup_steps=3)
     shadow = torch.cat([p.detach().double().flatten() for p in trainer.learner.optimizer.shadow.parameters()])
     assert torch.equal(parameters(trainer), shadow)
+
+
+def test_the_seed_draws_the_teacher(tmp_path):
+    def drawn(seed):
+        return [p.detach().clone() for p in build(tmp_path / str(seed), SPEC, seed=seed).learner.optimizer.teacher.down]
+
+    first, again, other = drawn(1), drawn(1), drawn(2)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_a_rank_is_a_whole_number():
+    with pytest.raises(ConfigError, match=r"balance\.rank must be a whole number, got 2\.5"):
+        build_method({"rule": "bridge", "rank": 2.5})
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..signals.base import Signals
 from .base import State, Update
-from .checks import require_number
+from .checks import require_number, require_whole
 from .requirements import Requirements, Teacher
 from .weights import Weights
 
@@ -29,7 +29,7 @@ class Bridge:
 
     def __post_init__(self) -> None:
         require_number("mu", self.mu, 0.0, 1.0)
-        require_number("rank", self.rank, 1, 1e6)
+        require_whole("rank", self.rank, 1, 1e6)
         require_number("teacher_rate", self.teacher_rate, 0.0, 1e6)
 
     @property

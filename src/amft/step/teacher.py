@@ -12,7 +12,7 @@ class LowRankTeacher(nn.Module):
     """`w = up down`, shape for shape as the given matrices; it begins at zero.
 
     A policy that is taught holds `theta + w` in its own weights, so exports, rollouts and the prefix tree see one
-    plain model; after a step of the teacher, whoever holds such weights adds what `change` returned.
+    plain model; after a step of the teacher, `ShadowedOptimizer` adds the change of the products to them.
 
     Args:
         matrices: those of the policy, [out, in] each.
