@@ -143,7 +143,7 @@ def test_the_seed_draws_the_teacher(tmp_path):
 
 
 def test_a_rank_is_a_whole_number():
-    with pytest.raises(ConfigError, match=r"balance\.rank must be a whole number, got 2\.5"):
+    with pytest.raises(ConfigError, match=r"balance\.rank must be a whole number from 1 on, got 2\.5"):
         build_method({"rule": "bridge", "rank": 2.5})
 
 

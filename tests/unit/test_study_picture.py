@@ -1,4 +1,4 @@
-"""The picture of a study: a dot for each seed, a panel for each regime, and the committed one is of the committed table."""
+"""The picture of a study: a dot for each seed, a panel for each regime; the committed one is of the committed table."""
 
 from __future__ import annotations
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..demo_mixing.checks import require_whole
 from ..signals.base import Signals
 from .base import State, Update
-from .checks import require_number, require_whole
+from .checks import require_number
 from .requirements import Requirements, Teacher
 from .weights import Weights
 
@@ -29,12 +30,12 @@ class Bridge:
 
     def __post_init__(self) -> None:
         require_number("mu", self.mu, 0.0, 1.0)
-        require_whole("rank", self.rank, 1, 1e6)
+        require_whole("rank", self.rank, 1)
         require_number("teacher_rate", self.teacher_rate, 0.0, 1e6)
 
     @property
     def requirements(self) -> Requirements:
-        return Requirements(teacher=Teacher(int(self.rank), float(self.teacher_rate)))
+        return Requirements(teacher=Teacher(self.rank, float(self.teacher_rate)))
 
     def init(self) -> State:
         return {}

@@ -22,17 +22,6 @@ def require_number(name: str, value: object, low: float, high: float, *, below: 
         )
 
 
-def require_whole(name: str, value: object, low: float, high: float) -> None:
-    """Refuse a setting that is not a whole number in [low, high].
-
-    Raises:
-        ConfigError: the setting, its range and what was given, on one line.
-    """
-    require_number(name, value, low, high)
-    if value != int(value):  # type: ignore[call-overload]
-        raise ConfigError(f"balance.{name} must be a whole number, got {value!r}")
-
-
 def require_choice(name: str, value: object, choices: Collection[object]) -> None:
     """Refuse a setting that is not one of `choices`.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..demo_mixing.checks import require_whole
 from ..signals.base import Signals
 from ..signals.past import BUFFERED
 from .base import State, Update
-from .checks import require_choice, require_number, require_whole
+from .checks import require_choice, require_number
 from .requirements import Freeze, Requirements, SftOptimizer
 from .weights import Weights
 
@@ -31,7 +32,7 @@ class Interleave:
     history: float = 0.9
 
     def __post_init__(self) -> None:
-        require_whole("size", self.size, 1, 1e9)
+        require_whole("size", self.size, 1)
         require_choice("sft_optimizer", self.sft_optimizer, ("shared", "own"))
         require_number("freeze", self.freeze, 0.0, 1.0)
         require_number("history", self.history, 0.0, 1.0, below=True)

@@ -11,7 +11,7 @@ from ..errors import ConfigError
 from ..signals.base import Cost, Signal
 from ..signals.entropy import ENTROPY
 from ..signals.shipped import shipped_signals
-from .checks import require_choice, require_number, require_whole
+from .checks import require_choice, require_number
 from .meta_gradient import MetaGradient
 
 SftOptimizer = Literal["shared", "own"]
@@ -93,11 +93,11 @@ class Requirements:
         for name, kind in (("meta_gradient", MetaGradient), ("freeze", Freeze), ("teacher", Teacher)):
             if not isinstance(value := getattr(self, name), kind | None):
                 raise ConfigError(f"requirements.{name} must be a {kind.__name__} or None, got {value!r}")
-        require_whole("every", self.every, 1, 1e9)
+        require_number("every", self.every, 1, 1e9)
         require_choice("sft_optimizer", self.sft_optimizer, get_args(SftOptimizer))
         require_choice("draw", self.draw, get_args(Draw))
         require_choice("warmup", self.warmup, (True, False))
-        require_whole("classes", self.classes, 1, 1e3)
+        require_number("classes", self.classes, 1, 1e3)
         require_choice("graded", self.graded, (True, False))
         if self.ageing is not None:
             require_number("ageing", self.ageing, 1e-9, 1e9)

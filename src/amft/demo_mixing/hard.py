@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .base import SamplingContext
+from .checks import require_whole
 from .generation import Generation
-from .instead import plain, require_whole, successes
+from .instead import plain, successes
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import ClassVar
 from ..schedules import cosine_decay
 from ..types import Sample
 from .base import Request, SamplingContext
+from .checks import require_whole
 from .generation import Generation
-from .instead import require_whole
 from .prefix import require_share
 
 

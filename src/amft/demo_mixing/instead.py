@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..errors import ConfigError
 from ..types import Sample
 from .base import Request, SamplingContext
+from .checks import require_whole
 from .generation import Generation
 
 DEAD = 1e-8
@@ -23,16 +23,6 @@ def successes(group: Sequence[Sample]) -> int:
 def plain(context: SamplingContext) -> list[list[Sample]]:
     """A group of rollouts per prompt."""
     return context.sample([Request(i) for i in range(context.num_prompts)], context.n)
-
-
-def require_whole(name: str, value: object, low: int) -> None:
-    """Refuse what is not a whole number from `low` on.
-
-    Raises:
-        ConfigError: names the setting.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise ConfigError(f"balance.{name} must be a whole number from {low} on, got {value!r}")
 
 
 @dataclass(frozen=True)
