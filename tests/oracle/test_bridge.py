@@ -150,7 +150,7 @@ def test_a_rank_is_a_whole_number():
 @pytest.mark.parametrize(
     ("changes", "names"),
     [
-        ({"lora": {"r": 2}}, "lora: `balance: bridge` has low-rank matrices of its own"),
+        ({"lora": {"r": 2}}, "lora: the rule's teacher has low-rank matrices of its own"),
         ({"parallel": "fsdp2"}, "parallel: fsdp2 cuts the matrices"),
     ],
 )

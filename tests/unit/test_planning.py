@@ -17,7 +17,7 @@ from amft.cli import main
 from amft.errors import ConfigError, ModelError
 from amft.models.forward import token_scores
 from amft.planning.devices import DEVICES, find_device
-from amft.planning.memory import Load, activations, kv_cache, memory_of
+from amft.planning.memory import Load, Memory, activations, kv_cache, memory_of
 from amft.planning.plan import HEADROOM, load_of, plan_step
 from amft.planning.seconds import Work, seconds_of
 from amft.planning.shape import KNOWN, read_shape, shape_of
@@ -81,7 +81,7 @@ def test_parts_by_hand() -> None:
     assert SMALL.layer == 592
     assert SMALL.parameters == 1272
     memory = memory_of(SMALL, LOAD, runtime=100.0)
-    assert (memory.weights, memory.gradients, memory.optimizer, memory.meta) == (5088, 5088, 10176, 5088)
+    assert (memory.weights, memory.gradients, memory.optimizer, memory.rule) == (5088, 5088, 10176, 5088)
     assert (memory.casts, memory.reference, memory.gathered, memory.runtime) == (0, 0, 0, 100)
     # 2 (key and value) * 2 layers * width 4 * 4 rows * 8 tokens * 4 bytes
     assert memory.kv_cache == kv_cache(SMALL, LOAD) == 2 * 2 * 4 * 4 * 8 * 4
@@ -92,19 +92,19 @@ def test_parts_by_hand() -> None:
 def test_layouts_by_hand() -> None:
     whole, n = memory_of(SMALL, LOAD, 0.0), SMALL.parameters
     sharded = memory_of(SMALL, replace(LOAD, sharded=True, shards=4, half=True), 0.0)
-    for part in ("weights", "gradients", "optimizer", "meta"):
+    for part in ("weights", "gradients", "optimizer", "rule"):
         assert getattr(sharded, part) == getattr(whole, part) / 4
     assert sharded.gathered == 2 * n  # bfloat16
     layered = memory_of(SMALL, replace(LOAD, sharded=True, shards=4, layered=True), 0.0)
     assert layered.gathered == 4 * (80 + 8 + 2 * 592)  # embedding, last norm, a layer and the next
     assert layered.training == memory_of(SMALL, replace(LOAD, sharded=True, shards=4), 0.0).training
     offloaded = memory_of(SMALL, replace(LOAD, sharded=True, offload=True), 0.0)
-    assert offloaded.weights == offloaded.gradients == offloaded.optimizer == offloaded.meta == 0
+    assert offloaded.weights == offloaded.gradients == offloaded.optimizer == offloaded.rule == 0
     assert memory_of(SMALL, replace(LOAD, half=True), 0.0).casts == 2 * n
     adapter = SMALL.adapter(2)
     assert adapter == 2 * 2 * (2 * 16 + 2 * 12 + 3 * 24)  # 2 layers, rank 2, rows + columns of the seven modules
     lora = memory_of(SMALL, replace(LOAD, trained=adapter, width=2, half=True), 0.0)
-    assert (lora.weights, lora.gradients, lora.meta) == (2 * (n - adapter) + 4 * adapter, 4 * adapter, 4 * adapter)
+    assert (lora.weights, lora.gradients, lora.rule) == (2 * (n - adapter) + 4 * adapter, 4 * adapter, 4 * adapter)
     assert lora.casts == 0
     assert memory_of(SMALL, replace(LOAD, references=1), 0.0).reference == 4 * n
 
@@ -248,3 +248,13 @@ def test_rollouts_in_half_precision_need_a_copy_of_the_weights() -> None:
     assert planned(lora={"r": 2}).copy == 0
     assert planned(parallel="fsdp2").copy == 0
     assert plan_step(AMFTConfig(), SMALL, DEVICES["cpu"], 1).memory.copy == 0
+
+
+def test_a_shadow_is_weights_gradient_and_moments_more() -> None:
+    def planned(rule: str) -> Memory:
+        settings = AMFTConfig(output_dir="run", max_steps=1, balance={"rule": rule}).model_dump()
+        return memory_of(SMALL, load_of(settings, SMALL, DEVICES["h100"], 1, None), 0.0)
+
+    constant, bridge = planned("fixed"), planned("bridge")
+    assert constant.rule == 0
+    assert bridge.rule == constant.weights + constant.gradients + constant.optimizer > 0

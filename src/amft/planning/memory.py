@@ -94,7 +94,8 @@ class Memory:
     """The bfloat16 weights that completions are drawn from."""
     gradients: float
     optimizer: float
-    meta: float
+    rule: float
+    """What the rule keeps beside the optimizer: buffers of the meta-gradient, or a shadow of the policy."""
     activations: float
     logits: float
     gathered: float
@@ -113,7 +114,7 @@ class Memory:
     @property
     def kept(self) -> float:
         """At every moment."""
-        trained = self.weights + self.optimizer + self.meta
+        trained = self.weights + self.optimizer + self.rule
         return trained + self.reference + self.copy + self.pictures + self.saved + self.runtime
 
     @property
@@ -159,7 +160,7 @@ def memory_of(shape: Shape, load: Load, runtime: float) -> Memory:
         copy=2.0 * shape.parameters if load.copied else 0.0,
         gradients=own * here,
         optimizer=own * load.moments * here,
-        meta=own * load.buffers * here,
+        rule=own * load.buffers * here,
         activations=activations(shape, load),
         logits=logits(shape, load),
         gathered=sampling * open_at_once * _sampled_width(load) if load.sharded else 0.0,

@@ -281,9 +281,9 @@ def _prepare(
 
 def _check_shadow(config: AMFTConfig) -> None:
     if config.parallel == "fsdp2":
-        raise ConfigError("parallel: fsdp2 cuts the matrices that a teacher of `balance: bridge` needs whole; use ddp")
+        raise ConfigError("parallel: fsdp2 cuts the matrices that the rule's teacher needs whole; use ddp")
     if config.lora is not None:
-        raise ConfigError("lora: `balance: bridge` has low-rank matrices of its own; leave lora out")
+        raise ConfigError("lora: the rule's teacher has low-rank matrices of its own; leave lora out")
 
 
 def adapt(model: PreTrainedModel, config: AMFTConfig, base: str | None) -> None:
