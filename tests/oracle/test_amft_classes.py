@@ -10,7 +10,7 @@ from torch.optim import SGD, AdamW
 
 from amft.balance.amft import AMFT
 from amft.meta import MixGrad
-from amft.signals.base import Signals
+from amft.signals.base import Observation, Signals
 
 BRANCHES = ("sft/right", "sft/silent/web", "sft/wrong")
 STARTS = {"sft/right": (0.7, 0.2, 0.95), "sft/silent/web": (0.7, 0.02, 0.95), "sft/wrong": (0.05, 0.02, 0.95)}
@@ -168,3 +168,26 @@ def test_without_any_class_exploration_has_all_that_is_left():
     rule = AMFT(rl=None)
     weights, _, _ = rule.update(rule.init(), Signals(0, 10, {}, (), None, {}))
     assert dict(weights) == {"rl": 1.0}
+
+
+def weight_after(dots):
+    """Weight of right demonstrations after the given meta-gradients, one a step."""
+    rule = AMFT()
+    state = rule.init()
+    for step, dot in enumerate(dots):
+        seen = {"sft/right": Observation(dot, math.copysign(1.0, dot) if dot else 0.0)}
+        weights, state, _ = rule.update(state, Signals(step, len(dots), {}, ("sft/right",), None, seen))
+    return weights["sft/right"]
+
+
+def test_steps_whose_rollouts_earn_all_the_same_say_nothing():
+    paid = [-0.3, 0.5, -0.2, -0.4]
+    silence = [0.0] * 30
+    between = [*silence, *(dot for one in paid for dot in (one, *silence))]
+    assert weight_after(silence) == 0.7
+    assert weight_after(between) == weight_after(paid)
+
+
+def test_one_paid_step_after_a_long_silence_moves_a_weight_by_one_step():
+    lone = weight_after([*[0.0] * 40, -1e-3, *[0.0] * 40])
+    assert math.log(0.7 / 0.3) - math.log(lone / (1.0 - lone)) == pytest.approx(ETA)

@@ -23,7 +23,8 @@ class AMFT:
     source. Each class has a trace of its effects on the parameters, `e_c <- horizon e_c + lr J g_c`, and
     `m_c = -<g_RL, e_c>` on the next rollouts is dU/dw_c. The weight climbs along it:
     `logit w_c += eta Adam(m_c)`, at most `max_change` a step, within the bounds of its verdict. A class without rows in
-    a step has nothing to observe after it, and keeps its weight.
+    a step has nothing to observe after it, and keeps its weight. So do all of them where no group of rollouts has a
+    difference of rewards: exploration has no gradient there, and `m_c = 0` says nothing about demonstrations.
 
     Args:
         right, right_min, right_max: start and bounds of the weight of demonstrations that are right.
@@ -127,7 +128,9 @@ class AMFT:
 
     def _moved(self, branch: str, kept: State, observed: Observation | None) -> tuple[State, dict[str, float]]:
         gradient = None if observed is None else finite(observed.dot)
-        if observed is None or gradient is None:
+        # Zeros in Adam's averages would make the rare step that is paid look large: after forty silent ones it would
+        # move a weight six times as far.
+        if observed is None or not gradient:
             return kept, {}
         kept = moments(kept, gradient, self.beta1, self.beta2, self.noise_decay)
         logit, (_, low, high), weight = STEPS["normalized"], self._prior(verdict_of_branch(branch)), kept["weight"]
