@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_runs import ROWS, build, parameters, tiny_tokenizer, train
 
-from amft.errors import ConfigError
+from amft.errors import ConfigError, DataError
 
 SHORT = {"max_steps": 4, "dtype": "float64", "checkpoint": {"steps": 2}, "num_demos": 7}
 KINDS = ("right", "wrong")
@@ -146,3 +146,24 @@ def test_a_filter_that_keeps_none_leaves_exploration(tmp_path):
     assert [row["sft/loss"] for row in ours] == [0.0] * len(ours)
     with pytest.raises(ConfigError, match="verified keeps none, and there is nothing else to learn from"):
         run(tmp_path / "sft", "sft", rows=wrong, demonstrations={"filter": "verified"})
+
+
+def test_what_fits_is_counted_before_the_filter_and_once(tmp_path):
+    wrong = [row for row in ROWS if row not in RIGHT]
+    long = [{**row, "completion": row["completion"] * 3} for row in RIGHT[3:10]]
+    rows = [*wrong[:10], *RIGHT[:3], *long]
+    found = build(tmp_path / "run", "sft", rows=rows, demonstrations={"filter": "verified"}, **SHORT).sources
+    trained = found.prompts.rows  # some of the 20 are held out
+    right, too_long = [sum(row in kind for row in trained) for kind in (RIGHT, long)]
+    assert 1 <= right <= too_long
+    assert [demo.row for demo in found.demonstrations.encoded.rows] == list(range(right))
+    assert all(row in RIGHT for row in found.demonstrations.rows)
+    fit = len(trained) - too_long
+    assert [str(count) for count in found.not_used if count.source == "train_dataset" and not count.expected] == [
+        f"train_dataset: {too_long} of {len(trained)} rows are not used: the completion is longer than "
+        "max_completion_length 5",
+        f"train_dataset: {fit - right} of {fit} rows are not used: the verifier calls them wrong "
+        "(demonstrations.filter)",
+    ]
+    with pytest.raises(DataError, match=r"demonstrations fit, at least half must \(\d+ times the completion is longer"):
+        build(tmp_path / "most", "sft", rows=[*rows, *long * 2], demonstrations={"filter": "verified"}, **SHORT)
