@@ -162,7 +162,7 @@ def test_what_fits_is_counted_before_the_filter_and_once(tmp_path):
     assert [str(count) for count in found.not_used if count.source == "train_dataset" and not count.expected] == [
         f"train_dataset: {too_long} of {len(trained)} rows are not used: the completion is longer than "
         "max_completion_length 5",
-        f"train_dataset: {fit - right} of {fit} rows are not used: the verifier calls them wrong "
+        f"train_dataset: {fit - right} of {len(trained)} rows are not used: the verifier calls them wrong "
         "(demonstrations.filter)",
     ]
     with pytest.raises(DataError, match=r"demonstrations fit, at least half must \(\d+ times the completion is longer"):

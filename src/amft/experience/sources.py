@@ -216,12 +216,15 @@ class Encoder:
             raise ConfigError("demonstrations: they shall be graded, but there is no reward function; give one")
         if self.tried is not None:
             return self._graded_some(rows, scorer, self.tried, columns, needed)
-        # How many fit is asked of all rows: what the filter takes out is no fault of theirs.
-        rows, fitting = self._that_fit(rows)
-        found = grade(rows, fitting, SplitScorer(scorer, self.ranks), asked, columns, needed)
+        fitting = self._fitting(rows)
+        found = grade(rows, fitting.rows, SplitScorer(scorer, self.ranks), asked, columns, needed)
         self.verdicts.append(found)
+        if asked.filter == "none":
+            return found
+        # Asked of all rows: what the filter takes out is no fault of the lengths.
+        fitting.require_half(rows)
         kept, left_out = found.kept(asked.filter)
-        self.not_used += left_out
+        self.not_used += [*fitting.left_out, *left_out]
         return kept
 
     def _graded_some(
@@ -305,14 +308,6 @@ class Encoder:
         found = self._fitting(rows)
         self.not_used += found.left_out
         return found
-
-    def _that_fit(self, rows: RowSet) -> tuple[RowSet, list[EncodedDemo]]:
-        fitting = self._fitting(rows)
-        fitting.require_half(rows)
-        self.not_used += fitting.left_out
-        return rows.pick(demo.row for demo in fitting.rows), [
-            replace(demo, row=i) for i, demo in enumerate(fitting.rows)
-        ]
 
     def _fitting(self, rows: RowSet) -> EncodedDemos:
         return encode_demonstrations(

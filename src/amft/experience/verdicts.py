@@ -40,10 +40,10 @@ class Graded:
         return f"{self.rows.name}: {len(self.verdict_of)} graded: {said}"
 
     def kept(self, wanted: str) -> tuple[Graded, list[RowCount]]:
-        """Those that `demonstrations.filter` keeps, and how many it leaves out."""
+        """Those that `demonstrations.filter` keeps, all of them graded, and how many verdicts it leaves out."""
         verdicts = [self.verdict_of.get(number) for number in self.rows.numbers]
         left = Counter(verdict for verdict in verdicts if verdict not in {None, *KEPT[wanted]})
-        rows = self.rows.pick(i for i, verdict in enumerate(verdicts) if verdict not in left)
+        rows = self.rows.pick(i for i, verdict in enumerate(verdicts) if verdict in KEPT[wanted])
         reasons = {DEMO_WRONG: "the verifier calls them wrong", DEMO_SILENT: "the verifier cannot judge them"}
         counts = [
             RowCount(self.rows.name, f"{reasons[verdict]} (demonstrations.filter)", n, len(verdicts))
