@@ -28,7 +28,7 @@ demo-llm: $(VENV)/.llm  ## a real language model, SmolLM2-135M, learns two-digit
 	@out=runs/demo-llm; n=1; while [ -e $$out ]; do n=$$((n + 1)); out=runs/demo-llm-$$n; done; \
 	$(BIN)/amft train recipes/smollm2/sums.yaml --output-dir $$out
 
-study-llm: $(VENV)/.llm  ## the study of SmolLM2-135M (more than a day; STUDY=study_short five hours)
+study-llm: $(VENV)/.llm  ## the study of SmolLM2-135M (more than a day; STUDY=study_short six hours)
 	@[ -d smollm2 ] || $(BIN)/amft fetch smollm2
 	@[ -f weak.jsonl ] || $(BIN)/python recipes/smollm2/study_task.py smollm2 weak.jsonl
 	PATH=$(BIN):$$PATH $(BIN)/python recipes/smollm2/study.py $(STUDY) runs/smollm2-$(STUDY)
