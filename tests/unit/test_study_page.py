@@ -200,6 +200,12 @@ def test_claims_need_every_rival_and_point_the_right_way(folder):
     assert claims["performance"]["verdict"] == "undecided"
 
 
+def test_of_the_grid_the_baseline_alone_is_a_rival(tmp_path):
+    changes = {"tuned": {}, "rules": {"amft": "amft", "sft": "sft"}, "baseline": "fixed-0.5"}
+    for claim in summarize(load_study(write_all(tmp_path, **changes)))["claims"]:
+        assert [row["rival"] for row in claim["rivals"]] == ["sft", "fixed-0.5"]
+
+
 def test_a_claim_fails_when_a_rival_is_ahead_and_holds_when_none_is_near(tmp_path):
     low = {**LEVELS, ("many", "amft"): 0.05, ("noisy", "amft"): 0.05}
     changes = {"tuned": {}, "rules": {"amft": "amft", "sft": "sft"}}

@@ -1,8 +1,8 @@
 """The paper's claims about its rule, judged at this scale: each holds, fails or is undecided, against every rival.
 
-A rival is every other rule of the study, tuned ones among them but not what they were picked from; the grid is none,
-since its best member is known only in hindsight. Differences are such that above zero is good for the subject, with
-Holm's correction over the rivals.
+A rival is every other rule of the study, tuned ones among them but not what they were picked from. Of the grid only
+the baseline is one: which constant is best is known in hindsight alone. Differences are such that above zero is good
+for the subject, with Holm's correction over the rivals.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def claims(study: Study) -> list[dict[str, Any]]:
     """One row per claim: `claim`, `measure`, `verdict` and, per rival, the difference and what may be said of it."""
     subject = study.spec["subject"]
     parts = {member for members in study.spec["tuned"].values() for member in members}
-    rivals = [rule for rule in study.rules if rule not in (subject, *parts) and not _same_runs(study, rule, subject)]
+    named = [*study.rules, *(constant for constant in study.grid if constant == study.spec["baseline"])]
+    rivals = [rule for rule in named if rule not in (subject, *parts) and not _same_runs(study, rule, subject)]
     found: list[tuple[str, str, Leads]] = []
     if study.splits:
         measure = f"success on {study.splits[0]}, mean over regimes: {subject} minus rival"
